@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiler and linker options that every target shares.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+
+add_library(lanepool_options INTERFACE)
+target_compile_options(lanepool_options INTERFACE
+    -Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual -Wnull-dereference
+    -fno-strict-aliasing)
+target_include_directories(lanepool_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
+target_link_libraries(lanepool_options INTERFACE Threads::Threads)
+target_link_options(lanepool_options INTERFACE -fuse-ld=lld)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # g++ 12 reports these inside its own library at -O2 and with sanitizers (GCC bugs 105562 and 105329).
+    target_compile_options(lanepool_options INTERFACE -Wno-maybe-uninitialized -Wno-restrict -Wno-null-dereference)
+endif()
+
+if(LANEPOOL_SANITIZE STREQUAL "address")
+    set(flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1)
+elseif(LANEPOOL_SANITIZE STREQUAL "thread")
+    set(flags -fsanitize=thread -fno-omit-frame-pointer -O1)
+elseif(LANEPOOL_SANITIZE STREQUAL "fuzzer")
+    set(flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1)
+elseif(LANEPOOL_SANITIZE)
+    message(FATAL_ERROR "LANEPOOL_SANITIZE is '${LANEPOOL_SANITIZE}': use address, thread, fuzzer or nothing")
+endif()
+if(LANEPOOL_SANITIZE)
+    target_compile_options(lanepool_options INTERFACE ${flags})
+    target_link_options(lanepool_options INTERFACE ${flags})
+endif()

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Unix stream sockets that carry file descriptors (unix(7), SCM_RIGHTS).
+#pragma once
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <sys/types.h>
+#include <vector>
+
+namespace lanepool::io {
+
+// A listening socket at PATH, non-blocking. A socket file that nobody listens on any more is replaced; one
+// that somebody serves is already_exists. Permissions are those of MODE.
+Result<UniqueFd> listen_unix(const std::filesystem::path& path, mode_t mode = 0600);
+// A connected socket, blocking. Errors: not_found, unavailable (nobody listens).
+Result<UniqueFd> connect_unix(const std::filesystem::path& path);
+// The next connection of LISTENER, non-blocking; unavailable when there is none.
+Result<UniqueFd> accept_unix(const UniqueFd& listener);
+
+// Who is at the other end, as the kernel recorded it at connect (SO_PEERCRED).
+struct PeerCredentials {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+};
+Result<PeerCredentials> peer_credentials(const UniqueFd& socket);
+
+// The most descriptors that one message may carry (the kernel's SCM_MAX_FD is 253).
+inline constexpr size_t max_descriptors = 64;
+
+struct Received {
+    size_t bytes = 0;           // 0: the other side has closed
+    std::vector<UniqueFd> fds;  // close-on-exec
+    bool fds_truncated = false; // more came than max_descriptors; the kernel closed the rest
+};
+
+// At most BUFFER's size, as far as there is anything; unavailable where a non-blocking socket has nothing.
+Result<Received> receive(int socket, std::span<std::byte> buffer);
+// Sends as much of DATA as fits now, the descriptors with the first byte; returns how many bytes went.
+// unavailable where a non-blocking socket is full, disconnected where the other side is gone (no SIGPIPE).
+Result<size_t> send(int socket, std::span<const std::byte> data, std::span<const int> fds = {});
+
+} // namespace lanepool::io

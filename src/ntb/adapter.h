@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The NTB adapter of a host: the only way in which lanepool uses one, model or card. A host *exports* its
+// memory, a device's registers or an interrupt at a bus address that only its adapter can reach, and *opens
+// windows* to what others export. All of it is given back by RAII.
+#pragma once
+
+#include "base/address.h"
+#include "base/mapping.h"
+#include "base/result.h"
+#include "pci/function.h"
+
+#include <compare>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace lanepool::ntb {
+
+// A port of the switch, and so a host on the fabric: 0..47.
+struct Partition {
+    uint8_t value = 0;
+    auto operator<=>(const Partition&) const = default;
+};
+inline constexpr unsigned max_partitions = 48;
+
+class AdapterState;
+
+// Something of this host's that others can reach; withdrawn on destruction: their windows then read all-ones.
+class Export {
+  public:
+    Export() = default;
+    Export(Export&&) noexcept;
+    Export& operator=(Export&&) noexcept;
+    ~Export();
+    BusAddress address() const;
+    uint64_t size_bytes() const;
+    explicit operator bool() const { return state_ != nullptr; }
+
+  private:
+    friend class Adapter;
+    struct Mapped;
+    std::shared_ptr<AdapterState> state_;
+    std::unique_ptr<Mapped> mapped_;
+};
+
+// What a window is opened to.
+struct Target {
+    Partition partition;
+    BusAddress address;
+    uint64_t size_bytes = 0;
+};
+
+// SIZE bytes of a window BAR that the switch translates to another partition; closed on destruction.
+class Window {
+  public:
+    Window() = default;
+    Window(Window&&) noexcept;
+    Window& operator=(Window&&) noexcept;
+    ~Window();
+
+    pci::Region region() const;
+    NtbOffset offset() const; // of the target's first byte, in region()
+    uint64_t size_bytes() const;
+    explicit operator bool() const { return state_ != nullptr; }
+
+    // As pci::Function's, relative to the window.
+    Result<> read(uint64_t offset_bytes, std::span<std::byte> data) const;
+    Result<> write(uint64_t offset_bytes, std::span<const std::byte> data) const;
+    Result<std::vector<pci::Extent>> memory(uint64_t offset_bytes,
+                                            uint64_t size_bytes) const; // extents relative to the window
+    Result<UniqueFd> event(uint64_t offset_bytes) const;
+    // The whole window as memory. Errors: not_supported when not all of it has descriptors.
+    Result<Mapping> map(Access access = Access::read_write) const;
+
+  private:
+    friend class Adapter;
+    struct Slots;
+    std::shared_ptr<AdapterState> state_;
+    std::unique_ptr<Slots> slots_;
+};
+
+// What comes up from the switch. Called on a thread of the adapter's; must not block.
+struct AdapterEvents {
+    std::function<void(Partition from, uint32_t message)> message;
+    std::function<void()> link_changed; // some port came up or went down: look at link_up()
+    std::function<void()> gone;         // the adapter does not answer any more; every window is dead
+};
+
+struct AdapterCapacity {
+    unsigned windows = 0; // window slots in all
+    unsigned windows_free = 0;
+    uint64_t largest_window_bytes = 0;
+};
+
+// Thread-safe. Everything made from an adapter may outlive it: then it is dead and gives nothing back.
+class Adapter {
+  public:
+    // Takes over the function, checks that it is a Switchtec NT endpoint, and clears what an earlier owner
+    // left.
+    static Result<std::unique_ptr<Adapter>> create(std::unique_ptr<pci::Function> function,
+                                                   AdapterEvents events);
+    ~Adapter();
+
+    Partition partition() const;
+    std::vector<Partition> peers() const; // every other port of the switch that exists, up or not
+    Result<bool> link_up(Partition partition) const;
+    AdapterCapacity capacity() const;
+    // For map_peer(): lets a lent device reach what a window leads to.
+    pci::Function& function() const;
+
+    // A bus address is chosen so that nothing else lies in the same window of a peer's.
+    Result<Export> export_memory(const MemoryRef& memory, Access access);
+    Result<Export> export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
+                                 uint64_t size_bytes);
+    // An area of 4 bytes an eventfd: a 4-byte write at 4*i signals EVENTFDS[i] (-1: nothing happens).
+    Result<Export> export_events(std::span<const int> eventfds);
+    // The same at a fixed address (a rendezvous that peers know beforehand). Errors: already_exists.
+    Result<Export> export_memory_at(BusAddress address, const MemoryRef& memory, Access access);
+
+    // One window for each target, all programmed under one lock of the partition's control block; all or
+    // nothing. Errors: no_space (naming what is used and what was asked for), unavailable (that port's link
+    // is down), out_of_range.
+    Result<std::vector<Window>> open_windows(std::span<const Target> targets);
+    Result<Window> open_window(const Target& target);
+
+    // Lets a device behind this adapter send through its windows; the entry is removed on destruction.
+    class Requester {
+      public:
+        Requester() = default;
+        Requester(Requester&&) noexcept;
+        Requester& operator=(Requester&&) noexcept;
+        ~Requester();
+
+      private:
+        friend class Adapter;
+        std::shared_ptr<AdapterState> state_;
+        unsigned slot_ = 0;
+    };
+    Result<Requester> add_requester(pci::RequesterId id);
+
+    // 32 bits to PARTITION's message register, and an interrupt there. Errors: busy (the last one was not
+    // taken yet), unavailable (link down).
+    Result<> send_message(Partition partition, uint32_t message);
+
+  private:
+    explicit Adapter(std::shared_ptr<AdapterState> state) : state_(std::move(state)) {}
+    std::shared_ptr<AdapterState> state_;
+};
+
+} // namespace lanepool::ntb
