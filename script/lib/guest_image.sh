@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+# The kernel and the initramfs that guests boot. Source it after log.sh, cache.sh, debs.sh.
+#
+# $CACHE/guest/current/{vmlinuz,initramfs.img} is what is used; it is a link to a folder named after the recipe's
+# content, so that checkouts with different recipes share one cache. docs/guest.md tells what the image holds.
+
+GUEST_SUITE=bookworm
+
+# list_entries FILE: its lines without comments.
+list_entries() {
+  sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$1"
+}
+
+# install_guest_image: leaves $CACHE/guest/current, building what is missing.
+install_guest_image() {
+  local userland stamp
+  userland=$CACHE/userland-$(content_hash "$ROOT/guest/packages.list" "$LIB/debs.sh")
+  stamp=$(content_hash "$ROOT"/guest/* "$LIB/guest_image.sh" "$LIB/stub_library.py")
+  if [ ! -e "$CACHE/guest/$stamp/initramfs.img" ]; then
+    [ -d "$userland" ] || bring_userland "$userland"
+    say "building the guest image $stamp"
+    build_guest_image "$userland" "$CACHE/guest/$stamp.new"
+    replace_dir "$CACHE/guest/$stamp.new" "$CACHE/guest/$stamp"
+    say "guest image: kernel $(cat "$CACHE/guest/$stamp/release"), initramfs $(du -h "$CACHE/guest/$stamp/initramfs.img" | cut -f1)"
+    forget_old_images
+  fi
+  if [ "$(readlink "$CACHE/guest/current" 2>/dev/null)" != "$stamp" ]; then
+    ln -sfn "$stamp" "$CACHE/guest/.current.new"
+    mv -T -- "$CACHE/guest/.current.new" "$CACHE/guest/current"
+  fi
+}
+
+# forget_old_images: keeps the newest four, so that switching between branches builds nothing anew.
+forget_old_images() {
+  find "$CACHE/guest" -mindepth 1 -maxdepth 1 -type d -printf '%T@ %p\n' | sort -rn | tail -n +5 | cut -d' ' -f2- |
+    while IFS= read -r old; do rm -rf -- "$old"; done
+}
+
+# bring_userland DIR: the packages the image is made of, unpacked.
+bring_userland() {
+  local packages
+  mapfile -t packages < <(list_entries "$ROOT/guest/packages.list")
+  say "bringing the guest's kernel and programs from $GUEST_SUITE into $CACHE (about 100 MB)"
+  rm -rf -- "$1.new" "$1.new".apt.*
+  unpack_debs "$1.new" "$GUEST_SUITE" "${packages[@]}"
+  replace_dir "$1.new" "$1"
+}
+
+# build_guest_image USERLAND OUT: makes the folder OUT with vmlinuz, initramfs.img and release.
+build_guest_image() {
+  local userland=$1 out=$2 root release
+  rm -rf -- "$out"
+  mkdir -p "$out/stubs"
+  root=$out/root
+  release=$(basename "$userland"/lib/modules/*)
+  printf '%s\n' "$release" >"$out/release"
+  cp "$userland/boot/vmlinuz-$release" "$out/vmlinuz"
+
+  mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,usr/share/misc,lib/x86_64-linux-gnu,lib64,etc,dev,proc,sys,run,tmp,mnt,root}
+  cp "$ROOT/guest/init" "$root/init"
+  printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
+  printf 'root:x:0:\n' >"$root/etc/group"
+  ln -s /proc/mounts "$root/etc/mtab"
+  add_busybox "$userland" "$root"
+  add_programs "$userland" "$root" "$out/stubs"
+  add_modules "$userland" "$root" "$release"
+  g++ -std=c++20 -O2 -static -s -Wall -Wextra -Werror -o "$root/sbin/lanepool-guest-exec" "$ROOT/guest/exec_service.cc" ||
+    die "guest/exec_service.cc does not compile" "see the messages above"
+
+  # Not compressed: under TCG unpacking costs more than loading. Fixed times and owners make the image reproducible.
+  find "$root" -exec touch -h -d @0 {} +
+  (cd "$root" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
+    cpio --quiet --null --create --format=newc --owner=+0:+0 --reproducible) >"$out/initramfs.img"
+  rm -rf -- "$root" "$out/stubs"
+}
+
+add_busybox() {
+  local userland=$1 root=$2 applet
+  cp "$userland/bin/busybox" "$root/bin/busybox"
+  # These would stand before the real ones, or manage packages that are not there.
+  "$root/bin/busybox" --list | grep -vxE 'busybox|mke2fs|dpkg|dpkg-deb|rpm|rpm2cpio' |
+    while IFS= read -r applet; do ln -s busybox "$root/bin/$applet"; done
+}
+
+# add_programs USERLAND ROOT STUBS: the programs of guest/programs.list and every library they need.
+add_programs() {
+  local userland=$1 root=$2 stubs=$3 libdirs programs file library
+  libdirs=$stubs:$userland/lib/x86_64-linux-gnu:$userland/usr/lib/x86_64-linux-gnu
+  mapfile -t programs < <(list_entries "$ROOT/guest/programs.list")
+  while IFS= read -r library; do
+    python3 "$LIB/stub_library.py" "$(find "$userland"/{usr/,}lib/x86_64-linux-gnu -maxdepth 1 -name "$library" | head -n 1)" \
+      "$stubs/$library" "$userland/usr/bin/fio" || die "no stub for $library" "see guest/stubs.list"
+  done < <(list_entries "$ROOT/guest/stubs.list")
+  cp "$userland/lib64/ld-linux-x86-64.so.2" "$root/lib64/"
+  for file in "${programs[@]}"; do
+    [ -e "$userland$file" ] || die "$file is in none of the packages" "see guest/programs.list and guest/packages.list"
+    cp -P "$userland$file" "$root$file"
+    [ ! -L "$userland$file" ] && head -c 4 "$userland$file" | grep -q ELF || continue
+    "$userland/lib64/ld-linux-x86-64.so.2" --library-path "$libdirs" --list "$userland$file" |
+      sed -n 's/^\t\([^/ ]*\) => \([^ ]*\) .*/\1 \2/p' >"$stubs/needed" || die "the libraries of $file cannot be found"
+    while read -r library found; do
+      # A library of this machine would be of another version than the guest's C library.
+      case $found in
+        "$userland"/* | "$stubs"/*) cp -L "$found" "$root/lib/x86_64-linux-gnu/$library" ;;
+        *) die "$file needs $library, which is in none of the packages" "add its package to guest/packages.list" ;;
+      esac
+    done <"$stubs/needed"
+  done
+}
+
+# add_modules USERLAND ROOT RELEASE: the modules of guest/modules.list and all they depend on.
+add_modules() {
+  local userland=$1 root=$2 release=$3 name module
+  # kmod is one program under several names, and knows by the name what it is to do.
+  kmod() {
+    "$userland/lib64/ld-linux-x86-64.so.2" --library-path "$userland/lib/x86_64-linux-gnu:$userland/usr/lib/x86_64-linux-gnu" \
+      --argv0 "$1" "$userland/bin/kmod" "${@:2}"
+  }
+  kmod depmod -b "$userland" "$release"
+  list_entries "$ROOT/guest/modules.list" | while IFS= read -r name; do
+    kmod modprobe -d "$userland" -S "$release" --show-depends "$name" ||
+      die "the kernel $release has no module $name" "see guest/modules.list"
+  done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u | while IFS= read -r module; do
+    module=${module#"$userland"}
+    mkdir -p "$root${module%/*}"
+    cp "$userland$module" "$root$module"
+  done
+  cp "$userland/lib/modules/$release"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$release/"
+  kmod depmod -b "$root" "$release"
+}
