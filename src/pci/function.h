@@ -98,6 +98,9 @@ class Function {
 
     // Function-level reset. Afterwards registers have their initial values, no interrupt is set up, and with
     // `fresh_memory_on_reset` old descriptors of its regions point at memory that nobody looks at any more.
+    // Not so the reset that a driver starts by Initiate Function Level Reset in config space (PCI Express
+    // Base Specification 7.5.3.4): it leaves the same memory behind the regions, because a guest that mapped
+    // them goes on with its mappings.
     virtual Result<> reset() = 0;
     virtual bool fresh_memory_on_reset() const = 0;
 

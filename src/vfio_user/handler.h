@@ -100,6 +100,9 @@ class Handler {
                           Reply<void> reply) = 0;
     virtual void mask_irq(pci::Irq index, uint32_t vector, bool masked, Reply<void> reply) = 0;
 
+    // VFIO_USER_DEVICE_RESET. Fresh memory behind the regions (ServerOptions::fresh_memory_on_reset) is for a
+    // client that speaks lanepool, which asks for it again; any other maps regions once (QEMU resets right
+    // after it has) and must find the same memory afterwards.
     virtual void reset(Reply<void> reply) = 0;
 };
 
