@@ -46,6 +46,13 @@ std::string_view name(Errc code) {
     return "unknown";
 }
 
+std::optional<Errc> code_named(std::string_view text) {
+    // The codes are numbered from zero without gaps; `internal` is the last.
+    for (int i = 0; i <= static_cast<int>(Errc::internal); ++i)
+        if (name(static_cast<Errc>(i)) == text) return static_cast<Errc>(i);
+    return std::nullopt;
+}
+
 static Errc code_of(int error_number) {
     switch (error_number) {
     case EINVAL:

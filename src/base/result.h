@@ -5,6 +5,7 @@
 #pragma once
 
 #include <fmt/format.h>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
@@ -36,6 +37,8 @@ enum class Errc {
 
 // The stable name of a code, for example "not_found".
 std::string_view name(Errc code);
+// The code of that name, if there is one.
+std::optional<Errc> code_named(std::string_view name);
 
 class Error {
   public:

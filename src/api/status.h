@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Errors over RPC: the gRPC code for everybody, ErrorDetail with our stable code for our own clients.
+#pragma once
+
+#include "base/result.h"
+
+#include <grpcpp/support/status.h>
+#include <string>
+
+namespace lanepool::api {
+
+grpc::Status to_status(const Error& error);
+
+// Success, or the error that the other side named. A status that does not come from lanepool (a connection
+// that broke, a deadline) gets the code that fits.
+Result<> from_status(const grpc::Status& status);
+
+} // namespace lanepool::api
