@@ -74,9 +74,10 @@ Errc errc_of(grpc::StatusCode code) {
 
 } // namespace
 
-grpc::Status to_status(const Error& error) {
+grpc::Status to_status(const Error& error, const std::string& holder) {
     v1::ErrorDetail detail;
     detail.set_code(std::string(name(error.code())));
+    detail.set_holder(holder);
     return {grpc_code(error.code()), error.message(), detail.SerializeAsString()};
 }
 
@@ -87,6 +88,11 @@ Result<> from_status(const grpc::Status& status) {
         !status.error_details().empty() && detail.ParseFromString(status.error_details()))
         if (const auto named = code_named(detail.code())) code = *named;
     return tl::unexpected(Error(code, status.error_message()));
+}
+
+std::string holder_of(const grpc::Status& status) {
+    v1::ErrorDetail detail;
+    return detail.ParseFromString(status.error_details()) ? detail.holder() : std::string();
 }
 
 } // namespace lanepool::api

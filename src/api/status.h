@@ -10,10 +10,14 @@
 
 namespace lanepool::api {
 
-grpc::Status to_status(const Error& error);
+// HOLDER: for busy, the host that holds the device.
+grpc::Status to_status(const Error& error, const std::string& holder = {});
 
 // Success, or the error that the other side named. A status that does not come from lanepool (a connection
 // that broke, a deadline) gets the code that fits.
 Result<> from_status(const grpc::Status& status);
+
+// The holder that the other side named; empty where it named none.
+std::string holder_of(const grpc::Status& status);
 
 } // namespace lanepool::api

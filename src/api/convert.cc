@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/convert.h"
+
+namespace lanepool::api {
+
+v1::DeviceIdentity to_message(const pool::DeviceIdentity& identity) {
+    v1::DeviceIdentity message;
+    message.set_vendor_id(identity.vendor_id);
+    message.set_device_id(identity.device_id);
+    message.set_class_code(identity.class_code);
+    message.set_kind(identity.kind);
+    message.set_model(identity.model);
+    message.set_serial(identity.serial);
+    message.set_firmware(identity.firmware);
+    message.set_capacity_bytes(identity.capacity_bytes);
+    return message;
+}
+
+v1::Device to_message(const pool::Device& device, const std::string& borrower) {
+    v1::Device message;
+    message.set_fdid(device.fdid.value);
+    message.set_name(device.full_name());
+    message.set_lender(device.host);
+    message.set_state(std::string(name(device.state)));
+    message.set_reason(device.reason);
+    message.set_epoch(device.epoch.value);
+    message.set_loan_id(device.loan.value);
+    message.set_borrower(borrower);
+    *message.mutable_identity() = to_message(device.identity);
+    return message;
+}
+
+v1::Host to_message(const pool::Host& host, bool lends) {
+    v1::Host message;
+    message.set_name(host.name);
+    message.set_state(host.up ? "up" : "down");
+    message.set_partition(host.partition);
+    message.set_lends(lends);
+    message.set_borrows(!host.guests.empty());
+    for (const auto& guest : host.guests)
+        message.add_guests(guest);
+    message.set_last_seen_us(host.last_seen_us);
+    message.set_version(host.version);
+    message.set_windows(host.windows);
+    message.set_windows_free(host.windows_free);
+    return message;
+}
+
+v1::Loan to_message(const pool::Loan& loan, const pool::Device& device) {
+    v1::Loan message;
+    message.set_id(loan.id.value);
+    message.set_fdid(loan.fdid.value);
+    message.set_device(device.full_name());
+    message.set_lender(device.host);
+    message.set_borrower(loan.borrower);
+    message.set_guest(loan.guest);
+    message.set_access_model(std::string(name(loan.access_model)));
+    message.set_state(std::string(name(loan.state)));
+    message.set_epoch(loan.epoch.value);
+    message.set_priority(loan.priority);
+    message.set_due_us(loan.due_us);
+    message.set_reason(loan.reason);
+    message.set_requested_by(loan.requested_by);
+    message.set_created_us(loan.created_us);
+    message.set_ended_us(loan.ended_us);
+    for (const auto& step : loan.steps) {
+        auto* time = message.add_steps();
+        time->set_step(std::string(name(step.step)));
+        time->set_duration_us(step.duration_us);
+    }
+    return message;
+}
+
+v1::AuditEntry to_message(const pool::AuditEntry& entry) {
+    v1::AuditEntry message;
+    message.set_sequence(entry.sequence);
+    message.set_time_us(entry.time_us);
+    message.set_actor(entry.actor);
+    message.set_subject(entry.subject);
+    message.set_action(entry.action);
+    message.set_from(entry.from);
+    message.set_to(entry.to);
+    message.set_reason(entry.reason);
+    message.set_fdid(entry.fdid.value);
+    message.set_loan_id(entry.loan.value);
+    message.set_epoch(entry.epoch.value);
+    return message;
+}
+
+v1::StepKind to_message(pool::StepKind kind) {
+    switch (kind) {
+    case pool::StepKind::prepare:
+        return v1::STEP_PREPARE;
+    case pool::StepKind::attach:
+        return v1::STEP_ATTACH;
+    case pool::StepKind::detach:
+        return v1::STEP_DETACH;
+    case pool::StepKind::cut:
+        return v1::STEP_CUT;
+    case pool::StepKind::reset:
+        return v1::STEP_RESET;
+    case pool::StepKind::sanitize:
+        return v1::STEP_SANITIZE;
+    }
+    return v1::STEP_UNSPECIFIED;
+}
+
+v1::Step to_message(const pool::Order& order) {
+    v1::Step message;
+    message.set_kind(to_message(order.step.kind));
+    message.set_step_id(order.step.id.value);
+    message.set_loan_id(order.step.loan.value);
+    message.set_fdid(order.step.fdid.value);
+    message.set_device(order.device);
+    message.set_epoch(order.step.epoch.value);
+    message.set_lender_partition(order.lender_partition);
+    message.set_borrower_partition(order.borrower_partition);
+    message.set_guest(order.guest);
+    message.set_deadline_ms(order.step.deadline_ms);
+    return message;
+}
+
+pool::BorrowRequest from_message(const v1::BorrowRequest& request) {
+    return {request.device(), request.host(), request.guest(), request.duration_s(), request.actor()};
+}
+
+pool::ReturnRequest from_message(const v1::ReturnRequest& request) {
+    return {request.loan_or_device(), request.actor(), request.deadline_ms()};
+}
+
+pool::ReclaimRequest from_message(const v1::ReclaimRequest& request) {
+    return {request.loan_or_device(), request.reason(), request.actor()};
+}
+
+pool::ReassignRequest from_message(const v1::ReassignRequest& request) {
+    return {request.loan_or_device(), request.host(), request.guest(), request.actor(), request.force()};
+}
+
+pool::ResetRequest from_message(const v1::ResetRequest& request) {
+    return {request.device(), request.actor()};
+}
+
+namespace {
+pool::DeviceIdentity from_message(const v1::DeviceIdentity& message) {
+    return {message.vendor_id(), message.device_id(), message.class_code(), message.kind(),
+            message.model(),     message.serial(),    message.firmware(),   message.capacity_bytes()};
+}
+
+pool::ObservedDevice from_message(const v1::ObservedDevice& message) {
+    return {message.name(),      from_message(message.identity()),
+            message.answering(), message.clean(),
+            {message.epoch()},   {message.loan_id()},
+            message.problem()};
+}
+
+pool::ObservedLoan from_message(const v1::ObservedLoan& message) {
+    return {{message.loan_id()}, {message.fdid()}, {message.epoch()}, message.attached()};
+}
+} // namespace
+
+pool::Hello from_message(const v1::Hello& message) {
+    pool::Hello hello;
+    hello.host = message.host();
+    hello.partition = message.partition();
+    hello.instance = message.instance();
+    hello.version = message.version();
+    for (const auto& device : message.devices())
+        hello.devices.push_back(from_message(device));
+    for (const auto& loan : message.loans())
+        hello.loans.push_back(from_message(loan));
+    hello.guests.assign(message.guests().begin(), message.guests().end());
+    hello.windows = message.windows();
+    hello.windows_free = message.windows_free();
+    return hello;
+}
+
+pool::LoanLost from_message(const v1::LoanLost& message) {
+    return {{message.loan_id()}, {message.epoch()}, message.as_lender(), message.reason()};
+}
+
+Result<pool::StepAnswer> from_message(const v1::StepDone& done) {
+    for (const pool::StepKind kind : pool::step_kinds)
+        if (to_message(kind) == done.kind())
+            return pool::StepAnswer{{done.step_id()}, {done.loan_id()}, {done.epoch()}, kind,
+                                    done.ok(),        done.code(),      done.message()};
+    return fail(Errc::protocol, "an answer to a step of kind {}, which does not exist",
+                static_cast<int>(done.kind()));
+}
+
+} // namespace lanepool::api

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/client.h"
+#include "api/convert.h"
+#include "api/status.h"
+
+#include <gtest/gtest.h>
+
+namespace lanepool::api {
+namespace {
+
+TEST(Status, NamesTheHolder) {
+    EXPECT_EQ(holder_of(to_status(Error(Errc::busy, "lent"), "a")), "a");
+    EXPECT_EQ(holder_of(grpc::Status(grpc::StatusCode::NOT_FOUND, "no", "\xff\xff\xff not a message")), "");
+}
+
+TEST(Convert, ShowsADeviceWithItsHolder) {
+    pool::Device device;
+    device.fdid = {0x80001};
+    device.host = "store";
+    device.name = "nvme0";
+    device.identity = {0x1b36, 0x10, 0x010802, "nvme", "model", "serial", "1.0", 4096};
+    device.state = pool::DeviceState::lent;
+    device.epoch = {9};
+    device.loan = {7};
+    const auto message = to_message(device, "a");
+    EXPECT_EQ(message.fdid(), 0x80001u);
+    EXPECT_EQ(message.name(), "store/nvme0");
+    EXPECT_EQ(message.lender(), "store");
+    EXPECT_EQ(message.state(), "lent");
+    EXPECT_EQ(message.epoch(), 9u);
+    EXPECT_EQ(message.loan_id(), 7u);
+    EXPECT_EQ(message.borrower(), "a");
+    EXPECT_EQ(message.identity().class_code(), 0x010802u);
+    EXPECT_EQ(message.identity().capacity_bytes(), 4096u);
+}
+
+TEST(Convert, ShowsTheStepsOfALoan) {
+    pool::Loan loan;
+    loan.id = {7};
+    loan.steps = {{pool::StepKind::prepare, 12}, {pool::StepKind::attach, 34}};
+    const auto message = to_message(loan, pool::Device{});
+    ASSERT_EQ(message.steps_size(), 2);
+    EXPECT_EQ(message.steps(1).step(), "attach");
+    EXPECT_EQ(message.steps(1).duration_us(), 34);
+    EXPECT_EQ(message.access_model(), "lending");
+}
+
+TEST(Convert, TakesEveryKindOfStepThereAndBack) {
+    for (const pool::StepKind kind : pool::step_kinds) {
+        v1::StepDone done;
+        done.set_kind(to_message(kind));
+        done.set_step_id(5);
+        done.set_ok(true);
+        const auto answer = from_message(done);
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->kind, kind);
+        EXPECT_EQ(answer->step, pool::StepId{5});
+    }
+}
+
+TEST(Convert, RefusesAStepThatDoesNotExist) {
+    v1::StepDone done;
+    done.set_kind(static_cast<v1::StepKind>(77));
+    const auto answer = from_message(done);
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().code(), Errc::protocol);
+}
+
+TEST(Convert, TakesAHelloWhole) {
+    v1::Hello message;
+    message.set_host("store");
+    message.set_partition(3);
+    message.set_instance("one");
+    message.add_guests("g");
+    auto* device = message.add_devices();
+    device->set_name("nvme0");
+    device->mutable_identity()->set_serial("s");
+    device->set_answering(true);
+    device->set_clean(true);
+    device->set_epoch(4);
+    device->set_loan_id(2);
+    auto* loan = message.add_loans();
+    loan->set_loan_id(2);
+    loan->set_attached(true);
+    const auto hello = from_message(message);
+    EXPECT_EQ(hello.host, "store");
+    EXPECT_EQ(hello.partition, 3u);
+    ASSERT_EQ(hello.devices.size(), 1u);
+    EXPECT_EQ(hello.devices[0].identity.serial, "s");
+    EXPECT_TRUE(hello.devices[0].answering);
+    EXPECT_TRUE(hello.devices[0].clean);
+    EXPECT_EQ(hello.devices[0].epoch, pool::Epoch{4});
+    EXPECT_EQ(hello.devices[0].loan, pool::LoanId{2});
+    ASSERT_EQ(hello.loans.size(), 1u);
+    EXPECT_TRUE(hello.loans[0].attached);
+    EXPECT_EQ(hello.guests, std::vector<std::string>{"g"});
+}
+
+TEST(Client, SaysThatNobodyAnswers) {
+    const auto client = Client::connect("unix:/nonexistent/lanepool.sock", std::chrono::milliseconds(50));
+    ASSERT_FALSE(client);
+    EXPECT_EQ(client.error().code(), Errc::unavailable);
+    EXPECT_NE(client.error().message().find("/nonexistent/lanepool.sock"), std::string::npos);
+}
+
+} // namespace
+} // namespace lanepool::api

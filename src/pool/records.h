@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the controller knows and keeps: plain values. Fields named *_steady_us are points on the steady clock
+// of this run of the controller; they are not stored, and are made anew after a restart.
+#pragma once
+
+#include "pool/ids.h"
+#include "pool/state.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lanepool::pool {
+
+// Handed into every input: the pool has no clock. STEADY decides deadlines; UNIX is for records and due
+// times.
+struct Now {
+    int64_t steady_us = 0;
+    int64_t unix_us = 0;
+};
+
+struct Host {
+    std::string name;
+    bool up = false; // its agent is connected; never stored as such: after a restart nobody is
+    uint32_t partition = 0;
+    std::string instance; // of its agent: another one after each start
+    std::string version;
+    std::vector<std::string> guests;
+    uint32_t windows = 0;
+    uint32_t windows_free = 0;
+    int64_t last_seen_us = 0;
+    // When the loans that it borrows, and those that it lends, are given up; 0 while it is up.
+    int64_t borrower_grace_steady_us = 0;
+    int64_t lender_grace_steady_us = 0;
+
+    bool operator==(const Host&) const = default;
+};
+
+struct DeviceIdentity {
+    uint32_t vendor_id = 0;
+    uint32_t device_id = 0;
+    uint32_t class_code = 0;
+    std::string kind;
+    std::string model;
+    std::string serial;
+    std::string firmware;
+    uint64_t capacity_bytes = 0;
+
+    bool operator==(const DeviceIdentity&) const = default;
+};
+
+struct Device {
+    Fdid fdid;
+    std::string host; // the lender
+    std::string name; // the lender's name for it; people write HOST/NAME
+    DeviceIdentity identity;
+    DeviceState state = DeviceState::local;
+    std::string reason; // why it is recovering, quarantined or offline
+    Epoch epoch;        // the highest that was ever given out for it
+    LoanId loan;        // that holds it
+    LoanId successor;   // queued for it by a reassignment
+    bool clean = false; // false from each reservation until a reset and a sanitize have verified
+
+    std::string full_name() const { return host + "/" + name; }
+    bool operator==(const Device&) const = default;
+};
+
+struct StepTime {
+    StepKind step = StepKind::prepare;
+    int64_t duration_us = 0; // from the sending of the step to the arrival of its answer
+
+    bool operator==(const StepTime&) const = default;
+};
+
+enum class AccessModel { lending };
+inline std::string_view name(AccessModel) { return "lending"; }
+
+struct Loan {
+    LoanId id;
+    Fdid fdid;
+    std::string borrower;
+    std::string guest;
+    AccessModel access_model = AccessModel::lending;
+    LoanState state = LoanState::queued;
+    Epoch epoch; // the device's when it was reserved for this loan
+    int32_t priority = 0;
+    int64_t due_us = 0;   // Unix time; 0: none
+    bool failing = false; // it will end as failed, not as returned
+    std::string reason;   // why it ends as it does
+    std::string requested_by;
+    int64_t created_us = 0;
+    int64_t ended_us = 0;
+    std::vector<StepTime> steps;
+    int64_t due_steady_us = 0;
+
+    bool operator==(const Loan&) const = default;
+};
+
+// A step that an agent has been asked for and has not answered. Kept with the other records, so that a
+// restarted controller asks for it again and knows its answer.
+struct Step {
+    StepId id;
+    StepKind kind = StepKind::prepare;
+    std::string host; // whose agent takes it
+    LoanId loan;      // 0 where a device is recovered without one
+    Fdid fdid;
+    Epoch epoch;
+    uint32_t deadline_ms = 0; // for the agent; ours is a little later
+    bool cleanup = false;     // nothing waits for it: a borrower that has been cut off is told to forget
+    uint32_t sent = 0;        // how often
+    int64_t sent_steady_us = 0;
+    int64_t deadline_steady_us = 0;
+
+    bool operator==(const Step&) const = default;
+};
+
+struct AuditEntry {
+    uint64_t sequence = 0;
+    int64_t time_us = 0;
+    std::string actor;
+    std::string subject;
+    std::string action;
+    std::string from;
+    std::string to;
+    std::string reason;
+    Fdid fdid;
+    LoanId loan;
+    Epoch epoch;
+
+    bool operator==(const AuditEntry&) const = default;
+};
+
+struct Counters {
+    Fdid next_fdid = first_fdid;
+    LoanId next_loan{1};
+    StepId next_step{1};
+    uint64_t next_audit = 1;
+
+    bool operator==(const Counters&) const = default;
+};
+
+// Everything but the audit trail, as a store gives it back.
+struct Snapshot {
+    std::vector<Host> hosts;
+    std::vector<Device> devices;
+    std::vector<Loan> loans;
+    std::vector<Step> steps;
+    Counters counters;
+};
+
+// A step with everything that its agent needs to know.
+struct Order {
+    Step step;
+    std::string device; // the lender's name for it; empty where the device is not known
+    uint32_t lender_partition = 0;
+    uint32_t borrower_partition = 0; // of the loan; 0 without one
+    std::string guest;
+};
+
+// What inputs have changed: to be stored in one transaction, and only then to be acted upon.
+struct Outcome {
+    std::vector<Host> hosts;
+    std::vector<Device> devices;
+    std::vector<Loan> loans;
+    std::vector<Step> steps;
+    std::vector<LoanId> erased_loans;
+    std::vector<StepId> erased_steps;
+    Counters counters;
+    std::vector<AuditEntry> audit;
+    std::vector<Order> orders; // to be sent after storing
+
+    bool empty() const {
+        return hosts.empty() && devices.empty() && loans.empty() && steps.empty() && erased_loans.empty() &&
+               erased_steps.empty() && audit.empty() && orders.empty();
+    }
+};
+
+} // namespace lanepool::pool

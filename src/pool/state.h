@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The states of loans and devices, their stable names, and which one may follow which. docs/loans.md draws
+// both tables.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string_view>
+
+namespace lanepool::pool {
+
+enum class LoanState {
+    queued,    // waits for the device; only a reassignment waits
+    reserved,  // the device is kept for it
+    preparing, // the lender opens the device to the borrower
+    attaching, // the borrower shows it to its guest
+    active,
+    quiescing, // the guest is asked to let go
+    detaching, // the lender closes every way to the device
+    resetting, // reset, then sanitize
+    returned,  // over, as it should be
+    failed,    // over, with a reason
+};
+
+enum class DeviceState {
+    local,     // of its host alone, not (yet) in the pool
+    available, // clean, and nobody has it
+    reserved,
+    lent,
+    recovering,  // being cut off, reset and sanitized
+    quarantined, // not to be lent until somebody has it reset; the reason says why
+    offline,     // it, or the agent of its host, does not answer
+};
+
+enum class StepKind { prepare, attach, detach, cut, reset, sanitize };
+
+inline constexpr std::array loan_states{LoanState::queued,    LoanState::reserved,  LoanState::preparing,
+                                        LoanState::attaching, LoanState::active,    LoanState::quiescing,
+                                        LoanState::detaching, LoanState::resetting, LoanState::returned,
+                                        LoanState::failed};
+inline constexpr std::array device_states{
+    DeviceState::local,      DeviceState::available,   DeviceState::reserved, DeviceState::lent,
+    DeviceState::recovering, DeviceState::quarantined, DeviceState::offline};
+inline constexpr std::array step_kinds{StepKind::prepare, StepKind::attach, StepKind::detach,
+                                       StepKind::cut,     StepKind::reset,  StepKind::sanitize};
+
+std::string_view name(LoanState state);
+std::string_view name(DeviceState state);
+std::string_view name(StepKind kind);
+
+// The state of that name, if there is one.
+std::optional<LoanState> loan_state(std::string_view name);
+std::optional<DeviceState> device_state(std::string_view name);
+std::optional<StepKind> step_kind(std::string_view name);
+
+// Whether TO may follow FROM. Nothing follows the states that end a loan, and no state follows itself.
+bool may_follow(LoanState from, LoanState to);
+bool may_follow(DeviceState from, DeviceState to);
+
+inline bool has_ended(LoanState state) { return state == LoanState::returned || state == LoanState::failed; }
+
+} // namespace lanepool::pool
