@@ -7,6 +7,7 @@ add_library(lanepool_options INTERFACE)
 target_compile_options(lanepool_options INTERFACE
     -Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual -Wnull-dereference
     -fno-strict-aliasing)
+target_compile_definitions(lanepool_options INTERFACE LANEPOOL_VERSION="${PROJECT_VERSION}")
 target_include_directories(lanepool_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
 target_link_libraries(lanepool_options INTERFACE Threads::Threads)
 target_link_options(lanepool_options INTERFACE -fuse-ld=lld)
