@@ -31,7 +31,7 @@ class AdapterState;
 // Something of this host's that others can reach; withdrawn on destruction: their windows then read all-ones.
 class Export {
   public:
-    Export() = default;
+    Export(); // empty
     Export(Export&&) noexcept;
     Export& operator=(Export&&) noexcept;
     ~Export();
@@ -56,7 +56,7 @@ struct Target {
 // SIZE bytes of a window BAR that the switch translates to another partition; closed on destruction.
 class Window {
   public:
-    Window() = default;
+    Window(); // empty
     Window(Window&&) noexcept;
     Window& operator=(Window&&) noexcept;
     ~Window();
