@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "smartio/loan_ways.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace lanepool::smartio {
+
+namespace {
+pci::Region bar_region(size_t bar) { return static_cast<pci::Region>(bar); }
+
+void keep_first(Result<>& first, Result<> next) {
+    if (first && !next) first = std::move(next);
+}
+} // namespace
+
+Result<> LoanWays::export_bars(Opened& opened) {
+    std::array<ntb::Export, pci::bar_count> bars;
+    for (size_t i = 0; i < bars.size(); ++i) {
+        const uint64_t size = opened.bars[i].size_bytes;
+        if (size == 0) continue;
+        bars[i] = TRY(adapter_.export_region(device_, bar_region(i), 0, size));
+        opened.bars[i].address = bars[i].address();
+    }
+    bars_ = std::move(bars);
+    return {};
+}
+
+void LoanWays::withdraw_bars() { bars_ = {}; }
+
+Result<> LoanWays::let_pass(pci::RequesterId requester) {
+    requester_ = TRY(adapter_.add_requester(requester));
+    return {};
+}
+
+Result<> LoanWays::map(const MapRequest& request) {
+    const auto& range = request.range;
+    const auto next = memory_.upper_bound(range.last());
+    if (next != memory_.begin() && std::prev(next)->second.range.overlaps(range))
+        return fail(Errc::already_exists, "memory at {:#x} is mapped for the device already",
+                    range.start().value);
+    if (memory_.size() >= limits_.memory_maps)
+        return fail(Errc::no_space, "the loan has its {} memory ranges mapped already", limits_.memory_maps);
+    if (range.size_bytes() > limits_.mapped_bytes - mapped_bytes_)
+        return fail(Errc::no_space, "{} more bytes would exceed the {} that a loan may map",
+                    range.size_bytes(), limits_.mapped_bytes);
+
+    auto window = TRY(adapter_.open_window({borrower_, request.address, range.size_bytes()}));
+    auto mappings = TRY(pci::map_peer(device_, range.start(), adapter_.function(), window.region(),
+                                      window.offset().value, range.size_bytes(), request.access));
+    memory_.emplace(range.start(), Memory{range, std::move(window), std::move(mappings)});
+    mapped_bytes_ += range.size_bytes();
+    return {};
+}
+
+Result<> LoanWays::unmap(const UnmapRequest& request) {
+    const auto found = memory_.find(request.range.start());
+    if (found == memory_.end() || found->second.range != request.range)
+        return fail(Errc::not_found, "no memory is mapped for the device at exactly {:#x} with {} bytes",
+                    request.range.start().value, request.range.size_bytes());
+    Memory memory = std::move(found->second);
+    memory_.erase(found);
+    mapped_bytes_ -= memory.range.size_bytes();
+    Result<> result;
+    for (auto& mapping : memory.mappings)
+        keep_first(result, mapping.unmap());
+    return result;
+}
+
+Result<> LoanWays::set_irqs(const SetIrqsRequest& request) {
+    const uint32_t there_are = device_.irq(request.index).count;
+    if (request.present.size() > there_are)
+        return fail(Errc::out_of_range, "{} vectors were asked for, the device has {}",
+                    request.present.size(), there_are);
+    auto& irqs = irqs_.at(static_cast<size_t>(request.index));
+    const size_t before = irqs ? irqs->events.size() : 0;
+    // VFIO can change vectors while an index is on, but not how many there are.
+    if (before != 0 && before != request.present.size()) {
+        irqs.reset();
+        TRY(device_.set_irqs(request.index, 0, {}));
+    }
+    if (request.present.empty()) return {};
+
+    Irqs next;
+    next.window = TRY(adapter_.open_window({borrower_, request.address, request.present.size() * 4}));
+    next.events.resize(request.present.size());
+    for (size_t i = 0; i < request.present.size(); ++i)
+        if (request.present[i]) next.events[i] = TRY(next.window.event(i * 4));
+    TRY(apply_irqs(request.index, next.events));
+    irqs = std::move(next);
+    return {};
+}
+
+Result<> LoanWays::apply_irqs(pci::Irq index, const std::vector<UniqueFd>& events) {
+    std::vector<int> fds;
+    fds.reserve(events.size());
+    for (const auto& event : events)
+        fds.push_back(event.get());
+    return device_.set_irqs(index, 0, fds);
+}
+
+Result<> LoanWays::restore_irqs() {
+    for (size_t i = 0; i < irqs_.size(); ++i)
+        if (irqs_[i]) TRY(apply_irqs(static_cast<pci::Irq>(i), irqs_[i]->events));
+    return {};
+}
+
+Result<> LoanWays::release_irqs() {
+    Result<> result;
+    for (size_t i = 0; i < irqs_.size(); ++i)
+        if (std::exchange(irqs_[i], std::nullopt))
+            keep_first(result, device_.set_irqs(static_cast<pci::Irq>(i), 0, {}));
+    return result;
+}
+
+Result<> LoanWays::release_memory() {
+    Result<> result;
+    auto memory = std::exchange(memory_, {});
+    mapped_bytes_ = 0;
+    for (auto& [start, one] : memory)
+        for (auto& mapping : one.mappings)
+            keep_first(result, mapping.unmap());
+    return result;
+}
+
+} // namespace lanepool::smartio
