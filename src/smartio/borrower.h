@@ -46,7 +46,8 @@ struct BorrowerEvents {
     std::function<void(Result<>)> attached;
     // A client (QEMU) has connected, or has gone: removed the device, or died.
     std::function<void(bool connected)> client_changed;
-    // Each time the client's driver has taken the function: it has set up an interrupt and made it bus master.
+    // Each time the client's driver has taken the function: it has set up an interrupt and made it bus
+    // master.
     std::function<void()> driver_ready;
     // Once: the loan does not work any more (stale_epoch: the lender cut it; disconnected: its host died;
     // ...). The client gets errors and all-ones from now on. Detach.

@@ -95,9 +95,9 @@ class Lender {
 
     // Closes every way now, without asking the borrower: requests refused, interrupts and bus master off, DMA
     // unmapped, exports withdrawn, windows closed, device reset. EPOCH: the loan's own or a newer one (then
-    // stored, so that the loan cannot come back). No loan: only the epoch is stored. Errors: stale_epoch
-    // (nothing happens); timeout or what the device said: every way through the adapter is closed but the
-    // device must be quarantined.
+    // stored, so that the loan cannot come back). No loan: only the epoch is stored, once the step under way
+    // has ended. Errors: stale_epoch (nothing happens); timeout or what the device said: every way through
+    // the adapter is closed, but the device must be quarantined.
     void cut(uint64_t epoch, Done done);
 
     // Resets the device and verifies it: config space is that of the same device, bus master off, and what
