@@ -26,3 +26,14 @@ replace_dir() {
   mv -T -- "$from" "$to"
   rm -rf -- "$to.old"
 }
+
+# forget_old COUNT DIR/...: keeps the newest COUNT of these folders, so that going back and forth between branches
+# builds nothing anew, and the cache does not grow for ever.
+forget_old() {
+  local keep=$1 old
+  shift
+  while IFS= read -r old; do
+    rm -rf -- "$old"
+  done < <(for old in "$@"; do [ -L "${old%/}" ] || printf '%s %s\n' "$(stat -c %Y "$old")" "$old"; done |
+    sort -rn | tail -n "+$((keep + 1))" | cut -d' ' -f2-)
+}

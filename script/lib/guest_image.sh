@@ -22,18 +22,12 @@ install_guest_image() {
     build_guest_image "$userland" "$CACHE/guest/$stamp.new"
     replace_dir "$CACHE/guest/$stamp.new" "$CACHE/guest/$stamp"
     say "guest image: kernel $(cat "$CACHE/guest/$stamp/release"), initramfs $(du -h "$CACHE/guest/$stamp/initramfs.img" | cut -f1)"
-    forget_old_images
+    forget_old 4 "$CACHE/guest"/*/
   fi
   if [ "$(readlink "$CACHE/guest/current" 2>/dev/null)" != "$stamp" ]; then
     ln -sfn "$stamp" "$CACHE/guest/.current.new"
     mv -T -- "$CACHE/guest/.current.new" "$CACHE/guest/current"
   fi
-}
-
-# forget_old_images: keeps the newest four, so that switching between branches builds nothing anew.
-forget_old_images() {
-  find "$CACHE/guest" -mindepth 1 -maxdepth 1 -type d -printf '%T@ %p\n' | sort -rn | tail -n +5 | cut -d' ' -f2- |
-    while IFS= read -r old; do rm -rf -- "$old"; done
 }
 
 # bring_userland DIR: the packages the image is made of, unpacked.
@@ -44,6 +38,7 @@ bring_userland() {
   rm -rf -- "$1.new" "$1.new".apt.*
   unpack_debs "$1.new" "$GUEST_SUITE" "${packages[@]}"
   replace_dir "$1.new" "$1"
+  forget_old 2 "$CACHE"/userland-*/
 }
 
 # build_guest_image USERLAND OUT: makes the folder OUT with vmlinuz, initramfs.img and release.
@@ -110,21 +105,19 @@ add_programs() {
 
 # add_modules USERLAND ROOT RELEASE: the modules of guest/modules.list and all they depend on.
 add_modules() {
-  local userland=$1 root=$2 release=$3 name module
-  # kmod is one program under several names, and knows by the name what it is to do.
-  kmod() {
-    "$userland/lib64/ld-linux-x86-64.so.2" --library-path "$userland/lib/x86_64-linux-gnu:$userland/usr/lib/x86_64-linux-gnu" \
-      --argv0 "$1" "$userland/bin/kmod" "${@:2}"
-  }
-  kmod depmod -b "$userland" "$release"
-  list_entries "$ROOT/guest/modules.list" | while IFS= read -r name; do
-    kmod modprobe -d "$userland" -S "$release" --show-depends "$name" ||
-      die "the kernel $release has no module $name" "see guest/modules.list"
-  done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u | while IFS= read -r module; do
-    module=${module#"$userland"}
-    mkdir -p "$root${module%/*}"
-    cp "$userland$module" "$root$module"
-  done
-  cp "$userland/lib/modules/$release"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$release/"
-  kmod depmod -b "$root" "$release"
+  local userland=$1 root=$2 release=$3 modules=lib/modules/$3 name files file
+  # busybox is static, so its depmod runs here whatever this machine's C library is.
+  "$userland/bin/busybox" depmod -b "$userland" "$release"
+  while IFS= read -r name; do
+    # A line of modules.dep is "path/of/module.ko: what it needs ...". Names take - and _ for the same.
+    files=$(awk -v want="${name//-/_}" '{ n = $1; sub(/.*\//, "", n); sub(/\.ko.*/, "", n); gsub(/-/, "_", n) }
+      n == want { sub(/:/, ""); print; exit }' "$userland/$modules/modules.dep")
+    [ -n "$files" ] || die "the kernel $release has no module $name" "see guest/modules.list"
+    for file in $files; do
+      mkdir -p "$root/$modules/${file%/*}"
+      cp "$userland/$modules/$file" "$root/$modules/$file"
+    done
+  done < <(list_entries "$ROOT/guest/modules.list")
+  cp "$userland/$modules"/modules.{builtin,builtin.modinfo,order} "$root/$modules/"
+  "$userland/bin/busybox" depmod -b "$root" "$release"
 }

@@ -12,7 +12,7 @@ QEMU_PROGRAMS=(qemu-system-x86_64 qemu-storage-daemon qemu-img)
 write_qemu_wrapper() {
   local file=$1 dir=$2 program=$3 data=
   # exec: the process that the caller started is QEMU itself, so that its pid can be signalled and waited for.
-  # GCONV_PATH, QEMU_MODULE_DIR: what would otherwise be sought in the machine's own folders.
+  # QEMU_MODULE_DIR: it would otherwise look for its modules in the machine's own folders.
   [ "$program" != qemu-system-x86_64 ] || data="-L '$dir/usr/share/qemu' -L '$dir/usr/share/seabios'"
   cat >"$file" <<END
 #!/bin/sh
@@ -46,6 +46,7 @@ install_qemu() {
     rm -r -- "$fresh/check"
     touch "$fresh/complete"
     replace_dir "$fresh" "$dir"
+    forget_old 2 "$CACHE"/qemu-*/
   fi
   for program in "${QEMU_PROGRAMS[@]}"; do
     if ! grep -qsF "$dir/usr/bin/$program'" "$CACHE/bin/$program"; then
