@@ -23,6 +23,7 @@ replace_dir() {
     rm -rf -- "$to.old"
     mv -T -- "$to" "$to.old"
   fi
+  touch -- "$from"  # packages bring their own date for the top folder, and forget_old goes by it
   mv -T -- "$from" "$to"
   rm -rf -- "$to.old"
 }

@@ -79,19 +79,21 @@ add_busybox() {
 
 # add_programs USERLAND ROOT STUBS: the programs of guest/programs.list and every library they need.
 add_programs() {
-  local userland=$1 root=$2 stubs=$3 libdirs programs file library
+  local userland=$1 root=$2 stubs=$3 libdirs loader programs file library
   libdirs=$stubs:$userland/lib/x86_64-linux-gnu:$userland/usr/lib/x86_64-linux-gnu
   mapfile -t programs < <(list_entries "$ROOT/guest/programs.list")
   while IFS= read -r library; do
     python3 "$LIB/stub_library.py" "$(find "$userland"/{usr/,}lib/x86_64-linux-gnu -maxdepth 1 -name "$library" | head -n 1)" \
       "$stubs/$library" "$userland/usr/bin/fio" || die "no stub for $library" "see guest/stubs.list"
   done < <(list_entries "$ROOT/guest/stubs.list")
-  cp "$userland/lib64/ld-linux-x86-64.so.2" "$root/lib64/"
+  # Not by its usual name in lib64, which is an absolute link: that would be this machine's loader.
+  loader=$userland/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2
+  cp "$loader" "$root/lib64/"
   for file in "${programs[@]}"; do
     [ -e "$userland$file" ] || die "$file is in none of the packages" "see guest/programs.list and guest/packages.list"
     cp -P "$userland$file" "$root$file"
     [ ! -L "$userland$file" ] && head -c 4 "$userland$file" | grep -q ELF || continue
-    "$userland/lib64/ld-linux-x86-64.so.2" --library-path "$libdirs" --list "$userland$file" |
+    "$loader" --library-path "$libdirs" --list "$userland$file" |
       sed -n 's/^\t\([^/ ]*\) => \([^ ]*\) .*/\1 \2/p' >"$stubs/needed" || die "the libraries of $file cannot be found"
     while read -r library found; do
       # A library of this machine would be of another version than the guest's C library.
