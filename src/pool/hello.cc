@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is really there, against what the records say. Every contradiction is resolved on the safe side.
+#include "pool/pool.h"
+
+#include <algorithm>
+#include <set>
+
+namespace lanepool::pool {
+
+Result<std::vector<Fdid>> Pool::hello(const Hello& hello, bool connected, Now now) {
+    TRY(check(hello, options_));
+    TRY(check_place(hello));
+    begin(now, "agent:" + hello.host);
+    // Only those from before: what this Hello leads to is sent as it arises.
+    const std::vector<StepId> unanswered = ledger_.steps_of(hello.host);
+    const bool anew = connected || !is_up(hello.host);
+    host_arrived(hello);
+    std::vector<Fdid> fdids;
+    for (const auto& device : hello.devices)
+        fdids.push_back(identify(hello.host, device));
+    const std::set<Fdid> present(fdids.begin(), fdids.end());
+    for (const Fdid fdid : ledger_.devices_of(hello.host))
+        if (!present.contains(fdid)) vanished(fdid);
+    for (size_t i = 0; i < fdids.size(); ++i)
+        observe(fdids[i], hello.devices[i]);
+    reconcile_borrowed(hello);
+    if (anew) send_again(unanswered);
+    return fdids;
+}
+
+void Pool::heard(const std::string& host, std::optional<uint32_t> windows_free, Now now) {
+    ledger_.hosts.touch(host, [&](Host& record) {
+        record.last_seen_us = now.unix_us;
+        if (windows_free) record.windows_free = *windows_free;
+    });
+}
+
+// Whether there is room for this host and its devices.
+Result<> Pool::check_place(const Hello& hello) const {
+    if (!ledger_.hosts.find(hello.host) && ledger_.hosts.size() >= options_.hosts)
+        return fail(Errc::no_space, "there are {} hosts already, and no more than that are allowed",
+                    options_.hosts);
+    for (const auto& [name, other] : ledger_.hosts.all())
+        if (name != hello.host && other.up && other.partition == hello.partition)
+            return fail(Errc::already_exists,
+                        "host {} says that it has partition {}, but that is host {}'s; give each host its "
+                        "own adapter",
+                        hello.host, hello.partition, name);
+    size_t known = ledger_.devices_of(hello.host).size();
+    for (const auto& device : hello.devices)
+        if (!ledger_.device_of(hello.host, device.name, device.identity.serial)) ++known;
+    if (known > options_.devices_per_host)
+        return fail(Errc::no_space, "host {} has had {} devices in all, and no more than {} are allowed",
+                    hello.host, known, options_.devices_per_host);
+    return {};
+}
+
+void Pool::host_arrived(const Hello& hello) {
+    const Host* before = ledger_.hosts.find(hello.host);
+    if (!before || !before->up || before->instance != hello.instance) {
+        AuditEntry entry;
+        entry.subject = "host:" + hello.host;
+        entry.action = "transition";
+        entry.from = before ? (before->up ? "up" : "down") : "";
+        entry.to = "up";
+        entry.reason = !before                              ? "a new host"
+                       : before->instance != hello.instance ? "its agent was started anew"
+                                                            : "its agent is connected again";
+        audit(std::move(entry));
+    }
+    Host host = before ? *before : Host{};
+    host.name = hello.host;
+    host.up = true;
+    host.partition = hello.partition;
+    host.instance = hello.instance;
+    host.version = limited(hello.version);
+    host.guests = hello.guests;
+    host.windows = hello.windows;
+    host.windows_free = hello.windows_free;
+    host.last_seen_us = now_.unix_us;
+    host.borrower_grace_steady_us = 0;
+    host.lender_grace_steady_us = 0;
+    ledger_.hosts.put(host.name, host);
+}
+
+// The fdid of what was seen: the same for ever for the same host, name and serial number.
+Fdid Pool::identify(const std::string& host, const ObservedDevice& observed) {
+    DeviceIdentity identity = observed.identity;
+    for (std::string* text : {&identity.kind, &identity.model, &identity.firmware})
+        *text = limited(*text);
+    if (const auto known = ledger_.device_of(host, observed.name, identity.serial)) {
+        // A device that does not answer now has not told what it is.
+        if (observed.answering && ledger_.devices.find(*known)->identity != identity)
+            ledger_.change(*known, [&](Device& device) { device.identity = identity; });
+        return *known;
+    }
+    Device device;
+    device.fdid = ledger_.counters.next_fdid;
+    ledger_.counters.next_fdid = device.fdid.next();
+    device.host = host;
+    device.name = observed.name;
+    device.identity = identity;
+    device.epoch = observed.epoch;
+    device.clean = observed.clean;
+    ledger_.devices.put(device.fdid, device);
+    AuditEntry entry;
+    entry.subject = fmt::format("device:{}", device.fdid);
+    entry.action = "join";
+    entry.to = name(DeviceState::local);
+    entry.reason = fmt::format("{}, {} {}", device.full_name(), identity.model, identity.serial);
+    entry.fdid = device.fdid;
+    entry.epoch = device.epoch;
+    audit(std::move(entry));
+    return device.fdid;
+}
+
+void Pool::observe(Fdid fdid, const ObservedDevice& observed) {
+    const Device device = *ledger_.devices.find(fdid);
+    const bool ahead = observed.epoch > device.epoch;
+    if (ahead) ledger_.change(fdid, [&](Device& record) { record.epoch = observed.epoch; });
+    if (device.state == DeviceState::quarantined) return; // until somebody has it reset
+    if (in_recovery(fdid)) {
+        reflect(fdid);
+        // Its agent will refuse the steps that are under way: their epoch is too low.
+        if (ahead)
+            quarantine(fdid, fmt::format("its host has seen epoch {}, which these records have not given out",
+                                         observed.epoch));
+        return;
+    }
+    if (device.loan) return observe_lent(device, observed, ahead);
+    if (!observed.answering) {
+        set_state(fdid, DeviceState::offline,
+                  observed.problem.empty() ? "it does not answer" : limited(observed.problem));
+    } else if (ahead) {
+        recover(
+            fdid,
+            fmt::format("its host has seen epoch {}, which these records have not given out", observed.epoch),
+            false);
+    } else if (observed.loan) {
+        recover(
+            fdid,
+            fmt::format("its host has it prepared for loan {}, which is not in these records", observed.loan),
+            false);
+    } else if (!observed.clean || !device.clean) {
+        recover(fdid, "it has not been reset and sanitized since its last use", false);
+    } else {
+        set_state(fdid, DeviceState::available, {});
+    }
+}
+
+void Pool::observe_lent(const Device& device, const ObservedDevice& observed, bool ahead) {
+    const Loan& loan = *ledger_.loans.find(device.loan);
+    const bool prepared = loan.state == LoanState::attaching || loan.state == LoanState::active ||
+                          loan.state == LoanState::quiescing;
+    if (!observed.answering)
+        lose(device.loan, fmt::format("the device does not answer{}{}", observed.problem.empty() ? "" : ": ",
+                                      limited(observed.problem)));
+    else if (ahead)
+        lose(device.loan,
+             fmt::format("host {} has seen epoch {} of the device, which these records have not given out",
+                         device.host, observed.epoch));
+    else if (prepared ? observed.loan != loan.id || observed.epoch != loan.epoch
+                      : observed.loan && observed.loan != loan.id)
+        lose(device.loan,
+             fmt::format("host {} does not have the device prepared for it: its agent was restarted",
+                         device.host));
+    else
+        reflect(device.fdid);
+}
+
+// Known, but not in the Hello.
+void Pool::vanished(Fdid fdid) {
+    const Device device = *ledger_.devices.find(fdid);
+    const std::string reason = fmt::format("host {} has no such device any more", device.host);
+    if (device.state == DeviceState::quarantined) return;
+    if (device.loan || in_recovery(fdid)) return give_up(fdid, reason);
+    set_state(fdid, DeviceState::offline, reason);
+}
+
+void Pool::reconcile_borrowed(const Hello& hello) {
+    std::set<LoanId> held;
+    for (const ObservedLoan& observed : hello.loans) {
+        const Loan* loan = ledger_.loans.find(observed.loan);
+        const bool recorded = loan && loan->borrower == hello.host && loan->fdid == observed.fdid &&
+                              loan->epoch == observed.epoch &&
+                              (loan->state == LoanState::attaching || loan->state == LoanState::active ||
+                               loan->state == LoanState::quiescing);
+        if (recorded) {
+            if (observed.attached) held.insert(observed.loan);
+            continue;
+        }
+        const auto steps = ledger_.steps_of(hello.host);
+        const bool told = std::any_of(steps.begin(), steps.end(), [&](StepId id) {
+            const Step* step = ledger_.steps.find(id);
+            return step->loan == observed.loan && step->kind == StepKind::detach;
+        });
+        if (told) continue;
+        const Device* device = ledger_.devices.find(observed.fdid);
+        issue_cleanup(hello.host, observed.fdid, observed.loan,
+                      device ? std::max(device->epoch, observed.epoch) : observed.epoch);
+    }
+    for (const LoanId id : ledger_.live_loans_of(hello.host))
+        if (ledger_.loans.find(id)->state == LoanState::active && !held.contains(id))
+            lose(id, fmt::format("host {} has it attached no longer: its agent or its guest was restarted",
+                                 hello.host));
+}
+
+void Pool::send_again(const std::vector<StepId>& steps) {
+    for (const StepId id : steps) {
+        const Step* found = ledger_.steps.find(id);
+        if (!found) continue; // overtaken by what the Hello showed
+        const Step step = *found;
+        if (step.sent < options_.sendings) {
+            send(id);
+            continue;
+        }
+        ledger_.steps.erase(id);
+        if (!step.cleanup)
+            step_failed(step,
+                        fmt::format("host {} was asked {} times and has not answered", step.host, step.sent));
+    }
+}
+
+} // namespace lanepool::pool

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The records with everything that is derived from them: who is where, and what is due when. All changes
+// since the last commit can be undone.
+#pragma once
+
+#include "pool/input.h"
+#include "pool/records.h"
+#include "pool/table.h"
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+namespace lanepool::pool {
+
+// Something that happens when nothing else does first. Exactly one of step, loan and host is meant.
+struct Timer {
+    enum class Kind { step_deadline, loan_due, borrower_grace, lender_grace };
+    int64_t steady_us;
+    Kind kind;
+    uint64_t id;      // of the step or loan
+    std::string host; // of the graces
+
+    auto operator<=>(const Timer&) const = default;
+};
+
+class Ledger {
+  public:
+    Ledger();
+    Ledger(const Ledger&) = delete;
+    Ledger& operator=(const Ledger&) = delete;
+
+    Table<std::string, Host> hosts;
+    Table<Fdid, Device> devices;
+    Table<LoanId, Loan> loans;
+    Table<StepId, Step> steps;
+    Counters counters;
+
+    // Changes one record that is there.
+    template <class Change>
+    void change(const std::string& host, Change&& with) {
+        changed(hosts, host, with);
+    }
+    template <class Change>
+    void change(Fdid fdid, Change&& with) {
+        changed(devices, fdid, with);
+    }
+    template <class Change>
+    void change(LoanId loan, Change&& with) {
+        changed(loans, loan, with);
+    }
+    template <class Change>
+    void change(StepId step, Change&& with) {
+        changed(steps, step, with);
+    }
+
+    std::optional<Fdid> device_of(const std::string& host, const std::string& name,
+                                  const std::string& serial) const;
+    // By HOST/NAME. Where a device was exchanged for another one of the same name: the one that is there.
+    std::optional<Fdid> device_named(std::string_view full_name) const;
+    // Copies: what is done with one of them changes the index.
+    std::vector<Fdid> devices_of(const std::string& host) const { return copy(devices_by_host_, host); }
+    std::vector<LoanId> live_loans_of(const std::string& borrower) const {
+        return copy(loans_by_borrower_, borrower);
+    }
+    std::vector<StepId> steps_of(const std::string& host) const { return copy(steps_by_host_, host); }
+    std::vector<StepId> steps_for(Fdid fdid) const { return copy(steps_by_device_, fdid); }
+    bool lends(const std::string& host) const { return devices_by_host_.contains(host); }
+    size_t live_loans() const { return live_loans_; }
+    size_t ended_loans() const { return ended_.size(); }
+    std::optional<LoanId> oldest_ended() const;
+    // The next timer, if there is one.
+    const Timer* next_timer() const { return timers_.empty() ? nullptr : &*timers_.begin(); }
+
+    void commit();
+    void rollback();
+
+  private:
+    template <class Key, class Record, class Change>
+    void changed(Table<Key, Record>& table, const Key& key, Change& with) {
+        if (const Record* found = table.find(key)) {
+            Record record = *found;
+            with(record);
+            table.put(key, std::move(record));
+        }
+    }
+    template <class Key, class Value>
+    static std::vector<Value> copy(const std::map<Key, std::set<Value>>& index, const Key& key) {
+        const auto found = index.find(key);
+        return found == index.end() ? std::vector<Value>()
+                                    : std::vector<Value>(found->second.begin(), found->second.end());
+    }
+    template <class Key, class Value>
+    static void note(std::map<Key, std::set<Value>>& index, const Key& key, const Value& value, bool comes);
+    void note_timer(int64_t steady_us, Timer::Kind kind, uint64_t id, const std::string& host, bool comes);
+    void index(const Host& host, bool comes);
+    void index(const Device& device, bool comes);
+    void index(const Loan& loan, bool comes);
+    void index(const Step& step, bool comes);
+
+    Counters committed_counters_;
+    std::map<std::string, std::set<Fdid>> devices_by_host_;
+    std::map<std::string, std::set<Fdid>, std::less<>> devices_by_name_;
+    std::map<std::tuple<std::string, std::string, std::string>, Fdid> devices_by_identity_;
+    std::map<std::string, std::set<LoanId>> loans_by_borrower_; // live ones
+    std::map<std::string, std::set<StepId>> steps_by_host_;
+    std::map<Fdid, std::set<StepId>> steps_by_device_;
+    std::set<LoanId> ended_;
+    std::set<Timer> timers_;
+    size_t live_loans_ = 0;
+};
+
+} // namespace lanepool::pool

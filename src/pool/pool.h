@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who may have which device, and what happens next. Pure: no clock, no I/O, no threads, no randomness; the
+// same inputs lead to the same outcome. docs/loans.md tells the whole story.
+//
+// Every input changes the records in memory at once. outcome() is everything that has changed since the last
+// commit(): store it in one transaction, then commit() and send its orders. If it cannot be stored,
+// rollback(): then none of the inputs since the last commit has happened. Several inputs may share one
+// outcome.
+//
+// Inputs that come twice, late, with an old epoch or from the wrong host change nothing.
+#pragma once
+
+#include "base/result.h"
+#include "pool/input.h"
+#include "pool/ledger.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lanepool::pool {
+
+class Pool {
+  public:
+    // From what was stored. Nobody is connected yet: devices are offline and loans wait until their agents
+    // say hello, for a while. There is an outcome to store afterwards. internal: records that contradict each
+    // other.
+    static Result<std::unique_ptr<Pool>> create(const Snapshot& stored, const Options& options, Now now);
+
+    // ---- What people ask. A refusal says who holds the device, why, and what to do next, and is audited.
+    // The new loan, on its way to active.
+    Result<LoanId> borrow(const BorrowRequest& request, Now now);
+    // The loan, on its way back. One that is already on its way is left alone.
+    Result<LoanId> give_back(const ReturnRequest& request, Now now);
+    // The same, without asking the borrower: the lender cuts first.
+    Result<LoanId> reclaim(const ReclaimRequest& request, Now now);
+    // The new loan; it waits until the old one is over.
+    Result<LoanId> reassign(const ReassignRequest& request, Now now);
+    // The device, on its way to available. One that is already on its way is left alone.
+    Result<Fdid> reset(const ResetRequest& request, Now now);
+
+    // ---- What agents say.
+    // What is really there on a host. CONNECTED: the first Hello of a connection; unanswered steps are sent
+    // again. Returns the fdid of each device, in the Hello's order.
+    Result<std::vector<Fdid>> hello(const Hello& hello, bool connected, Now now);
+    // A sign of life; not stored.
+    void heard(const std::string& host, std::optional<uint32_t> windows_free, Now now);
+    void answered(const std::string& host, const StepAnswer& answer, Now now);
+    void lost(const std::string& host, const LoanLost& lost, Now now);
+    void disconnected(const std::string& host, std::string_view why, Now now);
+
+    // ---- Time.
+    // Deadlines and due times that have passed.
+    void tick(Now now);
+    // When tick() is wanted next, on the steady clock.
+    std::optional<int64_t> next_tick_steady_us() const;
+
+    // ---- What has changed.
+    // internal: an input led to a transition that does not exist. Roll back.
+    Result<Outcome> outcome() const;
+    void commit();
+    void rollback();
+
+    // ---- Reading. Pointers are valid until the next input.
+    const Ledger& ledger() const { return ledger_; }
+    const Options& options() const { return options_; }
+    // By fdid in hexadecimal (with or without 0x) or HOST/NAME.
+    Result<Fdid> find_device(std::string_view id) const;
+    // loan:N, or the loan that holds a device.
+    Result<LoanId> find_loan(std::string_view loan_or_device) const;
+    // The step that this loan or device waits for now.
+    const Step* awaited(Fdid fdid) const;
+
+  private:
+    explicit Pool(const Options& options) : options_(options) {}
+    Result<> load(const Snapshot& stored);
+    void restart();
+
+    // ---- pool.cc: the smallest changes
+    void begin(Now now, std::string_view actor);
+    void audit(AuditEntry entry);
+    void audit_refusal(std::string_view action, std::string_view subject, const Error& error);
+    void set_state(LoanId id, LoanState to, std::string_view reason);
+    void set_state(Fdid fdid, DeviceState to, std::string_view reason);
+    void issue(StepKind kind, Fdid fdid, LoanId loan, uint32_t deadline_ms);
+    void issue_cleanup(const std::string& host, Fdid fdid, LoanId loan, Epoch epoch);
+    void send(StepId id);
+    bool is_up(const std::string& host) const;
+    bool in_recovery(Fdid fdid) const;
+
+    // ---- requests.cc
+    Result<LoanId> try_borrow(const BorrowRequest& request);
+    Result<LoanId> try_give_back(const ReturnRequest& request);
+    Result<LoanId> try_reclaim(const ReclaimRequest& request);
+    Result<LoanId> try_reassign(const ReassignRequest& request);
+    Result<Fdid> try_reset(const ResetRequest& request);
+    Result<> check_available(const Device& device) const;
+    Result<std::string> check_borrower(const Device& device, const std::string& host,
+                                       const std::string& guest) const;
+    Result<> check_room(int64_t duration_s) const;
+    LoanId add_loan(const Device& device, const std::string& host, const std::string& guest,
+                    int64_t duration_s);
+    void start(LoanId id);
+    void start_return(LoanId id, const std::string& reason, uint32_t deadline_ms);
+    void start_reclaim(LoanId id, const std::string& reason);
+    void start_successor(Fdid fdid);
+
+    // ---- recovery.cc
+    void advance(const Step& step);
+    void step_failed(const Step& step, const std::string& why);
+    void note_duration(const Step& step);
+    void recover(Fdid fdid, const std::string& reason, bool tell_borrower);
+    void lose(LoanId id, const std::string& reason);
+    void finish(Fdid fdid);
+    void quarantine(Fdid fdid, const std::string& reason);
+    void give_up(Fdid fdid, const std::string& reason);
+    void end(LoanId id, LoanState how, const std::string& reason);
+    void fail_successor(Fdid fdid, const std::string& reason);
+    void drop_steps(Fdid fdid);
+    void raise_epoch(Fdid fdid);
+    void reflect(Fdid fdid);
+    void step_expired(StepId id);
+    void borrower_gone(const std::string& host);
+    void lender_gone(const std::string& host);
+
+    // ---- hello.cc
+    Result<> check_place(const Hello& hello) const;
+    void host_arrived(const Hello& hello);
+    Fdid identify(const std::string& host, const ObservedDevice& observed);
+    void observe(Fdid fdid, const ObservedDevice& observed);
+    void observe_lent(const Device& device, const ObservedDevice& observed, bool ahead);
+    void vanished(Fdid fdid);
+    void reconcile_borrowed(const Hello& hello);
+    void send_again(const std::vector<StepId>& steps);
+
+    const Options options_;
+    Ledger ledger_;
+    // Since the last commit:
+    std::vector<AuditEntry> audit_;
+    std::vector<Order> orders_;
+    std::optional<Error> defect_;
+    // Of the input at hand:
+    Now now_;
+    std::string actor_;
+};
+
+// "80001 (store/nvme0)"
+std::string describe(const Device& device);
+// "2026-01-31T18:00:00Z"
+std::string describe_time(int64_t unix_us);
+
+} // namespace lanepool::pool

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What follows from the answer to a step, and the way back of a device: cut, reset, sanitize, and only then
+// the pool; or quarantine, with the reason.
+#include "pool/pool.h"
+
+#include <algorithm>
+
+namespace lanepool::pool {
+
+namespace {
+// More than one loan ever takes; a loan that is asked for steps again and again keeps the first ones.
+constexpr size_t most_step_times = 16;
+} // namespace
+
+void Pool::answered(const std::string& host, const StepAnswer& answer, Now now) {
+    const Step* found = ledger_.steps.find(answer.step);
+    if (!found || found->host != host || found->kind != answer.kind || found->loan != answer.loan ||
+        found->epoch != answer.epoch)
+        return; // late, twice, of an old epoch, or not this agent's
+    begin(now, "agent:" + host);
+    const Step step = *found;
+    const std::string why =
+        answer.ok ? std::string()
+                  : limited(fmt::format("{}{}{}", limited(answer.message), answer.message.empty() ? "" : " ",
+                                        answer.code.empty() ? "" : "[" + limited(answer.code, 32) + "]"));
+    ledger_.steps.erase(step.id);
+    AuditEntry entry;
+    entry.subject = step.loan ? fmt::format("loan:{}", step.loan) : fmt::format("device:{}", step.fdid);
+    entry.action = fmt::format("{}-{}", name(step.kind), answer.ok ? "done" : "failed");
+    entry.reason = why;
+    entry.fdid = step.fdid;
+    entry.loan = step.loan;
+    entry.epoch = step.epoch;
+    audit(std::move(entry));
+    if (step.cleanup) return;
+    note_duration(step);
+    if (answer.ok)
+        advance(step);
+    else
+        step_failed(step, why);
+}
+
+void Pool::lost(const std::string& host, const LoanLost& lost, Now now) {
+    const Loan* loan = ledger_.loans.find(lost.loan);
+    if (!loan || has_ended(loan->state) || loan->epoch != lost.epoch) return;
+    const std::string& expected = lost.as_lender ? ledger_.devices.find(loan->fdid)->host : loan->borrower;
+    if (host != expected) return;
+    begin(now, "agent:" + host);
+    lose(lost.loan,
+         fmt::format("host {} lost it{}{}", host, lost.reason.empty() ? "" : ": ", limited(lost.reason)));
+}
+
+void Pool::note_duration(const Step& step) {
+    if (!step.loan) return;
+    ledger_.change(step.loan, [&](Loan& loan) {
+        if (loan.steps.size() < most_step_times)
+            loan.steps.push_back({step.kind, now_.steady_us - step.sent_steady_us});
+    });
+}
+
+void Pool::advance(const Step& step) {
+    switch (step.kind) {
+    case StepKind::prepare:
+        set_state(step.loan, LoanState::attaching, {});
+        return issue(StepKind::attach, step.fdid, step.loan, options_.attach_ms);
+    case StepKind::attach:
+        set_state(step.loan, LoanState::active, {});
+        return reflect(step.fdid);
+    case StepKind::detach:
+        return recover(step.fdid, ledger_.loans.find(step.loan)->reason, false);
+    case StepKind::cut:
+        if (step.loan) set_state(step.loan, LoanState::resetting, {});
+        return issue(StepKind::reset, step.fdid, step.loan, options_.reset_ms);
+    case StepKind::reset:
+        return issue(StepKind::sanitize, step.fdid, step.loan, options_.sanitize_ms);
+    case StepKind::sanitize:
+        return finish(step.fdid);
+    }
+}
+
+void Pool::step_failed(const Step& step, const std::string& why) {
+    switch (step.kind) {
+    case StepKind::prepare:
+    case StepKind::attach:
+        return lose(step.loan, fmt::format("{} at host {} failed: {}", name(step.kind), step.host, why));
+    case StepKind::detach:
+        ledger_.change(step.loan, [&](Loan& loan) {
+            loan.reason =
+                limited(fmt::format("{}; the guest did not let go and was cut off: {}", loan.reason, why));
+        });
+        return recover(step.fdid, ledger_.loans.find(step.loan)->reason, true);
+    case StepKind::cut:
+    case StepKind::reset:
+    case StepKind::sanitize:
+        if (is_up(step.host))
+            return quarantine(step.fdid, fmt::format("{} failed: {}", name(step.kind), why));
+        return give_up(step.fdid, fmt::format("host {} is down", step.host));
+    }
+}
+
+// Takes the device away from whoever has it: from here on only a verified sanitize leads back to the pool.
+void Pool::recover(Fdid fdid, const std::string& reason, bool tell_borrower) {
+    if (in_recovery(fdid)) return;
+    const LoanId loan = ledger_.devices.find(fdid)->loan;
+    drop_steps(fdid);
+    // The cut carries a new epoch, and with it the lender's agent refuses every late step of the old loan.
+    raise_epoch(fdid);
+    ledger_.change(fdid, [](Device& device) { device.clean = false; });
+    if (loan) set_state(loan, LoanState::detaching, reason);
+    if (is_up(ledger_.devices.find(fdid)->host)) set_state(fdid, DeviceState::recovering, reason);
+    issue(StepKind::cut, fdid, loan, options_.cut_ms);
+    if (loan && tell_borrower)
+        issue_cleanup(ledger_.loans.find(loan)->borrower, fdid, loan, ledger_.devices.find(fdid)->epoch);
+}
+
+// The loan cannot go on. One that is being returned is not failed by that: it ends a little earlier.
+void Pool::lose(LoanId id, const std::string& reason) {
+    const Loan loan = *ledger_.loans.find(id);
+    switch (loan.state) {
+    case LoanState::reserved:
+    case LoanState::preparing:
+    case LoanState::attaching:
+    case LoanState::active:
+        ledger_.change(id, [&](Loan& record) {
+            record.failing = true;
+            record.reason = limited(reason);
+        });
+        break;
+    case LoanState::quiescing:
+        ledger_.change(id,
+                       [&](Loan& record) { record.reason = limited(record.reason + "; then " + reason); });
+        break;
+    default:
+        return;
+    }
+    recover(loan.fdid, reason, loan.state != LoanState::preparing);
+}
+
+// Reset and sanitize have verified.
+void Pool::finish(Fdid fdid) {
+    const LoanId id = ledger_.devices.find(fdid)->loan;
+    ledger_.change(fdid, [](Device& device) { device.clean = true; });
+    if (const Loan* loan = ledger_.loans.find(id))
+        end(id, loan->failing ? LoanState::failed : LoanState::returned, std::string(loan->reason));
+    set_state(fdid, DeviceState::available, {});
+    start_successor(fdid);
+}
+
+void Pool::quarantine(Fdid fdid, const std::string& reason) {
+    const LoanId loan = ledger_.devices.find(fdid)->loan;
+    drop_steps(fdid);
+    if (loan) {
+        const std::string before = ledger_.loans.find(loan)->reason;
+        end(loan, LoanState::failed,
+            fmt::format("{}{}the device is quarantined: {}", before, before.empty() ? "" : "; ", reason));
+    }
+    set_state(fdid, DeviceState::quarantined, reason);
+    fail_successor(fdid, fmt::format("the device is quarantined: {}", reason));
+}
+
+// The lender is not there to cut the device off. The loan ends all the same; the device stays offline, and is
+// cut, reset and sanitized before anything else when its host is back.
+void Pool::give_up(Fdid fdid, const std::string& reason) {
+    const LoanId id = ledger_.devices.find(fdid)->loan;
+    drop_steps(fdid);
+    raise_epoch(fdid);
+    if (const Loan* found = ledger_.loans.find(id)) {
+        const Loan loan = *found;
+        if (loan.state == LoanState::quiescing) set_state(id, LoanState::detaching, reason);
+        const bool was_ending = loan.state == LoanState::quiescing || loan.state == LoanState::detaching ||
+                                loan.state == LoanState::resetting;
+        const bool failed = loan.failing || !was_ending;
+        end(id, failed ? LoanState::failed : LoanState::returned,
+            fmt::format("{}{}{}: the device is reset when it is back", loan.reason,
+                        loan.reason.empty() ? "" : "; ", reason));
+        if (loan.state != LoanState::preparing)
+            issue_cleanup(loan.borrower, fdid, id, ledger_.devices.find(fdid)->epoch);
+    }
+    ledger_.change(fdid, [](Device& device) { device.clean = false; });
+    set_state(fdid, DeviceState::offline, fmt::format("{}; it is reset when it is back", reason));
+    fail_successor(fdid, reason);
+}
+
+void Pool::end(LoanId id, LoanState how, const std::string& reason) {
+    const Fdid fdid = ledger_.loans.find(id)->fdid;
+    ledger_.change(id, [&](Loan& loan) {
+        loan.reason = limited(reason);
+        loan.ended_us = now_.unix_us;
+    });
+    set_state(id, how, reason);
+    ledger_.change(fdid, [&](Device& device) {
+        if (device.loan == id) device.loan = {};
+        if (device.successor == id) device.successor = {};
+    });
+    while (ledger_.ended_loans() > options_.ended_loans_kept)
+        ledger_.loans.erase(*ledger_.oldest_ended());
+}
+
+void Pool::fail_successor(Fdid fdid, const std::string& reason) {
+    if (const LoanId successor = ledger_.devices.find(fdid)->successor)
+        end(successor, LoanState::failed, reason);
+}
+
+// All that this device waits for; what a borrower was told to forget stays.
+void Pool::drop_steps(Fdid fdid) {
+    for (const StepId id : ledger_.steps_for(fdid))
+        if (!ledger_.steps.find(id)->cleanup) ledger_.steps.erase(id);
+}
+
+void Pool::raise_epoch(Fdid fdid) {
+    ledger_.change(fdid, [](Device& device) { device.epoch = device.epoch.next(); });
+}
+
+// Shows what a device that has a loan, or is on its way back, is at the moment.
+void Pool::reflect(Fdid fdid) {
+    const Device& device = *ledger_.devices.find(fdid);
+    if (!is_up(device.host)) return; // it stays offline until its agent is back
+    const Loan* loan = ledger_.loans.find(device.loan);
+    if (in_recovery(fdid))
+        return set_state(fdid, DeviceState::recovering, loan ? loan->reason : "its reset goes on");
+    if (!loan) return;
+    const bool lent = loan->state == LoanState::active || loan->state == LoanState::quiescing;
+    set_state(fdid, lent ? DeviceState::lent : DeviceState::reserved, {});
+}
+
+// ---- time
+
+std::optional<int64_t> Pool::next_tick_steady_us() const {
+    const Timer* timer = ledger_.next_timer();
+    return timer ? std::optional(timer->steady_us) : std::nullopt;
+}
+
+void Pool::tick(Now now) {
+    begin(now, "controller");
+    // Each of these takes its timer away, unless it has found a defect.
+    while (!defect_) {
+        const Timer* next = ledger_.next_timer();
+        if (!next || next->steady_us > now.steady_us) return;
+        const Timer timer = *next;
+        switch (timer.kind) {
+        case Timer::Kind::step_deadline:
+            step_expired({timer.id});
+            break;
+        case Timer::Kind::loan_due:
+            start_return({timer.id}, "its due time has passed", options_.detach_ms);
+            break;
+        case Timer::Kind::borrower_grace:
+            borrower_gone(timer.host);
+            break;
+        case Timer::Kind::lender_grace:
+            lender_gone(timer.host);
+            break;
+        }
+    }
+}
+
+void Pool::step_expired(StepId id) {
+    const Step step = *ledger_.steps.find(id);
+    ledger_.steps.erase(id);
+    const std::string why = fmt::format("host {} has not answered within {} ms", step.host,
+                                        (now_.steady_us - step.sent_steady_us) / 1000);
+    AuditEntry entry;
+    entry.subject = step.loan ? fmt::format("loan:{}", step.loan) : fmt::format("device:{}", step.fdid);
+    entry.action = fmt::format("{}-expired", name(step.kind));
+    entry.reason = why;
+    entry.fdid = step.fdid;
+    entry.loan = step.loan;
+    entry.epoch = step.epoch;
+    audit(std::move(entry));
+    if (!step.cleanup) step_failed(step, why);
+}
+
+void Pool::disconnected(const std::string& host, std::string_view why, Now now) {
+    if (!is_up(host)) return;
+    begin(now, "controller");
+    ledger_.change(host, [&](Host& record) {
+        record.up = false;
+        record.borrower_grace_steady_us = now.steady_us + int64_t{options_.borrower_grace_ms} * 1000;
+        record.lender_grace_steady_us = now.steady_us + int64_t{options_.lender_grace_ms} * 1000;
+    });
+    AuditEntry entry;
+    entry.subject = "host:" + host;
+    entry.action = "transition";
+    entry.from = "up";
+    entry.to = "down";
+    entry.reason = why;
+    audit(std::move(entry));
+    for (const Fdid fdid : ledger_.devices_of(host))
+        if (ledger_.devices.find(fdid)->state != DeviceState::quarantined)
+            set_state(fdid, DeviceState::offline,
+                      fmt::format("the agent of host {} is not connected: {}", host, why));
+    for (const StepId id : ledger_.steps_of(host))
+        if (ledger_.steps.find(id)->cleanup)
+            ledger_.steps.erase(id); // its next Hello shows whether it is needed
+}
+
+void Pool::borrower_gone(const std::string& host) {
+    ledger_.change(host, [](Host& record) { record.borrower_grace_steady_us = 0; });
+    for (const LoanId id : ledger_.live_loans_of(host))
+        if (ledger_.loans.find(id)->state == LoanState::queued)
+            end(id, LoanState::failed, fmt::format("host {} does not answer any more", host));
+        else
+            lose(id, fmt::format("host {} does not answer any more", host));
+}
+
+void Pool::lender_gone(const std::string& host) {
+    ledger_.change(host, [](Host& record) { record.lender_grace_steady_us = 0; });
+    for (const Fdid fdid : ledger_.devices_of(host))
+        if (ledger_.devices.find(fdid)->loan || in_recovery(fdid))
+            give_up(fdid, fmt::format("host {} does not answer any more", host));
+}
+
+} // namespace lanepool::pool

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// For tests: a pool with a disk of maps, a clock that is moved by hand, and words for what agents say.
+#pragma once
+
+#include "pool/pool.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace lanepool::pool::testing {
+
+// What a store keeps, without one.
+class Disk {
+  public:
+    void apply(const Outcome& outcome) {
+        for (const auto& host : outcome.hosts)
+            hosts_[host.name] = host;
+        for (const auto& device : outcome.devices)
+            devices_[device.fdid] = device;
+        for (const auto& loan : outcome.loans)
+            loans_[loan.id] = loan;
+        for (const auto& step : outcome.steps)
+            steps_[step.id] = step;
+        for (const auto id : outcome.erased_loans)
+            loans_.erase(id);
+        for (const auto id : outcome.erased_steps)
+            steps_.erase(id);
+        counters_ = outcome.counters;
+        trail.insert(trail.end(), outcome.audit.begin(), outcome.audit.end());
+    }
+
+    Snapshot snapshot() const {
+        Snapshot all;
+        for (const auto& [key, host] : hosts_)
+            all.hosts.push_back(host);
+        for (const auto& [key, device] : devices_)
+            all.devices.push_back(device);
+        for (const auto& [key, loan] : loans_)
+            all.loans.push_back(loan);
+        for (const auto& [key, step] : steps_)
+            all.steps.push_back(step);
+        all.counters = counters_;
+        return all;
+    }
+
+    std::vector<AuditEntry> trail;
+
+  private:
+    std::map<std::string, Host> hosts_;
+    std::map<Fdid, Device> devices_;
+    std::map<LoanId, Loan> loans_;
+    std::map<StepId, Step> steps_;
+    Counters counters_;
+};
+
+// One lender "store" (partition 0) with nvme0 and nvme1, borrowers "a", "b", "c" (1, 2, 3) with guest "g".
+class Bench : public ::testing::Test {
+  protected:
+    Bench() { restart(); }
+
+    void restart() {
+        auto made = Pool::create(disk.snapshot(), options, now);
+        ASSERT_TRUE(made) << made.error().message();
+        pool = std::move(*made);
+        keep();
+    }
+
+    // Stores what has changed and collects what is to be sent.
+    void keep() {
+        const auto outcome = pool->outcome();
+        ASSERT_TRUE(outcome) << outcome.error().message();
+        disk.apply(*outcome);
+        sent.insert(sent.end(), outcome->orders.begin(), outcome->orders.end());
+        pool->commit();
+    }
+
+    static Hello lender() {
+        Hello hello;
+        hello.host = "store";
+        hello.instance = "1";
+        for (const char* device : {"nvme0", "nvme1"}) {
+            ObservedDevice observed;
+            observed.name = device;
+            observed.identity.serial = std::string("serial-") + device;
+            observed.identity.kind = "nvme";
+            observed.answering = true;
+            observed.clean = true;
+            hello.devices.push_back(observed);
+        }
+        return hello;
+    }
+
+    static Hello borrower(const std::string& host, uint32_t partition) {
+        Hello hello;
+        hello.host = host;
+        hello.partition = partition;
+        hello.instance = "1";
+        hello.guests = {"g"};
+        return hello;
+    }
+
+    Result<std::vector<Fdid>> say(const Hello& hello, bool connected = true) {
+        auto fdids = pool->hello(hello, connected, now);
+        keep();
+        return fdids;
+    }
+
+    void connect_all() {
+        ASSERT_TRUE(say(lender()));
+        ASSERT_TRUE(say(borrower("a", 1)));
+        ASSERT_TRUE(say(borrower("b", 2)));
+        ASSERT_TRUE(say(borrower("c", 3)));
+        sent.clear();
+    }
+
+    Result<LoanId> borrow(const std::string& host, const std::string& device = "80000",
+                          int64_t duration_s = 0) {
+        auto loan = pool->borrow({device, host, "", duration_s, "user"}, now);
+        keep();
+        return loan;
+    }
+
+    // The one step that has been sent and not been taken yet.
+    Order take(StepKind kind) {
+        for (size_t i = 0; i < sent.size(); ++i) {
+            if (sent[i].step.kind != kind) continue;
+            Order order = sent[i];
+            sent.erase(sent.begin() + static_cast<std::ptrdiff_t>(i));
+            return order;
+        }
+        ADD_FAILURE() << "no " << name(kind) << " was sent";
+        return {};
+    }
+
+    void answer(const Order& order, bool ok = true, const std::string& message = "") {
+        const Step& step = order.step;
+        pool->answered(step.host, {step.id, step.loan, step.epoch, step.kind, ok, ok ? "" : "io", message},
+                       now);
+        keep();
+    }
+    void done(StepKind kind) { answer(take(kind)); }
+    void failed(StepKind kind, const std::string& message) { answer(take(kind), false, message); }
+
+    LoanId lend_to(const std::string& host, const std::string& device = "80000", int64_t duration_s = 0) {
+        const auto loan = borrow(host, device, duration_s);
+        EXPECT_TRUE(loan) << loan.error().message();
+        done(StepKind::prepare);
+        done(StepKind::attach);
+        return loan ? *loan : LoanId{};
+    }
+    void recover() {
+        done(StepKind::cut);
+        done(StepKind::reset);
+        done(StepKind::sanitize);
+    }
+
+    void pass(int64_t ms) {
+        now.steady_us += ms * 1000;
+        now.unix_us += ms * 1000;
+        pool->tick(now);
+        keep();
+    }
+
+    void lost(const std::string& host, LoanId id, bool as_lender = false, const std::string& reason = "") {
+        pool->lost(host, {id, loan(id).epoch, as_lender, reason}, now);
+        keep();
+    }
+    void disconnect(const std::string& host) {
+        pool->disconnected(host, "connection closed", now);
+        keep();
+    }
+
+    const Loan& loan(LoanId id) { return *pool->ledger().loans.find(id); }
+    const Device& device(uint64_t fdid = 0x80000) { return *pool->ledger().devices.find({fdid}); }
+
+    // A lender's Hello in which a device is as the records have it.
+    Hello lender_now(LoanId prepared, Epoch epoch) {
+        Hello hello = lender();
+        hello.devices[0].loan = prepared;
+        hello.devices[0].epoch = epoch;
+        hello.devices[0].clean = false;
+        return hello;
+    }
+    Hello borrower_now(const std::string& host, uint32_t partition, const Loan& held) {
+        Hello hello = borrower(host, partition);
+        hello.loans.push_back({held.id, held.fdid, held.epoch, true});
+        return hello;
+    }
+
+    Options options;
+    Now now{1'000'000, 1'700'000'000'000'000};
+    Disk disk;
+    std::unique_ptr<Pool> pool;
+    std::vector<Order> sent;
+};
+
+} // namespace lanepool::pool::testing
