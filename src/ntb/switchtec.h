@@ -332,7 +332,6 @@ using Active = Field<uint32_t, bool, 29, 1>;   // data link layer active
 namespace gas {
 inline constexpr uint64_t size_bytes = 4 << 20;
 inline constexpr uint64_t mrpc = 0x0;
-inline constexpr uint64_t switch_events = 0x1800;
 inline constexpr uint64_t sys_info = 0x2000;
 inline constexpr uint64_t part_cfg_base = 0x4000;
 inline constexpr uint64_t ntb_info = 0x10000;
