@@ -16,7 +16,7 @@ write_qemu_wrapper() {
   [ "$program" != qemu-system-x86_64 ] || data="-L '$dir/usr/share/qemu' -L '$dir/usr/share/seabios'"
   cat >"$file" <<END
 #!/bin/sh
-QEMU_MODULE_DIR='$dir/usr/lib/x86_64-linux-gnu/qemu' exec '$dir/usr/lib64/ld-linux-x86-64.so.2' \\
+QEMU_MODULE_DIR='$dir/usr/lib/x86_64-linux-gnu/qemu' exec '$dir/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2' \\
   --library-path '$dir/usr/lib/x86_64-linux-gnu' '$dir/usr/bin/$program' $data "\$@"
 END
   chmod +x "$file"
