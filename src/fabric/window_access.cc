@@ -13,8 +13,8 @@ namespace {
 // there reach the interrupt controller (Intel SDM volume 3, 11.11).
 bool is_msi_address(Iova address) { return address.value >> 20 == 0xfee; }
 
-// More pieces than this are no use to anybody, and each costs a part of a message.
-constexpr size_t max_extents = 4096;
+// A guest with an IOMMU maps page by page: this many are 256 MiB of scattered pages.
+constexpr size_t max_extents = 65536;
 
 bool continues(const pci::Extent& extent, uint64_t offset_bytes, const DmaMapping& mapping) {
     return extent.offset_bytes + extent.memory.size_bytes == offset_bytes &&

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "base/result.h"
+
+#include <cstdint>
+#include <filesystem>
+
+namespace lanepool::fabric {
+
+struct FabricOptions {
+    std::filesystem::path dir; // for the sockets; made when it is missing
+    unsigned ports = 16;       // 1 to 48
+    // Ports in pairs, for hosts whose driver knows one peer only (paired_policies).
+    bool pairs = false;
+    // Bytes of the BAR with large windows; smaller where a guest's firmware has to place it.
+    uint64_t bar4_bytes = uint64_t{256} << 30;
+};
+
+// The process `lanepool fabric`: serves the ports at DIR/portN.sock and administration at DIR/admin.sock
+// until SIGTERM or SIGINT, then returns 0. Blocks these signals in the calling thread, which must be the only
+// one. Errors: invalid_argument, already_exists (somebody serves there), and what making the sockets reports.
+Result<int> run_fabric(const FabricOptions& options);
+
+} // namespace lanepool::fabric
