@@ -2,13 +2,26 @@
 include(GoogleTest)
 find_package(GTest REQUIRED)
 
+# Builds the tests that have threads: what script/test runs under ThreadSanitizer.
+add_custom_target(thread_tests)
+
+# A test program's tests, one by one, with a time limit; labelled when they are for ThreadSanitizer too.
+function(lanepool_discover_tests program threaded)
+    set(label)
+    if(threaded)
+        set(label LABELS thread)
+        add_dependencies(thread_tests ${program})
+    endif()
+    gtest_discover_tests(${program} ${ARGN} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120 ${label})
+endfunction()
+
 # lanepool_library(NAME DEPENDS a b c LIBRARIES fmt::fmt ...)
 #
 # The folder's library `lanepool_NAME` from every *.cc beside the call, and one test program `NAME_test` from
 # every *_test.cc. DEPENDS names the folders that this one may include: script/check-includes reads the same
-# lines, so the build and the check cannot disagree.
+# lines, so the build and the check cannot disagree. THREADED: its tests also run under ThreadSanitizer.
 function(lanepool_library name)
-    cmake_parse_arguments(arg "" "" "DEPENDS;LIBRARIES;TEST_LIBRARIES" ${ARGN})
+    cmake_parse_arguments(arg "THREADED" "" "DEPENDS;LIBRARIES;TEST_LIBRARIES" ${ARGN})
     file(GLOB sources CONFIGURE_DEPENDS *.cc)
     set(tests ${sources})
     list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
@@ -25,6 +38,6 @@ function(lanepool_library name)
     if(tests AND NOT LANEPOOL_SANITIZE STREQUAL "fuzzer")
         add_executable(${name}_test ${tests})
         target_link_libraries(${name}_test PRIVATE lanepool_${name} ${arg_TEST_LIBRARIES} GTest::gmock GTest::gtest_main)
-        gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 120)
+        lanepool_discover_tests(${name}_test "${arg_THREADED}" TEST_PREFIX ${name}.)
     endif()
 endfunction()

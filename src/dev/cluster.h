@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The embedded mode: controller, fabric, drives, agents and guests of a small pool, all on this machine, with
+// no hardware. For development, tests, training and the demo.
+#pragma once
+
+#include "base/result.h"
+#include "dev/process_table.h"
+#include "io/clock.h"
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lanepool::dev {
+
+struct ClusterOptions {
+    std::filesystem::path folder;
+    std::filesystem::path program; // the lanepool binary
+    std::string lender = "store";
+    unsigned drives = 2;
+    std::string drive_size = "4G";
+    std::vector<std::string> borrowers = {"a", "b", "c"};
+    unsigned guest_memory_mib = 256;
+};
+
+// $LANEPOOL_DEV_DIR, else a folder of the user's own under the system's temporary folder.
+std::filesystem::path default_folder();
+
+// Where things are in a cluster's folder.
+std::string controller_endpoint(const std::filesystem::path& folder);
+std::filesystem::path exec_socket(const std::filesystem::path& folder, const std::string& host);
+
+struct ProcessStatus {
+    std::string name; // "controller", "fabric", "nvme0", "agent-a", "guest-a"
+    pid_t pid = 0;
+    bool running = false;
+};
+
+using Report = std::function<void(const std::string& step)>;
+
+// Starts whatever of the cluster does not run, and waits until all of it answers. Also brings back what has
+// died. On an error the log of the process at fault is named, and what has been started stays.
+Result<> up(const ClusterOptions& options, const Report& report);
+// Stops everything; with REMOVE the folder goes too (only one that holds a cluster).
+Result<> down(const std::filesystem::path& folder, bool remove);
+Result<std::vector<ProcessStatus>> status(const std::filesystem::path& folder);
+
+// The administration sockets of all of the cluster's daemons, by process name.
+std::vector<std::pair<std::string, std::filesystem::path>> admin_sockets(const std::filesystem::path& folder);
+
+} // namespace lanepool::dev
