@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/agent.h"
+
+#include "smartio/loan_protocol.h"
+
+#include <fstream>
+#include <random>
+#include <set>
+#include <spdlog/spdlog.h>
+
+namespace lanepool::agent {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto heartbeat_interval = 250ms;
+// So much of a step's deadline may be used up here; the rest is for the answer's way.
+std::chrono::milliseconds patience(const v1::Step& step) {
+    return std::chrono::milliseconds(step.deadline_ms()) * 9 / 10;
+}
+
+std::string random_instance() {
+    std::random_device random;
+    return fmt::format("{:08x}{:08x}", random(), random());
+}
+
+} // namespace
+
+Result<std::unique_ptr<Agent>> Agent::create(io::EventLoop& loop, const AgentOptions& options) {
+    std::error_code error;
+    std::filesystem::create_directories(options.state, error);
+    if (error)
+        return fail(Errc::io, "cannot make the state folder {}: {}", options.state.string(), error.message());
+    auto records = TRY(DeviceRecords::open(options.state / "devices.json"));
+    auto agent = std::unique_ptr<Agent>(new Agent(loop, options, std::move(records)));
+    agent->admin_ = TRY(agent->serve_admin());
+    agent->start();
+    return agent;
+}
+
+Agent::Agent(io::EventLoop& loop, const AgentOptions& options, DeviceRecords records)
+    : loop_(loop), options_(options), instance_(random_instance()), records_(std::move(records)),
+      background_(loop) {}
+
+Agent::~Agent() {
+    control_.reset(); // no more steps
+    borrowed_.clear();
+    devices_.clear();
+    fabric_.reset();
+}
+
+void Agent::start() {
+    for (const auto& option : options_.guests) {
+        const auto& guest = guests_[option.name] = std::make_unique<Guest>(option.name, option.monitor);
+        guest->remove_leftovers();
+    }
+    for (const auto& option : options_.devices) {
+        LentDeviceEvents events;
+        events.changed = [this] { hello_soon(); };
+        events.loan_lost = [this](uint64_t loan, uint64_t epoch, const std::string& reason) {
+            report_lost(loan, epoch, true, reason);
+        };
+        devices_[option.name] = std::make_unique<LentDevice>(loop_, background_, records_, option.name,
+                                                             option.socket, std::move(events));
+    }
+    FabricEvents fabric;
+    fabric.up = [this] { fabric_up(); };
+    fabric.down = [this] { fabric_down(); };
+    fabric.peer_changed = [this](ntb::Partition peer, bool alive) { peer_changed(peer, alive); };
+    fabric.request = [this](ntb::Partition from, uint16_t kind, std::vector<std::byte> body,
+                            ntb::ChannelReply reply) {
+        serve(from, kind, std::move(body), std::move(reply));
+    };
+    fabric_ = std::make_unique<FabricPort>(loop_, background_, options_.adapter, std::move(fabric));
+
+    ControlEvents control;
+    control.connected = [this] { say_hello(); };
+    control.disconnected = [this] { welcomed_ = false; };
+    control.message = [this](const v1::ControllerMessage& message) { handle(message); };
+    control_ = std::make_unique<ControlStream>(loop_, options_.controller, std::move(control));
+    heartbeat_ = loop_.every(heartbeat_interval, [this] {
+        v1::AgentMessage message;
+        message.mutable_heartbeat()->set_windows_free(
+            fabric_->is_up() ? fabric_->adapter().capacity().windows_free : 0);
+        control_->send(std::move(message));
+    });
+}
+
+// ---- to the controller ----
+
+void Agent::hello_soon() {
+    pending_hello_ = loop_.after(0ms, [this] { say_hello(); });
+}
+
+void Agent::say_hello() {
+    // Without the fabric this host can neither lend nor borrow: it is not there yet.
+    if (!control_ || !control_->connected() || !fabric_->is_up()) return;
+    v1::AgentMessage message;
+    auto& hello = *message.mutable_hello();
+    hello.set_host(options_.host);
+    hello.set_partition(fabric_->adapter().partition().value);
+    hello.set_instance(instance_);
+    hello.set_version(LANEPOOL_VERSION);
+    const auto capacity = fabric_->adapter().capacity();
+    hello.set_windows(capacity.windows);
+    hello.set_windows_free(capacity.windows_free);
+    for (const auto& [name, guest] : guests_)
+        hello.add_guests(name);
+    hello_order_.clear();
+    for (const auto& [name, device] : devices_) {
+        if (!device->identified()) continue;
+        *hello.add_devices() = device->observed();
+        hello_order_.push_back(name);
+    }
+    for (const auto& [loan, device] : borrowed_) {
+        auto& observed = *hello.add_loans();
+        observed.set_loan_id(loan);
+        observed.set_fdid(device->key().fdid);
+        observed.set_epoch(device->key().epoch);
+        observed.set_attached(device->attached());
+    }
+    control_->send(std::move(message));
+}
+
+void Agent::report_lost(uint64_t loan_id, uint64_t epoch, bool as_lender, const std::string& reason) {
+    spdlog::warn("loan {} is lost: {}", loan_id, reason);
+    v1::AgentMessage message;
+    auto& lost = *message.mutable_loan_lost();
+    lost.set_loan_id(loan_id);
+    lost.set_epoch(epoch);
+    lost.set_as_lender(as_lender);
+    lost.set_reason(reason);
+    control_->send(std::move(message));
+}
+
+// ---- from the controller ----
+
+void Agent::handle(const v1::ControllerMessage& message) {
+    if (message.has_welcome()) {
+        const auto& fdids = message.welcome().fdids();
+        welcomed_ = true;
+        for (size_t i = 0; i < hello_order_.size() && i < static_cast<size_t>(fdids.size()); ++i)
+            devices_.at(hello_order_[i])->set_fdid(fdids[static_cast<int>(i)]);
+    } else if (message.has_step()) {
+        perform(message.step());
+    }
+}
+
+void Agent::perform(const v1::Step& step) {
+    if (!ledger_.begin(step)) return;
+    const auto started = loop_.clock().now();
+    auto done = [this, key = StepLedger::key_of(step), started](const Result<>& result) {
+        v1::AgentMessage message;
+        auto& answer = *message.mutable_step_done();
+        answer.set_step_id(ledger_.finish(key));
+        answer.set_loan_id(key.loan_id);
+        answer.set_epoch(key.epoch);
+        answer.set_kind(key.kind);
+        answer.set_ok(result.has_value());
+        if (!result) {
+            answer.set_code(std::string(name(result.error().code())));
+            answer.set_message(result.error().message());
+        }
+        answer.set_duration_us(
+            std::chrono::duration_cast<std::chrono::microseconds>(loop_.clock().now() - started).count());
+        control_->send(std::move(message));
+    };
+    spdlog::info("{} for loan {}, epoch {}", v1::StepKind_Name(step.kind()), step.loan_id(), step.epoch());
+    switch (step.kind()) {
+    case v1::STEP_ATTACH:
+        return attach(step, std::move(done));
+    case v1::STEP_DETACH:
+        return detach(step, std::move(done));
+    default:
+        break;
+    }
+    auto* device = lent_device(step);
+    if (!device)
+        return done(fail(Errc::not_found, "host {} has no device {} with fdid {:x}", options_.host,
+                         step.device(), step.fdid()));
+    device->perform(step, std::move(done));
+}
+
+void Agent::attach(const v1::Step& step, std::function<void(Result<>)> done) {
+    auto& device = borrowed_[step.loan_id()];
+    if (device && device->key().epoch == step.epoch()) return device->attach(std::move(done));
+    const auto to = guest(step.guest());
+    if (device || !to || !fabric_->is_up()) {
+        const bool other = device != nullptr;
+        if (!other) borrowed_.erase(step.loan_id());
+        if (!to) return done(tl::unexpected(to.error()));
+        return other ? done(fail(Errc::stale_epoch, "loan {} is here at another epoch", step.loan_id()))
+                     : done(fail(Errc::unavailable, "host {} is not on the fabric", options_.host));
+    }
+    device = std::make_unique<BorrowedDevice>(
+        BorrowedDeviceSetup{.loop = &loop_,
+                            .adapter = &fabric_->adapter(),
+                            .channel = &fabric_->channel(),
+                            .guest = *to,
+                            .lender = ntb::Partition{static_cast<uint8_t>(step.lender_partition())},
+                            .key = {step.fdid(), step.loan_id(), step.epoch()},
+                            .socket = options_.state / fmt::format("loan-{}.sock", step.loan_id()),
+                            .attach_timeout = patience(step)},
+        [this, loan = step.loan_id(), epoch = step.epoch()](const std::string& reason) {
+            report_lost(loan, epoch, false, reason);
+        });
+    device->attach(std::move(done));
+}
+
+void Agent::detach(const v1::Step& step, std::function<void(Result<>)> done) {
+    const auto found = borrowed_.find(step.loan_id());
+    if (found == borrowed_.end()) return done({}); // nothing of it is here
+    found->second->detach(patience(step),
+                          [this, loan = step.loan_id(), done = std::move(done)](const Result<>& result) {
+                              // Not from inside of its own callback.
+                              loop_.post([this, loan] { borrowed_.erase(loan); });
+                              done(result);
+                          });
+}
+
+// ---- from the fabric ----
+
+void Agent::fabric_up() {
+    for (const auto& [name, device] : devices_)
+        device->set_adapter(&fabric_->adapter());
+    hello_soon();
+}
+
+void Agent::fabric_down() {
+    for (const auto& [name, device] : devices_)
+        device->set_adapter(nullptr);
+    for (auto& [loan, device] : borrowed_) {
+        report_lost(loan, device->key().epoch, false, "the borrower's adapter has gone");
+        // What the guest still holds goes when the guest lets go; it reads all-ones until then.
+        guests_.begin()->second->remove_leftovers();
+    }
+    borrowed_.clear();
+}
+
+void Agent::peer_changed(ntb::Partition peer, bool alive) {
+    spdlog::info("the host at partition {} is {}", peer.value, alive ? "alive" : "silent");
+    if (alive) return;
+    for (const auto& [loan, device] : borrowed_)
+        if (device->lender() == peer) device->lender_lost();
+    for (const auto& [name, device] : devices_) {
+        const auto status = device->lender_status();
+        if (status && status->key.loan != 0 && status->borrower == peer)
+            report_lost(status->key.loan, status->key.epoch, true,
+                        fmt::format("the borrower (partition {}) is silent on the fabric", peer.value));
+    }
+}
+
+void Agent::serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply) {
+    const auto key = smartio::decode_key(body);
+    if (!key) return reply(tl::unexpected(key.error()));
+    for (const auto& [name, device] : devices_)
+        if (device->fdid() == key->fdid && key->fdid != 0)
+            return device->serve(from, kind, std::move(body), std::move(reply));
+    reply(fail(Errc::not_found, "host {} lends no device {:x}", options_.host, key->fdid));
+}
+
+LentDevice* Agent::lent_device(const v1::Step& step) {
+    for (const auto& [name, device] : devices_)
+        if (device->fdid() == step.fdid() && (step.device().empty() || step.device() == name))
+            return device.get();
+    return nullptr;
+}
+
+Result<Guest*> Agent::guest(const std::string& name) {
+    if (name.empty() && guests_.size() == 1) return guests_.begin()->second.get();
+    const auto found = guests_.find(name);
+    if (found == guests_.end())
+        return fail(Errc::not_found, "host {} has no guest '{}'", options_.host, name);
+    return found->second.get();
+}
+
+// ---- administration ----
+
+Result<std::unique_ptr<admin::Server>> Agent::serve_admin() {
+    auto server = TRY(admin::Server::create(loop_, options_.admin));
+    server->add("status", [this](const admin::Json&) -> Result<admin::Json> { return status(); });
+    server->add("stats", [this](const admin::Json&) -> Result<admin::Json> { return stats(); });
+    return server;
+}
+
+admin::Json Agent::status() const {
+    bool ready = welcomed_ && fabric_->is_up();
+    admin::Json devices = admin::Json::array();
+    for (const auto& [name, device] : devices_) {
+        const auto observed = device->observed();
+        ready &= observed.answering();
+        devices.push_back({{"name", name},
+                           {"fdid", device->fdid()},
+                           {"answering", observed.answering()},
+                           {"clean", observed.clean()},
+                           {"epoch", observed.epoch()},
+                           {"loan", observed.loan_id()},
+                           {"problem", observed.problem()}});
+    }
+    admin::Json loans = admin::Json::array();
+    for (const auto& [loan, device] : borrowed_)
+        loans.push_back({{"loan", loan}, {"epoch", device->key().epoch}, {"attached", device->attached()}});
+    return {{"host", options_.host},
+            {"ready", ready},
+            {"controller", control_->connected()},
+            {"fabric", fabric_->is_up()},
+            {"devices", devices},
+            {"loans", loans},
+            {"steps_under_way", ledger_.under_way()}};
+}
+
+// What was handled by messages, and so by software, since each loan began.
+admin::Json Agent::stats() const {
+    admin::Json lent = admin::Json::array();
+    for (const auto& [name, device] : devices_)
+        if (const auto status = device->lender_status())
+            lent.push_back({{"device", name},
+                            {"state", std::string(smartio::name(status->state))},
+                            {"requests", status->requests},
+                            {"refused", status->refused},
+                            {"memory_maps", status->memory_maps}});
+    admin::Json borrowed = admin::Json::array();
+    uint64_t messages = 0;
+    for (const auto& [loan, device] : borrowed_) {
+        const auto stats = device->stats();
+        const auto* server = device->server_stats();
+        if (!stats || !server) continue;
+        messages += server->region_reads + server->region_writes + server->dma_reads + server->dma_writes;
+        borrowed.push_back({{"loan", loan},
+                            {"requests", stats->requests},
+                            {"trapped_reads", stats->trapped_reads},
+                            {"trapped_writes", stats->trapped_writes},
+                            {"config_accesses", stats->config_accesses},
+                            {"memory_maps", stats->memory_maps},
+                            {"reachable_maps", stats->reachable_maps},
+                            {"region_reads", server->region_reads.load()},
+                            {"region_writes", server->region_writes.load()},
+                            {"other", server->other.load()}});
+    }
+    return {{"messages", messages}, {"lent", lent}, {"borrowed", borrowed}};
+}
+
+} // namespace lanepool::agent

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The agent of one host: carries out the controller's steps for the devices that it lends and those that it
+// borrows, says what it observes, and is the fence for its own devices. Everything on the loop's thread.
+#pragma once
+
+#include "admin/server.h"
+#include "agent/background.h"
+#include "agent/borrowed_device.h"
+#include "agent/control_stream.h"
+#include "agent/fabric_port.h"
+#include "agent/guest.h"
+#include "agent/lent_device.h"
+#include "agent/options.h"
+#include "agent/step_ledger.h"
+
+#include <map>
+#include <memory>
+
+namespace lanepool::agent {
+
+class Agent {
+  public:
+    static Result<std::unique_ptr<Agent>> create(io::EventLoop& loop, const AgentOptions& options);
+    ~Agent();
+
+  private:
+    Agent(io::EventLoop& loop, const AgentOptions& options, DeviceRecords records);
+
+    void start();
+    // To the controller.
+    void say_hello();
+    void hello_soon(); // one Hello for the several changes of one moment
+    void report_lost(uint64_t loan_id, uint64_t epoch, bool as_lender, const std::string& reason);
+    // From the controller.
+    void handle(const v1::ControllerMessage& message);
+    void perform(const v1::Step& step);
+    void attach(const v1::Step& step, std::function<void(Result<>)> done);
+    void detach(const v1::Step& step, std::function<void(Result<>)> done);
+    // From the fabric.
+    void fabric_up();
+    void fabric_down();
+    void peer_changed(ntb::Partition peer, bool alive);
+    void serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply);
+
+    LentDevice* lent_device(const v1::Step& step); // null: there is none
+    Result<Guest*> guest(const std::string& name);
+    Result<std::unique_ptr<admin::Server>> serve_admin();
+    admin::Json status() const;
+    admin::Json stats() const;
+
+    io::EventLoop& loop_;
+    const AgentOptions options_;
+    const std::string instance_;
+    DeviceRecords records_;
+    Background background_;
+    std::map<std::string, std::unique_ptr<Guest>> guests_;
+    std::map<std::string, std::unique_ptr<LentDevice>> devices_;
+    std::vector<std::string> hello_order_; // of the devices in the last Hello, as Welcome answers it
+    std::unique_ptr<FabricPort> fabric_;
+    std::map<uint64_t, std::unique_ptr<BorrowedDevice>> borrowed_; // by loan
+    StepLedger ledger_;
+    std::unique_ptr<ControlStream> control_;
+    bool welcomed_ = false;
+    io::EventLoop::Registration heartbeat_;
+    io::EventLoop::Registration pending_hello_;
+    std::unique_ptr<admin::Server> admin_;
+};
+
+} // namespace lanepool::agent

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/borrowed_device.h"
+
+#include <spdlog/spdlog.h>
+
+namespace lanepool::agent {
+
+BorrowedDevice::BorrowedDevice(BorrowedDeviceSetup setup, Lost lost)
+    : setup_(std::move(setup)), lost_(std::move(lost)) {}
+
+BorrowedDevice::~BorrowedDevice() { *alive_ = false; }
+
+std::string BorrowedDevice::device_id() const { return Guest::device_id(setup_.key.loan); }
+
+std::optional<smartio::BorrowerStats> BorrowedDevice::stats() const {
+    return borrower_ ? std::optional(borrower_->stats()) : std::nullopt;
+}
+
+const vfio_user::ServerStats* BorrowedDevice::server_stats() const {
+    return borrower_ ? borrower_->server_stats() : nullptr;
+}
+
+// The guest answers on a thread of its own, perhaps after this object has gone.
+std::function<void(Result<>)> BorrowedDevice::on_loop(void (BorrowedDevice::*member)(Result<>)) {
+    return [this, alive = alive_, loop = setup_.loop, member](Result<> result) {
+        loop->post([this, alive, member, result = std::move(result)] {
+            if (*alive) (this->*member)(result);
+        });
+    };
+}
+
+void BorrowedDevice::attach(Done done) {
+    if (phase_ == Phase::attached) return done({});
+    if (phase_ != Phase::idle) return done(fail(Errc::busy, "loan {} is being taken away", setup_.key.loan));
+    attach_done_ = std::move(done);
+    phase_ = Phase::reaching;
+    smartio::BorrowerEvents events;
+    events.attached = [this](Result<> result) { reached(std::move(result)); };
+    events.client_changed = [this](bool connected) { client_changed(connected); };
+    events.driver_ready = [this] {
+        if (phase_ == Phase::waiting_for_driver || phase_ == Phase::plugging) finish_attach({});
+    };
+    events.failed = [this](const Error& why) { report_lost(why.message()); };
+    auto borrower = smartio::Borrower::attach({.loop = setup_.loop,
+                                               .adapter = setup_.adapter,
+                                               .channel = setup_.channel,
+                                               .lender = setup_.lender,
+                                               .key = setup_.key,
+                                               .socket = setup_.socket,
+                                               .options = {}},
+                                              std::move(events));
+    if (!borrower) return finish_attach(tl::unexpected(borrower.error()));
+    borrower_ = std::move(*borrower);
+    deadline_ = setup_.loop->after(setup_.attach_timeout, [this] {
+        const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(setup_.attach_timeout);
+        const char* what = phase_ == Phase::waiting_for_driver
+                               ? "no driver of the guest has taken the device"
+                               : "the device could not be brought to the guest";
+        finish_attach(fail(Errc::timeout, "{} within {} ms", what, waited.count()));
+    });
+}
+
+void BorrowedDevice::reached(Result<> result) {
+    if (phase_ != Phase::reaching) return;
+    if (!result) return finish_attach(std::move(result));
+    phase_ = Phase::plugging;
+    setup_.guest->plug(device_id(), setup_.socket, setup_.attach_timeout, on_loop(&BorrowedDevice::plugged));
+}
+
+void BorrowedDevice::plugged(Result<> result) {
+    if (phase_ != Phase::plugging) return;
+    if (!result) return finish_attach(std::move(result));
+    phase_ = Phase::waiting_for_driver;
+}
+
+void BorrowedDevice::finish_attach(Result<> result) {
+    if (!attach_done_) return;
+    deadline_.reset();
+    if (result) phase_ = Phase::attached;
+    std::exchange(attach_done_, nullptr)(std::move(result));
+}
+
+// The guest has gone, or has thrown the device out without being asked.
+void BorrowedDevice::client_changed(bool connected) {
+    if (!connected && phase_ != Phase::detaching)
+        report_lost(fmt::format("guest {} has died or dropped the device", setup_.guest->name()));
+}
+
+void BorrowedDevice::lender_lost() {
+    if (borrower_) borrower_->lender_lost();
+}
+
+void BorrowedDevice::report_lost(const std::string& reason) {
+    if (attach_done_) return finish_attach(fail(Errc::disconnected, "{}", reason));
+    if (phase_ != Phase::attached) return;
+    phase_ = Phase::gone;
+    lost_(reason);
+}
+
+void BorrowedDevice::detach(io::Duration deadline, Done done) {
+    finish_attach(fail(Errc::cancelled, "the loan is being taken back"));
+    phase_ = Phase::detaching;
+    setup_.guest->unplug(device_id(), deadline,
+                         [this, alive = alive_, loop = setup_.loop, done = std::move(done)](Result<> result) {
+                             loop->post([this, alive, done, result = std::move(result)]() mutable {
+                                 if (*alive)
+                                     unplugged(std::move(result), std::move(done));
+                                 else
+                                     done(std::move(result));
+                             });
+                         });
+}
+
+void BorrowedDevice::unplugged(Result<> result, Done done) {
+    if (!borrower_) return done(std::move(result));
+    // That the lender does not confirm is no failure of the detach: it is told to cut next, or is dead.
+    borrower_->detach([result = std::move(result), done = std::move(done)](const Result<>& told) {
+        if (!told) spdlog::info("the lender did not confirm the end of the loan: {}", told.error().message());
+        done(result);
+    });
+}
+
+} // namespace lanepool::agent

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The agent's connection to the controller: one stream, opened again whenever it breaks.
+#pragma once
+
+#include "api/lanepool.grpc.pb.h"
+#include "io/event_loop.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace lanepool::agent {
+
+struct ControlEvents {
+    // The stream is open: now is the time to say Hello. On the loop's thread, as the others.
+    std::function<void()> connected;
+    std::function<void()> disconnected;
+    std::function<void(const v1::ControllerMessage&)> message;
+};
+
+// Messages go out in order while the stream is open. What is sent while it is not, is dropped: after it has
+// opened again the Hello says everything that is true then.
+class ControlStream {
+  public:
+    ControlStream(io::EventLoop& loop, std::string endpoint, ControlEvents events);
+    ~ControlStream(); // ends the stream and the threads; no event comes afterwards
+
+    void send(v1::AgentMessage message);
+    bool connected() const { return connected_; }
+
+  private:
+    void run();
+    void run_stream();
+    void write_all(grpc::ClientReaderWriter<v1::AgentMessage, v1::ControllerMessage>& stream);
+    // Runs WORK on the loop's thread unless this object is gone by then.
+    void post(std::function<void()> work);
+
+    io::EventLoop& loop_;
+    const std::string endpoint_;
+    const ControlEvents events_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // read and written on the loop's thread
+    std::atomic<bool> connected_{false};
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<v1::AgentMessage> queue_;
+    bool stopping_ = false;
+    bool stream_open_ = false;
+    grpc::ClientContext* context_ = nullptr; // of the stream that is open, to cancel it
+    std::thread thread_;
+};
+
+} // namespace lanepool::agent

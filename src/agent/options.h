@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace lanepool::agent {
+
+struct AgentOptions {
+    struct DeviceOption {
+        std::string name;             // as the pool will call it behind "HOST/"
+        std::filesystem::path socket; // where it is served over vfio-user
+    };
+    struct GuestOption {
+        std::string name;
+        std::filesystem::path monitor; // a QMP socket for this agent alone
+    };
+
+    std::string host;
+    std::filesystem::path adapter; // the vfio-user socket of this host's port of the fabric
+    std::string controller;        // gRPC target
+    std::filesystem::path state;   // a folder that survives restarts
+    std::filesystem::path admin;   // administration socket
+    std::vector<DeviceOption> devices;
+    std::vector<GuestOption> guests;
+};
+
+} // namespace lanepool::agent
