@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every command is given, and how commands end.
+#pragma once
+
+#include "base/result.h"
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace lanepool::cli {
+
+// Exit codes, as `lanepool --help` and the man page list them.
+enum Exit : int {
+    exit_ok = 0,
+    exit_failed = 1,
+    exit_usage = 2,
+    exit_not_found = 3,
+    exit_busy = 4,        // held by somebody else
+    exit_unavailable = 5, // the controller, or a host that is needed, is not there
+    exit_timeout = 6,
+};
+
+struct Context {
+    std::string controller; // gRPC target; empty: found by default_controller()
+    std::string output = "table";
+    int exit_code = exit_ok; // set by the command that ran
+
+    bool json() const { return output == "json"; }
+    // The controller that is meant: --controller, $LANEPOOL_CONTROLLER, the machine's own, the embedded
+    // cluster's.
+    std::string endpoint() const;
+};
+
+// Prints the error (to stderr; with -o json as an object) and returns the exit code for it.
+int report(const Context& context, const Error& error);
+
+// Each adds its commands. A command's callback runs when it was chosen, and sets Context::exit_code.
+void add_query_commands(CLI::App& app, Context& context);  // ls hosts loans show events audit
+void add_loan_commands(CLI::App& app, Context& context);   // borrow return reclaim reassign reset
+void add_daemon_commands(CLI::App& app, Context& context); // controller agent fabric model
+void add_dev_commands(CLI::App& app, Context& context);    // dev up|down|status|exec, stats
+void add_completion_command(CLI::App& app, Context& context);
+
+// Everything: parses, runs, returns the exit code.
+int run(int argc, char** argv);
+
+} // namespace lanepool::cli

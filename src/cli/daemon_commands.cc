@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The commands that stay: controller, agent, fabric, model.
+#include "agent/run.h"
+#include "cli/context.h"
+#include "controller/run.h"
+#include "fabric/run.h"
+#include "nvme/model/run.h"
+
+#include <regex>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+namespace lanepool::cli {
+
+namespace {
+
+// Daemons log to stderr, a line an event, with microseconds: the journal or a file takes it from there.
+void set_up_log(const std::string& daemon) {
+    auto logger = spdlog::stderr_logger_mt(daemon);
+    logger->set_pattern("%Y-%m-%d %H:%M:%S.%f %l %n: %v");
+    logger->flush_on(spdlog::level::info);
+    spdlog::set_default_logger(std::move(logger));
+}
+
+CLI::App* daemon(CLI::App& app, const char* name, const char* help) {
+    return app.add_subcommand(name, help)->group("Daemons");
+}
+
+void finish(Context& context, const Result<int>& result) {
+    context.exit_code = result ? *result : report(context, result.error());
+}
+
+// "NAME=PATH"
+Result<std::pair<std::string, std::string>> named_path(const std::string& text) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
+        return fail(Errc::invalid_argument, "'{}' is not of the form NAME=PATH", text);
+    const std::string name = text.substr(0, equals);
+    static const std::regex allowed("[A-Za-z0-9][A-Za-z0-9._-]{0,62}");
+    if (!std::regex_match(name, allowed))
+        return fail(Errc::invalid_argument, "'{}' is no name: letters, digits, '.', '_' and '-', at most 63",
+                    name);
+    return std::pair(name, text.substr(equals + 1));
+}
+
+Result<int> run_agent(agent::AgentOptions options, const std::vector<std::string>& devices,
+                      const std::vector<std::string>& guests) {
+    for (const auto& text : devices) {
+        auto [name, path] = TRY(named_path(text));
+        options.devices.push_back({name, path});
+    }
+    for (const auto& text : guests) {
+        auto [name, path] = TRY(named_path(text));
+        options.guests.push_back({name, path});
+    }
+    return agent::run_agent(options);
+}
+
+void add_agent(CLI::App& app, Context& context) {
+    auto* sub = daemon(app, "agent", "Run the agent of one host");
+    auto options = std::make_shared<agent::AgentOptions>();
+    auto devices = std::make_shared<std::vector<std::string>>();
+    auto guests = std::make_shared<std::vector<std::string>>();
+    sub->add_option("--host", options->host, "this host's name")->required();
+    sub->add_option("--adapter", options->adapter, "the vfio-user socket of this host's port of the fabric")
+        ->required();
+    sub->add_option("--state", options->state, "a folder for what must survive a restart")->required();
+    sub->add_option("--admin", options->admin, "the administration socket to make")->required();
+    sub->add_option(
+        "--device", *devices,
+        "NAME=SOCKET: a device of this host that can be lent, served over vfio-user (may be repeated)");
+    sub->add_option(
+        "--guest", *guests,
+        "NAME=SOCKET: a guest of this host that can borrow, by a QMP socket of its own (may be repeated)");
+    sub->callback([=, &context] {
+        set_up_log("agent");
+        options->controller = context.endpoint();
+        finish(context, run_agent(*options, *devices, *guests));
+    });
+}
+
+void add_controller(CLI::App& app, Context& context) {
+    auto* sub = daemon(app, "controller", "Run the controller, which owns the records and decides");
+    auto options = std::make_shared<controller::ControllerOptions>();
+    sub->add_option("--listen", options->listen,
+                    "where to listen, for example unix:/run/lanepool/controller.sock")
+        ->required();
+    sub->add_option("--state", options->state, "a folder for the database")->required();
+    sub->add_option("--admin", options->admin, "the administration socket to make");
+    sub->callback([=, &context] {
+        set_up_log("controller");
+        finish(context, controller::run_controller(*options));
+    });
+}
+
+void add_fabric(CLI::App& app, Context& context) {
+    auto* sub = daemon(app, "fabric", "Run the virtual NTB switch");
+    auto options = std::make_shared<fabric::FabricOptions>();
+    sub->add_option("--dir", options->folder, "a folder for its sockets: port0.sock and up, admin.sock")
+        ->required();
+    sub->add_option("--ports", options->ports, "how many ports it has")
+        ->capture_default_str()
+        ->check(CLI::Range(2, 48));
+    sub->callback([=, &context] {
+        set_up_log("fabric");
+        finish(context, fabric::run_fabric(*options));
+    });
+}
+
+void add_model(CLI::App& app, Context& context) {
+    auto* model = daemon(app, "model", "Run a virtual device");
+    model->require_subcommand(1);
+    auto* sub = model->add_subcommand("nvme", "An NVMe drive whose content is a file");
+    auto options = std::make_shared<nvme::model::NvmeModelOptions>();
+    sub->add_option("--socket", options->socket, "the vfio-user socket to serve")->required();
+    sub->add_option("--file", options->file, "the file with the drive's content; made if missing")
+        ->required();
+    sub->add_option("--size", options->size_bytes, "the drive's size, for example 4G")
+        ->transform(CLI::AsSizeValue(false))
+        ->capture_default_str();
+    sub->add_option("--serial", options->serial, "its serial number")->capture_default_str();
+    sub->add_option("--admin", options->admin_socket, "the administration socket to make");
+    sub->add_flag("!--no-msix", options->msix,
+                  "offer MSI only (QEMU aborts when it removes a function that has MSI-X)");
+    sub->callback([=, &context] {
+        set_up_log("nvme");
+        finish(context, nvme::model::run_nvme_model(*options));
+    });
+}
+
+} // namespace
+
+void add_daemon_commands(CLI::App& app, Context& context) {
+    add_controller(app, context);
+    add_agent(app, context);
+    add_fabric(app, context);
+    add_model(app, context);
+}
+
+} // namespace lanepool::cli

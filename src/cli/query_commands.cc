@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The commands that only look: ls, hosts, loans, show, events, audit.
+#include "api/client.h"
+#include "cli/context.h"
+#include "cli/table.h"
+
+#include <iostream>
+
+namespace lanepool::cli {
+
+namespace {
+
+template <class List>
+void print_json(const List& list) {
+    Json json = Json::array();
+    for (const auto& entry : list)
+        json.push_back(to_json(entry));
+    std::cout << json.dump(2) << std::endl;
+}
+
+template <class Reply, class Call>
+Result<Reply> ask(const Context& context, Call call) {
+    const auto client = TRY(api::Client::connect(context.endpoint()));
+    Reply reply;
+    grpc::ClientContext grpc_context;
+    client->set_deadline(grpc_context);
+    TRY(api::from_status(call(client->pool(), &grpc_context, &reply)));
+    return reply;
+}
+
+Result<> list_devices(const Context& context) {
+    const auto reply = TRY(ask<v1::DeviceList>(context, [](auto& pool, auto* grpc_context, auto* out) {
+        return pool.ListDevices(grpc_context, {}, out);
+    }));
+    if (context.json()) return print_json(reply.devices()), Result<>{};
+    Table table({"FDID", "DEVICE", "KIND", "MODEL", "CAPACITY", "STATE", "BORROWER", "LOAN", "REASON"});
+    for (const auto& device : reply.devices())
+        table.add({fdid_text(device.fdid()), device.name(), or_dash(device.identity().kind()),
+                   or_dash(device.identity().model()), size_text(device.identity().capacity_bytes()),
+                   device.state(), or_dash(device.borrower()),
+                   device.loan_id() ? fmt::format("{}", device.loan_id()) : "-", or_dash(device.reason())});
+    std::cout << table.text();
+    return {};
+}
+
+Result<> list_hosts(const Context& context) {
+    const auto reply = TRY(ask<v1::HostList>(context, [](auto& pool, auto* grpc_context, auto* out) {
+        return pool.ListHosts(grpc_context, {}, out);
+    }));
+    if (context.json()) return print_json(reply.hosts()), Result<>{};
+    Table table({"HOST", "STATE", "PORT", "LENDS", "BORROWS", "GUESTS", "WINDOWS FREE", "LAST SEEN"});
+    for (const auto& host : reply.hosts()) {
+        std::string guests;
+        for (const auto& guest : host.guests())
+            guests += (guests.empty() ? "" : ",") + guest;
+        table.add({host.name(), host.state(), fmt::format("{}", host.partition()),
+                   host.lends() ? "yes" : "no", host.borrows() ? "yes" : "no", or_dash(guests),
+                   fmt::format("{}/{}", host.windows_free(), host.windows()),
+                   time_text(host.last_seen_us())});
+    }
+    std::cout << table.text();
+    return {};
+}
+
+Result<> list_loans(const Context& context, bool all) {
+    v1::ListRequest request;
+    request.set_all(all);
+    const auto reply = TRY(ask<v1::LoanList>(context, [&](auto& pool, auto* grpc_context, auto* out) {
+        return pool.ListLoans(grpc_context, request, out);
+    }));
+    if (context.json()) return print_json(reply.loans()), Result<>{};
+    Table table({"LOAN", "DEVICE", "BORROWER", "GUEST", "STATE", "EPOCH", "SINCE", "DUE", "REASON"});
+    for (const auto& loan : reply.loans())
+        table.add({fmt::format("{}", loan.id()), loan.device(), loan.borrower(), or_dash(loan.guest()),
+                   loan.state(), fmt::format("{}", loan.epoch()), time_text(loan.created_us()),
+                   time_text(loan.due_us()), or_dash(loan.reason())});
+    std::cout << table.text();
+    return {};
+}
+
+void print_fields(const Json& json) {
+    for (const auto& [key, value] : json.items()) {
+        if (key == "steps") {
+            for (const auto& step : value)
+                std::cout << fmt::format("{:<16} {} {}\n", "step", step["step"].template get<std::string>(),
+                                         duration_text(step["duration_us"].template get<int64_t>()));
+            continue;
+        }
+        std::string text = value.is_string() ? value.template get<std::string>() : value.dump();
+        if (key.ends_with("_us")) text = time_text(value.template get<int64_t>());
+        if (key == "capacity_bytes") text = size_text(value.template get<uint64_t>());
+        std::cout << fmt::format("{:<16} {}\n", key, or_dash(text));
+    }
+}
+
+Result<> show(const Context& context, const std::string& id) {
+    v1::ShowRequest request;
+    request.set_id(id);
+    const auto reply = TRY(ask<v1::ShowReply>(context, [&](auto& pool, auto* grpc_context, auto* out) {
+        return pool.Show(grpc_context, request, out);
+    }));
+    const Json json = reply.has_device() ? to_json(reply.device())
+                      : reply.has_host() ? to_json(reply.host())
+                                         : to_json(reply.loan());
+    if (context.json())
+        std::cout << json.dump(2) << std::endl;
+    else
+        print_fields(json);
+    return {};
+}
+
+void print_entry(const Context& context, const v1::AuditEntry& entry) {
+    if (context.json()) {
+        std::cout << to_json(entry).dump() << std::endl; // one object a line
+        return;
+    }
+    std::string change;
+    if (!entry.to().empty())
+        change =
+            entry.from().empty() ? " -> " + entry.to() : fmt::format(" {} -> {}", entry.from(), entry.to());
+    std::cout << fmt::format("{}  {:<14} {:<12} {}{}{}{}", time_text(entry.time_us()), entry.actor(),
+                             entry.subject(), entry.action(), change,
+                             entry.epoch() ? fmt::format(" (epoch {})", entry.epoch()) : "",
+                             entry.reason().empty() ? "" : ": " + entry.reason())
+              << std::endl;
+}
+
+Result<> print_stream(const Context& context, std::unique_ptr<grpc::ClientReader<v1::AuditEntry>> reader) {
+    v1::AuditEntry entry;
+    while (reader->Read(&entry))
+        print_entry(context, entry);
+    return api::from_status(reader->Finish());
+}
+
+Result<> events(const Context& context, bool follow, uint32_t last) {
+    const auto client = TRY(api::Client::connect(context.endpoint()));
+    grpc::ClientContext grpc_context; // no deadline: -f goes on until interrupted
+    if (!follow) client->set_deadline(grpc_context);
+    v1::EventsRequest request;
+    request.set_follow(follow);
+    request.set_last(last);
+    return print_stream(context, client->pool().Events(&grpc_context, request));
+}
+
+Result<> audit(const Context& context, const std::string& subject, uint32_t last) {
+    const auto client = TRY(api::Client::connect(context.endpoint()));
+    grpc::ClientContext grpc_context;
+    client->set_deadline(grpc_context);
+    v1::AuditRequest request;
+    request.set_subject(subject);
+    request.set_last(last);
+    return print_stream(context, client->pool().Audit(&grpc_context, request));
+}
+
+// A command without options of its own.
+CLI::App* command(CLI::App& app, Context& context, const char* name, const char* help,
+                  std::function<Result<>()> work) {
+    auto* sub = app.add_subcommand(name, help)->group("Looking");
+    sub->callback([&context, work = std::move(work)] {
+        if (const auto result = work(); !result) context.exit_code = report(context, result.error());
+    });
+    return sub;
+}
+
+} // namespace
+
+void add_query_commands(CLI::App& app, Context& context) {
+    command(app, context, "ls", "List the devices of the pool: what they are, and who holds them",
+            [&context] { return list_devices(context); });
+    command(app, context, "hosts", "List the hosts on the fabric",
+            [&context] { return list_hosts(context); });
+
+    auto all = std::make_shared<bool>(false);
+    command(app, context, "loans", "List the loans that live", [&context, all] {
+        return list_loans(context, *all);
+    })->add_flag("--all", *all, "also those that have ended");
+
+    auto id = std::make_shared<std::string>();
+    command(app, context, "show", "Show everything about a device, a host or a loan",
+            [&context, id] { return show(context, *id); })
+        ->add_option("ID", *id, "an fdid, HOST/DEVICE, a host, or loan:N")
+        ->required();
+
+    auto follow = std::make_shared<bool>(false);
+    auto last_event = std::make_shared<uint32_t>(20);
+    auto* events_command =
+        command(app, context, "events", "Show what has happened lately",
+                [&context, follow, last_event] { return events(context, *follow, *last_event); });
+    events_command->add_flag("-f,--follow", *follow, "go on and print what happens, until interrupted");
+    events_command->add_option("-n,--last", *last_event, "how many of the latest to begin with (0: all)")
+        ->capture_default_str();
+
+    auto subject = std::make_shared<std::string>();
+    auto last_entry = std::make_shared<uint32_t>(0);
+    auto* audit_command =
+        command(app, context, "audit", "Print the audit trail",
+                [&context, subject, last_entry] { return audit(context, *subject, *last_entry); });
+    audit_command->add_option("SUBJECT", *subject,
+                              "only what concerns this fdid, HOST/DEVICE, host or loan:N");
+    audit_command->add_option("-n,--last", *last_entry, "only the latest N (0: all)")->capture_default_str();
+}
+
+} // namespace lanepool::cli
