@@ -6,7 +6,7 @@ Absolute figures drift on shared machines, so systems are compared within a roun
 least and greatest are reported. Beside each system the ruler is read (ruler.cc); a round in which it changed by more
 than 2x is discarded, and another is run in its place, up to as many again as were asked for.
 
-Needs script/bootstrap to have run; "local" needs the lanepool binary.
+Needs script/bootstrap to have run; "local" and "lent" need the lanepool binary.
 """
 import argparse
 import dataclasses
@@ -206,6 +206,7 @@ def contestants(arguments):
     known = [systems.QemuNvme(aio) for aio in ("threads", "native", "io_uring")]
     known += [systems.VhostUserBlk(), systems.NvmeTcp()]
     known.append(systems.VfioUser("local", lambda setup: systems.model_server(arguments.binary, setup)))
+    known.append(systems.Lent(arguments.binary))
     for given in arguments.vfio_user:
         name, _, path = given.partition("=")
         known.append(systems.VfioUser(name, lambda setup, path=path: systems.given_socket(path)))

@@ -6,6 +6,7 @@ itself, everything else the others.
 """
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
@@ -14,8 +15,8 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/guest"))
-from guest_exec import GuestError  # noqa: E402
-from guest_vm import Guest, cache_dir  # noqa: E402
+from guest_exec import GuestError, GuestExec  # noqa: E402
+from guest_vm import Guest, Qmp, cache_dir, guest_argv  # noqa: E402
 
 
 class Unavailable(Exception):
@@ -59,10 +60,10 @@ class Running:
         return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def pin_guest(guest, vcpu_cpus, other_cpus):
-    """Fixes the guest's processors to their cores, and QEMU's other threads, now and later, to the others."""
-    vcpus = {cpu["thread-id"] for cpu in guest.qmp.execute("query-cpus-fast")}
-    for thread in os.listdir(f"/proc/{guest.process.pid}/task"):
+def pin_threads(pid, qmp, vcpu_cpus, other_cpus):
+    """Fixes a guest's processors to their cores, and QEMU's other threads, now and later, to the others."""
+    vcpus = {cpu["thread-id"] for cpu in qmp.execute("query-cpus-fast")}
+    for thread in os.listdir(f"/proc/{pid}/task"):
         os.sched_setaffinity(int(thread), vcpu_cpus if int(thread) in vcpus else other_cpus)
 
 
@@ -70,7 +71,7 @@ def pin_guest(guest, vcpu_cpus, other_cpus):
 def booted(setup, name="bench", append="", **options):
     """A guest with its threads pinned."""
     with Guest(name=name, append=append, **options) as guest:
-        pin_guest(guest, setup.vcpu_cpus, setup.other_cpus)
+        pin_threads(guest.process.pid, guest.qmp, setup.vcpu_cpus, setup.other_cpus)
         setup.prepare(guest.exec)
         yield guest
 
@@ -265,25 +266,69 @@ def given_socket(path):
     yield path, []
 
 
-class Shell(System):
-    """A disk in a guest that somebody else runs, such as one of `lanepool dev`: commands go through a program.
+class Lent(System):
+    """A drive of host "store", lent over the virtual fabric to the guest of host "a": an embedded cluster of its own.
 
-    argv is what a command is appended to, as `lanepool dev exec HOST --`; up is a context that takes a Setup and yields the
-    disk's path in the guest and the pids of everything that works for it.
+    Its model serves a file on the same tmpfs, since two processes may not serve one file.
     """
+    name = "lent"
     can_poll = True
 
-    def __init__(self, name, argv, up):
-        self.name, self._argv, self._up = name, argv, up
-
-    def check(self, command, timeout_s=60):
-        result = subprocess.run([*self._argv, "sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                timeout=timeout_s, check=False)
-        if result.returncode != 0:
-            raise GuestError(f"'{command}' ended with {result.returncode}: {(result.stdout + result.stderr).strip()}")
-        return result.stdout
+    def __init__(self, binary):
+        self._binary = binary
 
     @contextlib.contextmanager
     def attach(self, setup):
-        with self._up(setup) as (device, pids):
-            yield Running(self, device, pids)
+        if not os.access(self._binary, os.X_OK):
+            raise Unavailable(f"{self._binary} is not there; run script/build")
+        with tempfile.TemporaryDirectory(prefix="lent.", dir=setup.file.parent) as folder:
+            try:
+                self._lanepool(folder, "dev", "up", "--drives", "1", "--drive-size", str(setup.size_bytes), "--hosts", "a")
+                pids = self._pin(folder, setup)
+                guest_exec = GuestExec(f"{folder}/guest-a/exec.sock")
+                try:
+                    setup.prepare(guest_exec)
+                    before = disks(guest_exec)
+                    self._lanepool(folder, "borrow", "store/nvme0", "--host", "a")
+                    device = wait_disk(guest_exec, before, setup.size_bytes)
+                    # The file of the others has all its blocks, too.
+                    guest_exec.check(f"dd if=/dev/zero of={device} bs=1M count={setup.size_bytes >> 20} oflag=direct 2>&1", 300)
+                    yield Running(guest_exec, device, pids)
+                finally:
+                    guest_exec.close()
+            finally:
+                self._lanepool(folder, "dev", "down", "--keep", check=False)
+
+    def _lanepool(self, folder, *words, check=True):
+        environment = dict(os.environ, LANEPOOL_DEV_DIR=folder, LANEPOOL_CONTROLLER=f"unix:{folder}/controller.sock")
+        result = subprocess.run([str(self._binary), *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                                text=True, timeout=120, check=False)
+        if check and result.returncode != 0:
+            raise GuestError(f"lanepool {' '.join(words)} ended with {result.returncode}: {(result.stdout + result.stderr).strip()}")
+        return result.stdout
+
+    def _pin(self, folder, setup):
+        """Puts the cluster's processes where a system's belong. Returns their pids."""
+        processes = {p["name"]: p["pid"] for p in json.loads(self._lanepool(folder, "-o", "json", "dev", "status"))}
+        check_same_guest(processes["guest-a"], f"{folder}/guest-a")
+        for name, pid in processes.items():
+            if name != "guest-a":
+                for thread in os.listdir(f"/proc/{pid}/task"):
+                    os.sched_setaffinity(int(thread), setup.other_cpus)
+        qmp = Qmp(f"{folder}/guest-a/qmp.sock", time.monotonic() + 10)
+        pin_threads(processes["guest-a"], qmp, setup.vcpu_cpus, setup.other_cpus)
+        qmp.close()
+        return list(processes.values())
+
+
+def check_same_guest(pid, folder):
+    """Figures compare only if the guest is started as all others are."""
+    words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    append = words[words.index("-append") + 1] if "-append" in words else ""
+    name = append.rpartition("lanepool.hostname=")[2]
+    expected = guest_argv(folder, name=name)
+    for option in ("-machine", "-accel", "-cpu", "-smp", "-m", "-append"):
+        there = words[words.index(option) + 1] if option in words else None
+        if there != expected[expected.index(option) + 1]:
+            raise GuestError(f"the lent guest has {option} '{there}' where docs/guest.md has "
+                             f"'{expected[expected.index(option) + 1]}': it cannot be compared")
