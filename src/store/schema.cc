@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/schema.h"
+
+#include <array>
+
+namespace lanepool::store {
+
+namespace {
+
+constexpr const char* records = R"(
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE hosts (
+    name TEXT PRIMARY KEY, partition INTEGER NOT NULL, instance TEXT NOT NULL, version TEXT NOT NULL,
+    guests TEXT NOT NULL, windows INTEGER NOT NULL, windows_free INTEGER NOT NULL, last_seen_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE devices (
+    fdid INTEGER PRIMARY KEY, host TEXT NOT NULL REFERENCES hosts (name), name TEXT NOT NULL, serial TEXT NOT NULL,
+    vendor_id INTEGER NOT NULL, device_id INTEGER NOT NULL, class_code INTEGER NOT NULL, kind TEXT NOT NULL,
+    model TEXT NOT NULL, firmware TEXT NOT NULL, capacity_bytes INTEGER NOT NULL, state TEXT NOT NULL,
+    reason TEXT NOT NULL, epoch INTEGER NOT NULL, loan INTEGER NOT NULL, successor INTEGER NOT NULL,
+    clean INTEGER NOT NULL, UNIQUE (host, name, serial)
+) STRICT;
+CREATE TABLE loans (
+    id INTEGER PRIMARY KEY, fdid INTEGER NOT NULL REFERENCES devices (fdid), borrower TEXT NOT NULL, guest TEXT NOT NULL,
+    access_model TEXT NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL, priority INTEGER NOT NULL,
+    due_us INTEGER NOT NULL, failing INTEGER NOT NULL, reason TEXT NOT NULL, requested_by TEXT NOT NULL,
+    created_us INTEGER NOT NULL, ended_us INTEGER NOT NULL, steps TEXT NOT NULL
+) STRICT;
+CREATE TABLE steps (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, host TEXT NOT NULL, loan INTEGER NOT NULL, fdid INTEGER NOT NULL,
+    epoch INTEGER NOT NULL, deadline_ms INTEGER NOT NULL, cleanup INTEGER NOT NULL
+) STRICT;
+)";
+
+// The trail can be added to, and lose its oldest end beyond what is to be kept; nothing else.
+constexpr const char* audit = R"(
+CREATE TABLE audit (
+    sequence INTEGER PRIMARY KEY, time_us INTEGER NOT NULL, actor TEXT NOT NULL, subject TEXT NOT NULL,
+    action TEXT NOT NULL, from_state TEXT NOT NULL, to_state TEXT NOT NULL, reason TEXT NOT NULL,
+    fdid INTEGER NOT NULL, loan INTEGER NOT NULL, epoch INTEGER NOT NULL
+) STRICT;
+CREATE INDEX audit_by_fdid ON audit (fdid, sequence);
+CREATE INDEX audit_by_loan ON audit (loan, sequence);
+INSERT INTO counters VALUES ('audit_forgotten', 0);
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
+WHEN old.sequence > (SELECT value FROM counters WHERE name = 'audit_forgotten')
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+)";
+
+constexpr std::array all{records, audit};
+
+Result<> check_ours(const Database& database) {
+    if (TRY(database.pragma("application_id")) == application_id) return {};
+    const auto tables = TRY(database.prepare("SELECT count(*) FROM sqlite_schema"));
+    TRY(tables->step());
+    if (tables->integer(0) == 0 && TRY(database.pragma("user_version")) == 0) return {}; // a new file
+    return fail(Errc::failed_precondition,
+                "{} is a database of something else: name another folder, or move the file away",
+                database.path().string());
+}
+
+} // namespace
+
+std::span<const char* const> migrations() { return all; }
+
+Result<> migrate(const Database& database) {
+    TRY(check_ours(database));
+    const int64_t version = TRY(database.pragma("user_version"));
+    const auto newest = static_cast<int64_t>(all.size());
+    if (version < 0 || version > newest)
+        return fail(Errc::failed_precondition,
+                    "{} has schema version {}, this lanepool knows versions up to {}: run the newer lanepool "
+                    "that wrote it, "
+                    "or restore a copy from before the upgrade",
+                    database.path().string(), version, newest);
+    if (version == newest) return {};
+    std::string script = "BEGIN EXCLUSIVE;";
+    for (auto next = static_cast<size_t>(version); next < all.size(); ++next)
+        script += all[next];
+    script +=
+        fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT;", application_id, newest);
+    if (auto done = database.execute(script); !done) {
+        // What was begun is undone; that this fails when nothing was begun says nothing new.
+        static_cast<void>(database.execute("ROLLBACK"));
+        return done;
+    }
+    return {};
+}
+
+} // namespace lanepool::store
