@@ -4,6 +4,7 @@
 // just enough to be driven, and can be told to misbehave.
 #pragma once
 
+#include "io/clock.h"
 #include "nvme/spec.h"
 #include "pci/config_space.h"
 #include "pci/function.h"

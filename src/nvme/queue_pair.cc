@@ -168,7 +168,7 @@ Result<uint32_t> QueuePair::poll() {
         progressed_ = true;
         if (auto rung = completion_doorbell_.ring(head_); !rung) break_with(rung.error());
     }
-    if (++polls_ % polls_per_check == 0 && in_flight_ > 0) check_deadlines();
+    if (++polls_ % polls_per_check == 0 && in_flight_ + abandoned_ > 0) check_deadlines();
     if (broken_) return tl::unexpected(broken_error());
     TRY(ring()); // what the callbacks submitted
     return answered;

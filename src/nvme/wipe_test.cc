@@ -133,6 +133,18 @@ TEST_F(WipeTest, ADeadlineEndsIt) {
     expect_quiet();
 }
 
+TEST_F(WipeTest, AQueueFullOfCommandsThatTimedOutIsNotWaitedForEver) {
+    fake.controller.mdts = 1; // many commands, with plain writes
+    fake.controller.oncs = 0;
+    fake.on_command = [this](uint16_t queue,
+                             const Command& command) -> std::optional<FakeController::Answer> {
+        if (queue == 1) return std::nullopt;
+        return fake.answer(queue, command);
+    };
+    EXPECT_EQ(run().error().code(), Errc::timeout);
+    expect_quiet();
+}
+
 TEST_F(WipeTest, ADriveThatDiesOnTheWayIsDisconnected) {
     fake.on_command = [this](uint16_t queue,
                              const Command& command) -> std::optional<FakeController::Answer> {

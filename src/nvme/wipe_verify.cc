@@ -70,7 +70,8 @@ Result<uint64_t> verify_namespace(WipeContext& wipe, const NamespaceInfo& ns) {
 } // namespace
 
 Result<> Pipeline::add(const Command& command) {
-    while (wipe_.queue.full())
+    // Timed-out commands keep their places: a queue may be full of them with nothing to wait for.
+    while (wipe_.queue.full() && wipe_.queue.in_flight() > 0)
         TRY(wipe_.queue.poll());
     if (state_->error) return tl::unexpected(*state_->error);
     ++state_->in_flight;
