@@ -35,15 +35,20 @@ class Export {
     Export(Export&&) noexcept;
     Export& operator=(Export&&) noexcept;
     ~Export();
-    BusAddress address() const;
-    uint64_t size_bytes() const;
+    BusAddress address() const { return address_; }
+    uint64_t size_bytes() const { return size_bytes_; }
+    // Withdraws now, and says whether the adapter confirmed it: until then peers may still reach the memory.
+    // Success when the adapter is dead: then nobody reaches anything through it.
+    Result<> withdraw();
     explicit operator bool() const { return state_ != nullptr; }
 
   private:
     friend class Adapter;
-    struct Mapped;
+    Export(std::shared_ptr<AdapterState> state, BusAddress address, uint64_t size_bytes)
+        : state_(std::move(state)), address_(address), size_bytes_(size_bytes) {}
     std::shared_ptr<AdapterState> state_;
-    std::unique_ptr<Mapped> mapped_;
+    BusAddress address_;
+    uint64_t size_bytes_ = 0;
 };
 
 // What a window is opened to.
@@ -64,9 +69,12 @@ class Window {
     pci::Region region() const;
     NtbOffset offset() const; // of the target's first byte, in region()
     uint64_t size_bytes() const;
+    // Closes now, and says whether the switch confirmed it. Many at once: Adapter::close_windows.
+    Result<> close();
     explicit operator bool() const { return state_ != nullptr; }
 
-    // As pci::Function's, relative to the window.
+    // As pci::Function's, relative to the window. Of one that is closed, or whose adapter is dead:
+    // `disconnected`.
     Result<> read(uint64_t offset_bytes, std::span<std::byte> data) const;
     Result<> write(uint64_t offset_bytes, std::span<const std::byte> data) const;
     Result<std::vector<pci::Extent>> memory(uint64_t offset_bytes,
@@ -78,11 +86,13 @@ class Window {
   private:
     friend class Adapter;
     struct Slots;
+    Window(std::shared_ptr<AdapterState> state, std::unique_ptr<Slots> slots);
     std::shared_ptr<AdapterState> state_;
     std::unique_ptr<Slots> slots_;
 };
 
-// What comes up from the switch. Called on a thread of the adapter's; must not block.
+// What comes up from the switch. Called on a thread of the adapter's, perhaps before create() has returned;
+// must not block.
 struct AdapterEvents {
     std::function<void(Partition from, uint32_t message)> message;
     std::function<void()> link_changed; // some port came up or went down: look at link_up()
@@ -99,13 +109,16 @@ struct AdapterCapacity {
 class Adapter {
   public:
     // Takes over the function, checks that it is a Switchtec NT endpoint, and clears what an earlier owner
-    // left.
+    // left. Errors: not_supported (another device), protocol, timeout (another owner holds its control
+    // block), and what the function reports.
     static Result<std::unique_ptr<Adapter>> create(std::unique_ptr<pci::Function> function,
                                                    AdapterEvents events);
+    // Closes windows, withdraws exports, stops interrupts and bus mastering. Not from an event.
     ~Adapter();
 
     Partition partition() const;
-    std::vector<Partition> peers() const; // every other port of the switch that exists, up or not
+    // Every other port of the switch that may be reached from here, up or not.
+    std::vector<Partition> peers() const;
     Result<bool> link_up(Partition partition) const;
     AdapterCapacity capacity() const;
     // For map_peer(): lets a lent device reach what a window leads to.
@@ -113,6 +126,7 @@ class Adapter {
 
     // A bus address is chosen so that nothing else lies in the same window of a peer's.
     Result<Export> export_memory(const MemoryRef& memory, Access access);
+    // DEVICE must outlive what is returned.
     Result<Export> export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
                                  uint64_t size_bytes);
     // An area of 4 bytes an eventfd: a 4-byte write at 4*i signals EVENTFDS[i] (-1: nothing happens).
@@ -125,6 +139,8 @@ class Adapter {
     // is down), out_of_range.
     Result<std::vector<Window>> open_windows(std::span<const Target> targets);
     Result<Window> open_window(const Target& target);
+    // Closes all under one lock, and says whether the switch confirmed it.
+    Result<> close_windows(std::vector<Window> windows);
 
     // Lets a device behind this adapter send through its windows; the entry is removed on destruction.
     class Requester {

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ntb/adapter.h"
+
+#include "ntb/adapter_state.h"
+
+#include <algorithm>
+
+namespace lanepool::ntb {
+
+Result<std::unique_ptr<Adapter>> Adapter::create(std::unique_ptr<pci::Function> function,
+                                                 AdapterEvents events) {
+    auto state = AdapterState::create(std::move(function), std::move(events));
+    if (!state) return tl::unexpected(state.error().within("taking over the NTB adapter"));
+    return std::unique_ptr<Adapter>(new Adapter(std::move(*state)));
+}
+
+Adapter::~Adapter() { state_->shut_down(); }
+
+Partition Adapter::partition() const { return state_->identity().partition; }
+
+std::vector<Partition> Adapter::peers() const {
+    std::vector<Partition> peers;
+    for (unsigned p = 0; p < max_partitions; ++p)
+        if (const Partition partition{static_cast<uint8_t>(p)};
+            has_partition(state_->identity().targets, partition))
+            peers.push_back(partition);
+    return peers;
+}
+
+Result<bool> Adapter::link_up(Partition partition) const {
+    return state_->with([&] { return state_->links().up(partition); });
+}
+
+AdapterCapacity Adapter::capacity() const { return state_->tables().capacity(); }
+pci::Function& Adapter::function() const { return state_->function(); }
+
+Result<> Adapter::send_message(Partition partition, uint32_t message) {
+    return state_->with([&]() -> Result<> {
+        if (!has_partition(state_->identity().targets, partition))
+            return fail(Errc::out_of_range, "partition {} does not exist or may not be reached from here",
+                        partition.value);
+        return state_->messages().send(partition, message);
+    });
+}
+
+// ---- Requesters
+
+Result<Adapter::Requester> Adapter::add_requester(pci::RequesterId id) {
+    Requester requester;
+    requester.slot_ = TRY(state_->with([&] { return state_->tables().add_requester(id); }));
+    requester.state_ = state_;
+    return requester;
+}
+
+Adapter::Requester::Requester(Requester&& other) noexcept
+    : state_(std::move(other.state_)), slot_(other.slot_) {}
+
+Adapter::Requester& Adapter::Requester::operator=(Requester&& other) noexcept {
+    std::swap(state_, other.state_);
+    std::swap(slot_, other.slot_);
+    return *this;
+}
+
+Adapter::Requester::~Requester() {
+    if (state_) [[maybe_unused]]
+        const auto removed = state_->with([&] { return state_->tables().remove_requester(slot_); });
+}
+
+// ---- Exports
+
+namespace {
+using Map = std::function<Result<Exports::Mappings>(Iova start)>;
+
+Result<BusAddress> add_export(AdapterState& state, std::optional<BusAddress> address, uint64_t size_bytes,
+                              const Map& map) {
+    return state.with([&]() -> Result<BusAddress> {
+        if (size_bytes == 0)
+            return fail(Errc::invalid_argument, "there is nothing to export: the size is zero");
+        return state.exports().add(address, size_bytes, state.tables().usual_slot_bytes(size_bytes), map);
+    });
+}
+
+Map map_memory(AdapterState& state, const MemoryRef& memory, Access access) {
+    return [&state, &memory, access](Iova start) -> Result<Exports::Mappings> {
+        Exports::Mappings mappings;
+        mappings.push_back(TRY(
+            state.function().map_dma(TRY(Range<Iova>::create(start, memory.size_bytes)), memory, access)));
+        return mappings;
+    };
+}
+} // namespace
+
+Result<Export> Adapter::export_memory(const MemoryRef& memory, Access access) {
+    const auto address =
+        TRY(add_export(*state_, std::nullopt, memory.size_bytes, map_memory(*state_, memory, access)));
+    return Export(state_, address, memory.size_bytes);
+}
+
+Result<Export> Adapter::export_memory_at(BusAddress address, const MemoryRef& memory, Access access) {
+    TRY(add_export(*state_, address, memory.size_bytes, map_memory(*state_, memory, access)));
+    return Export(state_, address, memory.size_bytes);
+}
+
+Result<Export> Adapter::export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
+                                      uint64_t size_bytes) {
+    const auto address = TRY(add_export(*state_, std::nullopt, size_bytes, [&](Iova start) {
+        return pci::map_peer(state_->function(), start, device, region, offset_bytes, size_bytes,
+                             Access::read_write);
+    }));
+    return Export(state_, address, size_bytes);
+}
+
+Result<Export> Adapter::export_events(std::span<const int> eventfds) {
+    constexpr uint64_t event_bytes = 4;
+    const auto map = [&](Iova start) -> Result<Exports::Mappings> {
+        Exports::Mappings mappings;
+        for (size_t i = 0; i < eventfds.size(); ++i) {
+            if (eventfds[i] < 0) continue;
+            UniqueFd borrowed(eventfds[i]); // not ours: given back below
+            auto mapping = state_->function().map_dma_event(start + i * event_bytes, borrowed);
+            borrowed.release();
+            mappings.push_back(TRY(std::move(mapping)));
+        }
+        return mappings;
+    };
+    const uint64_t size_bytes = eventfds.size() * event_bytes;
+    const auto address = TRY(add_export(*state_, std::nullopt, size_bytes, map));
+    return Export(state_, address, size_bytes);
+}
+
+Export::Export(Export&& other) noexcept
+    : state_(std::move(other.state_)), address_(other.address_), size_bytes_(other.size_bytes_) {}
+
+Export& Export::operator=(Export&& other) noexcept {
+    if (this != &other) {
+        [[maybe_unused]] const auto withdrawn = withdraw();
+        state_ = std::move(other.state_);
+        address_ = other.address_;
+        size_bytes_ = other.size_bytes_;
+    }
+    return *this;
+}
+
+Export::~Export() { [[maybe_unused]] const auto withdrawn = withdraw(); }
+
+Result<> Export::withdraw() {
+    const auto state = std::exchange(state_, nullptr);
+    if (!state) return {};
+    auto done = state->with([&] { return state->exports().remove(address_); });
+    if (!done && done.error().code() == Errc::disconnected) return {};
+    return done;
+}
+
+} // namespace lanepool::ntb

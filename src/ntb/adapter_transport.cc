@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ntb/adapter_transport.h"
+
+#include <atomic>
+#include <cstring>
+#include <spdlog/spdlog.h>
+
+namespace lanepool::ntb {
+
+using namespace std::chrono_literals;
+
+// ---- Worker
+
+void Worker::post(std::function<void()> job) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return;
+        jobs_.push_back(std::move(job));
+    }
+    changed_.notify_one();
+}
+
+void Worker::run() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+        if (stopping_) return;
+        auto job = std::move(jobs_.front());
+        jobs_.pop_front();
+        lock.unlock();
+        job();
+        job = nullptr; // what it holds is released outside of the lock as well
+        lock.lock();
+    }
+}
+
+void Worker::stop() {
+    std::deque<std::function<void()>> dropped;
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+        dropped.swap(jobs_);
+    }
+    changed_.notify_one();
+    if (thread_.joinable()) thread_.join();
+}
+
+// ---- The way to one peer
+
+namespace {
+
+// Tells a peer by message that there is something to see. One at a time: more would say the same.
+class MessageWaker {
+  public:
+    MessageWaker(Adapter& adapter, Partition peer) : adapter_(adapter), peer_(peer) {}
+    void run() {
+        pending_ = false;
+        for (int attempt = 0; attempt < 5; ++attempt) {
+            const auto sent = adapter_.send_message(peer_, AdapterTransport::wake_message);
+            if (sent || sent.error().code() != Errc::busy) return;
+            std::this_thread::sleep_for(1ms);
+        }
+    }
+    bool start() { return !pending_.exchange(true); }
+
+  private:
+    Adapter& adapter_;
+    const Partition peer_;
+    std::atomic<bool> pending_{false};
+};
+
+class AdapterLink final : public PeerLink {
+  public:
+    AdapterLink(std::shared_ptr<Worker> worker, std::shared_ptr<MessageWaker> waker, Mapping area,
+                UniqueFd event, std::vector<Window> windows)
+        : worker_(std::move(worker)), waker_(std::move(waker)), area_(std::move(area)),
+          event_(std::move(event)), windows_(std::make_shared<std::vector<Window>>(std::move(windows))) {}
+
+    // Closing asks the switch, so it is the worker's; a worker that has stopped leaves it to us.
+    ~AdapterLink() override {
+        worker_->post([windows = std::move(windows_)] { windows->clear(); });
+    }
+
+    Result<> write(uint64_t offset_bytes, std::span<const std::byte> data) override {
+        if (offset_bytes > area_.size_bytes() || data.size() > area_.size_bytes() - offset_bytes)
+            return fail(Errc::out_of_range, "{} bytes at {:#x} of a mailbox area", data.size(), offset_bytes);
+        if (!data.empty()) std::memcpy(area_.data() + offset_bytes, data.data(), data.size());
+        return {};
+    }
+
+    Result<> store64(uint64_t offset_bytes, uint64_t value) override {
+        if (offset_bytes % 8 != 0 || offset_bytes > area_.size_bytes() - 8)
+            return fail(Errc::out_of_range, "8 bytes at {:#x} of a mailbox area", offset_bytes);
+        auto& word = *reinterpret_cast<uint64_t*>(area_.data() + offset_bytes);
+        std::atomic_ref(word).store(value, std::memory_order_release);
+        return {};
+    }
+
+    void wake() override {
+        if (event_)
+            signal(event_);
+        else if (waker_->start())
+            worker_->post([waker = waker_] { waker->run(); });
+    }
+
+  private:
+    std::shared_ptr<Worker> worker_;
+    std::shared_ptr<MessageWaker> waker_;
+    Mapping area_;
+    UniqueFd event_; // none: messages
+    std::shared_ptr<std::vector<Window>> windows_;
+};
+
+struct Way {
+    std::vector<Window> windows;
+    Mapping area;
+    UniqueFd event;
+};
+
+Result<Way> open_way(Adapter& adapter, Partition peer, uint64_t wake_address) {
+    Way way;
+    std::vector<Target> targets;
+    targets.push_back({peer, mailbox::areas_address + adapter.partition().value * mailbox::area_bytes,
+                       mailbox::area_bytes});
+    if (wake_address != 0 && wake_address % 4 == 0) targets.push_back({peer, BusAddress{wake_address}, 4});
+    auto windows = adapter.open_windows(targets);
+    if (!windows && targets.size() > 1) windows = adapter.open_windows({targets.data(), 1});
+    way.windows = TRY(std::move(windows));
+    way.area = TRY(way.windows[0].map());
+    if (way.windows.size() > 1) {
+        if (auto event = way.windows[1].event(0))
+            way.event = std::move(*event);
+        else
+            way.windows.pop_back();
+    }
+    return way;
+}
+
+} // namespace
+
+// ---- The transport
+
+Result<std::unique_ptr<AdapterTransport>> AdapterTransport::create(io::EventLoop& loop, Adapter& adapter) {
+    std::unique_ptr<AdapterTransport> self(new AdapterTransport(loop, adapter));
+    MemoryRef memory;
+    memory.size_bytes = max_partitions * mailbox::area_bytes;
+    memory.fd = share(TRY(create_memory("lanepool-channel", memory.size_bytes)));
+    self->areas_ = TRY(Mapping::create(memory));
+    self->areas_export_ = TRY(adapter.export_memory_at(mailbox::areas_address, memory, Access::read_write));
+    self->wake_eventfd_ = TRY(create_eventfd());
+    const std::array<int, 1> eventfds = {self->wake_eventfd_.get()};
+    if (auto exported = adapter.export_events(eventfds))
+        self->wake_export_ = std::move(*exported);
+    else if (exported.error().code() == Errc::not_supported)
+        spdlog::info("channel: peers wake this host by messages: {}", exported.error().message());
+    else
+        return tl::unexpected(exported.error());
+    return self;
+}
+
+AdapterTransport::~AdapterTransport() {
+    gate_->close();
+    worker_->stop();
+}
+
+std::span<std::byte> AdapterTransport::area(Partition peer) {
+    return areas_.bytes().subspan(peer.value * mailbox::area_bytes, mailbox::area_bytes);
+}
+
+void AdapterTransport::connect(Partition peer, uint64_t wake_address, Connected connected) {
+    worker_->post([this, peer, wake_address, connected = std::move(connected), gate = gate_] {
+        auto way = open_way(adapter_, peer, wake_address);
+        // std::function must be copyable, a way is not.
+        auto result = std::make_shared<Result<std::unique_ptr<PeerLink>>>(
+            tl::unexpected(Error(Errc::unavailable, "no way")));
+        if (way)
+            *result = std::make_unique<AdapterLink>(worker_, std::make_shared<MessageWaker>(adapter_, peer),
+                                                    std::move(way->area), std::move(way->event),
+                                                    std::move(way->windows));
+        else
+            *result = tl::unexpected(way.error());
+        gate->post([connected, result] { connected(std::move(*result)); });
+    });
+}
+
+void AdapterTransport::check_links(std::function<void(Partition peer, bool up)> found) {
+    worker_->post([this, found = std::move(found), gate = gate_] {
+        const auto own_up = adapter_.link_up(own());
+        for (const Partition peer : peers()) {
+            const auto peer_up = adapter_.link_up(peer);
+            const bool up = own_up && *own_up && peer_up && *peer_up;
+            gate->post([found, peer, up] { found(peer, up); });
+        }
+    });
+}
+
+} // namespace lanepool::ntb
