@@ -157,8 +157,8 @@ class Adapter {
     };
     Result<Requester> add_requester(pci::RequesterId id);
 
-    // 32 bits to PARTITION's message register, and an interrupt there. Errors: busy (the last one was not
-    // taken yet), unavailable (link down).
+    // 32 bits to a message register of PARTITION's, and an interrupt there. Two messages may arrive in either
+    // order. Errors: busy (earlier ones were not taken yet), unavailable (link down).
     Result<> send_message(Partition partition, uint32_t message);
 
   private:

@@ -24,7 +24,8 @@ TEST(BusAllocator, NothingElseLiesInASlot) {
     std::vector<Range<BusAddress>> slots;
     for (const uint64_t size : {1ul, 4096ul, 70000ul, 100ul, 16385ul, 8ul}) {
         const auto start = addresses.allocate(size, 16384).value();
-        const auto slot = *Range<BusAddress>::create({start.value & ~uint64_t{16383}}, (size + 16383) & ~16383ul);
+        const auto slot =
+            *Range<BusAddress>::create({start.value & ~uint64_t{16383}}, (size + 16383) & ~16383ul);
         for (const auto& other : slots)
             EXPECT_FALSE(other.overlaps(slot));
         slots.push_back(slot);

@@ -116,7 +116,8 @@ TEST(WindowPool, ADirectWindowKeepsTheTargetsOffsetInTheTranslation) {
 TEST(WindowPool, ReleasedSlotsCanBeUsedAgain) {
     auto pool = two_bars();
     for (int round = 0; round < 1000; ++round) {
-        const std::vector<Target> targets = {{peer, {0}, 4096}, {peer, {8 * gib}, gib}, {peer, {64 * gib}, 40 * gib}};
+        const std::vector<Target> targets = {
+            {peer, {0}, 4096}, {peer, {8 * gib}, gib}, {peer, {64 * gib}, 40 * gib}};
         const auto placed = pool.allocate(targets).value();
         for (const auto& placement : placed)
             pool.release(placement);
