@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "admin/server.h"
+#include "controller/core.h"
+#include "controller/run.h"
+#include "controller/services.h"
+#include "io/event_loop.h"
+
+#include <grpcpp/server.h>
+#include <memory>
+
+namespace lanepool::controller {
+
+// The controller as part of a process that runs LOOP. Made and destroyed on the loop's thread, while the loop
+// is not running; destroying it ends all streams and waits (some seconds at most) until they are gone.
+class Controller {
+  public:
+    static Result<std::unique_ptr<Controller>> create(io::EventLoop& loop, const ControllerOptions& options);
+    ~Controller();
+    Controller(const Controller&) = delete;
+    Controller& operator=(const Controller&) = delete;
+
+  private:
+    Controller(io::EventLoop& loop, std::unique_ptr<Core> core);
+    Result<> listen(const std::string& endpoint);
+    Result<> serve_admin(const std::filesystem::path& path);
+
+    io::EventLoop& loop_;
+    std::unique_ptr<Core> core_;
+    PoolService pool_service_;
+    AgentsService agents_service_;
+    std::unique_ptr<admin::Server> admin_;
+    std::unique_ptr<grpc::Server> server_;
+};
+
+} // namespace lanepool::controller

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/run.h"
+
+#include "controller/controller.h"
+#include "io/signals.h"
+
+#include <spdlog/spdlog.h>
+
+namespace lanepool::controller {
+
+Result<int> run_controller(const ControllerOptions& options) {
+    const auto loop = TRY(io::EventLoop::create());
+    // Before any thread is started: they inherit the mask.
+    const auto signals = TRY(io::stop_on_signals(*loop));
+    const auto controller = TRY(Controller::create(*loop, options));
+    spdlog::info("controller listening on {}, state in {}", options.listen, options.state.string());
+    loop->run();
+    spdlog::info("controller stopping");
+    return 0;
+}
+
+} // namespace lanepool::controller

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What all streams of clients have in common. gRPC calls a stream on threads of its own; a stream does
+// nothing there but post to the controller's loop, and all else happens on the loop's thread. So nothing here
+// needs a lock, and a client that hangs keeps nobody waiting: its stream has one message on the way and at
+// most a few that wait.
+#pragma once
+
+#include <grpcpp/support/status.h>
+
+namespace lanepool::controller {
+
+class Stream {
+  public:
+    virtual ~Stream() = default;
+    // Ends it with STATUS, unless it has ended already.
+    virtual void close(const grpc::Status& status) = 0;
+};
+
+} // namespace lanepool::controller
