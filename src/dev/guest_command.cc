@@ -41,7 +41,7 @@ Result<std::vector<std::string>> guest_command(const GuestOptions& options) {
         "-accel",
         "tcg",
         "-cpu",
-        "max",
+        "qemu64,+rdrand",
         "-smp",
         "1,maxcpus=2",
         "-m",
@@ -55,7 +55,8 @@ Result<std::vector<std::string>> guest_command(const GuestOptions& options) {
         "-initrd",
         cache / "guest/current/initramfs.img",
         "-append",
-        fmt::format("console=ttyS0 quiet panic=-1 intel_iommu=on iommu=pt lanepool.hostname={}",
+        fmt::format("console=ttyS0 quiet panic=-1 tsc=reliable clocksource=tsc intel_iommu=on iommu=pt "
+                    "lanepool.hostname={}",
                     options.name),
         "-chardev",
         fmt::format("file,id=serial,path={}/serial.log", folder),
