@@ -128,6 +128,7 @@ Result<Export> Adapter::export_events(std::span<const int> eventfds) {
     return Export(state_, address, size_bytes);
 }
 
+Export::Export() = default;
 Export::Export(Export&& other) noexcept
     : state_(std::move(other.state_)), address_(other.address_), size_bytes_(other.size_bytes_) {}
 

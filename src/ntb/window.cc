@@ -54,6 +54,7 @@ Result<> Adapter::close_windows(std::vector<Window> windows) {
 
 Window::Window(std::shared_ptr<AdapterState> state, std::unique_ptr<Slots> slots)
     : state_(std::move(state)), slots_(std::move(slots)) {}
+Window::Window() = default;
 Window::Window(Window&&) noexcept = default;
 
 Window& Window::operator=(Window&& other) noexcept {
