@@ -68,6 +68,8 @@ class EventLoop {
     void run();
     // From any thread, also from a callback.
     void stop();
+    // stop() was called and run() has not returned since: for who drives the loop by run_once().
+    bool stopping() const { return stopping_; }
     // Handles what is ready, waiting for at most TIMEOUT (negative: until something is). Returns whether
     // anything was.
     bool run_once(Duration timeout);
