@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nvme/model/engine.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace lanepool::nvme::model {
+
+namespace {
+constexpr uint32_t sq_entry_bytes = sizeof(Command);
+constexpr uint32_t cq_entry_bytes = sizeof(Completion);
+// How long the host may take to look at a completion queue after an interrupt before it gets another one, in
+// case the first one was lost.
+constexpr io::Duration expect_host = std::chrono::milliseconds(2);
+constexpr io::Duration scan_interval = std::chrono::milliseconds(1);
+} // namespace
+
+Engine::Engine(GuestMemory& memory, Dma& dma, Doorbells& doorbells, Interrupts& interrupts,
+               Features& features, FileQueue& files, Executor& executor)
+    : memory_(memory), dma_(dma), doorbells_(doorbells), interrupts_(interrupts), features_(features),
+      files_(files), executor_(executor),
+      events_([this](Request& request, Status status, uint32_t dw0) { complete(request, status, dw0); }) {}
+
+void Engine::start(Iova submission_base, uint32_t submission_entries, Iova completion_base,
+                   uint32_t completion_entries) {
+    ++epoch_;
+    fatal_ = false;
+    for (size_t i = 0; i < doorbell_count; ++i)
+        unused_doorbells_[i] = doorbells_.load(i);
+    doorbells_.store(submission_doorbell(0), 0);
+    doorbells_.store(completion_doorbell(0), 0);
+    auto cq = std::make_unique<CompletionQueue>();
+    cq->base = completion_base;
+    cq->entries = completion_entries;
+    cq->interrupts = true;
+    cq->users = 1;
+    auto sq = std::make_unique<SubmissionQueue>();
+    sq->base = submission_base;
+    sq->entries = submission_entries;
+    sq->cq = cq.get();
+    submission_order_ = {sq.get()};
+    completion_order_ = {cq.get()};
+    sqs_[0] = std::move(sq);
+    cqs_[0] = std::move(cq);
+    running_ = true;
+}
+
+void Engine::stop() {
+    ++epoch_;
+    running_ = false;
+    deletions_.clear();
+    events_.reset();
+    for (auto& request : requests_) {
+        if (!request->active) continue;
+        request->sq = nullptr;
+        if (request->parked)
+            release(*request);
+        else if (request->ticket)
+            files_.cancel(*request->ticket);
+    }
+    executor_.stopped();
+    submission_order_.clear();
+    completion_order_.clear();
+    for (auto& sq : sqs_)
+        sq.reset();
+    for (auto& cq : cqs_)
+        cq.reset();
+    shadow_.reset();
+}
+
+size_t Engine::io_queue_count() const {
+    return submission_order_.size() + completion_order_.size() - (running_ ? 2 : 0);
+}
+
+// --- requests
+
+Request* Engine::take_request() {
+    if (free_requests_.empty()) {
+        if (requests_.size() >= max_requests) return nullptr;
+        requests_.push_back(std::make_unique<Request>());
+        free_requests_.push_back(requests_.back().get());
+    }
+    Request* request = free_requests_.back();
+    free_requests_.pop_back();
+    request->active = true;
+    ++active_requests_;
+    return request;
+}
+
+void Engine::release(Request& request) {
+    request.active = false;
+    request.parked = false;
+    request.abort_requested = false;
+    request.sq = nullptr;
+    request.ticket.reset();
+    if (!request.pins.empty()) request.pins.clear();
+    if (!request.bounce.empty()) request.bounce = {};
+    if (!request.prp_pages.empty()) request.prp_pages.clear();
+    free_requests_.push_back(&request);
+    --active_requests_;
+}
+
+bool Engine::io_in_flight() const {
+    return std::ranges::any_of(requests_, [](const auto& request) {
+        return request->active && (!request->sq || request->sq->id != 0);
+    });
+}
+
+Request* Engine::find(uint16_t sqid, uint16_t cid) {
+    for (auto& request : requests_)
+        if (request->active && request->sq && request->sq->id == sqid && request->command.cid == cid)
+            return request.get();
+    return nullptr;
+}
+
+// --- submission queues
+
+uint32_t Engine::doorbell(size_t index, bool admin) {
+    if (shadow_ && !admin)
+        if (const auto* word = shadow_memory_.get(memory_, *shadow_ + 4 * index, 4, false))
+            return load_word(word);
+    return doorbells_.load(index);
+}
+
+void Engine::update_tail(SubmissionQueue& sq) {
+    const uint32_t tail = doorbell(submission_doorbell(sq.id), sq.id == 0);
+    if (tail == sq.last_doorbell) [[likely]]
+        return;
+    sq.last_doorbell = tail;
+    if (tail >= sq.entries)
+        doorbell_error(async_event::invalid_doorbell_value);
+    else
+        sq.tail = tail;
+}
+
+bool Engine::poll_submissions(SubmissionQueue& sq) {
+    update_tail(sq);
+    if (sq.head == sq.tail) [[likely]]
+        return false;
+    if (sq.deleting || sq.fetching) return false;
+    const uint32_t burst =
+        features_.arbitration >= 6 ? max_burst : std::min(max_burst, 1u << features_.arbitration);
+    bool any = false;
+    for (uint32_t i = 0; i < burst && sq.head != sq.tail; ++i) {
+        // A host that does not take its completions gets no new ones made.
+        if (!sq.cq->waiting.empty()) break;
+        const std::byte* entry =
+            sq.memory.get(memory_, sq.base + uint64_t{sq.head} * sq_entry_bytes, sq_entry_bytes, false);
+        if (!entry) {
+            fetch_by_message(sq);
+            return true;
+        }
+        Request* request = take_request();
+        if (!request) break;
+        std::memcpy(&request->command, entry, sq_entry_bytes);
+        if (++sq.head == sq.entries) sq.head = 0;
+        any = true;
+        dispatch(sq, *request);
+        if (!running_) break;
+    }
+    return any;
+}
+
+void Engine::dispatch(SubmissionQueue& sq, Request& request) {
+    request.sq = &sq;
+    ++sq.in_flight;
+    ++(sq.id == 0 ? stats_.admin_commands : stats_.io_commands);
+    executor_.execute(request);
+}
+
+void Engine::fetch_by_message(SubmissionQueue& sq) {
+    Request* request = take_request();
+    if (!request) return;
+    // One command an answer; the request is there already, so that there is room for it.
+    const Piece piece{sq.base + uint64_t{sq.head} * sq_entry_bytes, sq_entry_bytes};
+    sq.fetching = true;
+    dma_.read({&piece, 1},
+              [this, request, id = sq.id, epoch = epoch_](Result<std::vector<std::byte>> answer) {
+                  if (epoch != epoch_ || !sqs_[id]) {
+                      release(*request);
+                      return;
+                  }
+                  SubmissionQueue& queue = *sqs_[id];
+                  queue.fetching = false;
+                  if (!answer) {
+                      // Nothing can be told to the host through queues that are not there.
+                      fatal_ = true;
+                      running_ = false;
+                      release(*request);
+                      return;
+                  }
+                  std::memcpy(&request->command, answer->data(), sq_entry_bytes);
+                  if (++queue.head == queue.entries) queue.head = 0;
+                  dispatch(queue, *request);
+              });
+}
+
+// --- completion queues
+
+void Engine::complete(Request& request, Status status, uint32_t dw0) {
+    SubmissionQueue* sq = request.sq;
+    if (!sq) {
+        release(request);
+        return;
+    }
+    if (!status.ok()) [[unlikely]] {
+        if (sq->deleting && status.code() == StatusCode::abort_requested)
+            status = StatusCode::aborted_sq_deletion;
+        log_failure(request, status);
+    }
+    Completion completion;
+    completion.dw0 = dw0;
+    completion.sq_head = static_cast<uint16_t>(sq->head);
+    completion.sq_id = sq->id;
+    completion.cid = request.command.cid;
+    completion.status_phase = Completion::make_status_phase(status, false);
+    release(request);
+    --sq->in_flight;
+    post(*sq->cq, completion);
+    if (sq->deleting && sq->in_flight == 0) [[unlikely]]
+        finish_deletion(*sq);
+}
+
+void Engine::log_failure(const Request& request, Status status) {
+    ++stats_.failed_commands;
+    if (status.code() == StatusCode::abort_requested || status.code() == StatusCode::aborted_sq_deletion) {
+        ++stats_.aborted_commands;
+        return; // asked for: no error
+    }
+    ErrorLogEntry entry;
+    entry.sq_id = request.sq->id;
+    entry.cid = request.command.cid;
+    entry.status_phase = Completion::make_status_phase(status, false);
+    entry.parameter_location = 0xffff; // not a particular field
+    entry.nsid = request.command.nsid;
+    if (request.sq->id != 0) entry.lba = uint64_t{request.command.cdw11} << 32 | request.command.cdw10;
+    events_.log_error(entry);
+}
+
+void Engine::post(CompletionQueue& cq, const Completion& completion) {
+    if (!cq.waiting.empty() || cq.full() || !mastering_) [[unlikely]] {
+        cq.waiting.push_back(completion);
+        return;
+    }
+    write_completion(cq, completion);
+}
+
+void Engine::write_completion(CompletionQueue& cq, const Completion& completion) {
+    const Iova address = cq.base + uint64_t{cq.tail} * cq_entry_bytes;
+    Completion entry = completion;
+    entry.status_phase = static_cast<uint16_t>((entry.status_phase & ~1u) | (cq.phase ? 1 : 0));
+    if (++cq.tail == cq.entries) {
+        cq.tail = 0;
+        cq.phase = !cq.phase;
+    }
+    if (auto* place = cq.memory.get(memory_, address, cq_entry_bytes, true)) [[likely]] {
+        // The phase tag is what the host waits for: it goes last.
+        std::array<uint32_t, 4> words;
+        std::memcpy(words.data(), &entry, sizeof entry);
+        for (size_t i = 0; i < 3; ++i)
+            std::atomic_ref(*reinterpret_cast<uint32_t*>(place + 4 * i))
+                .store(words[i], std::memory_order_relaxed);
+        store_word(place + 12, words[3]);
+        posted(cq);
+        return;
+    }
+    const Piece piece{address, cq_entry_bytes};
+    dma_.write({&piece, 1}, std::as_bytes(std::span(&entry, 1)),
+               [this, id = cq.id, epoch = epoch_](Result<> sent) {
+                   if (epoch != epoch_ || !cqs_[id]) return;
+                   if (sent) {
+                       posted(*cqs_[id]);
+                   } else {
+                       fatal_ = true;
+                       running_ = false;
+                   }
+               });
+}
+
+void Engine::posted(CompletionQueue& cq) {
+    if (!cq.interrupts) return;
+    if (cq.unsignalled_count++ == 0) cq.unsignalled_since = now_;
+    cq.unsignalled = true;
+}
+
+bool Engine::poll_head(CompletionQueue& cq) {
+    const uint32_t head = doorbell(completion_doorbell(cq.id), cq.id == 0);
+    if (head == cq.last_doorbell) [[likely]]
+        return false;
+    cq.last_doorbell = head;
+    // It may move over what is there, and no farther.
+    if (head >= cq.entries || (head + cq.entries - cq.head) % cq.entries > cq.used()) {
+        doorbell_error(async_event::invalid_doorbell_value);
+        return true;
+    }
+    cq.head = head;
+    cq.expecting_host = false;
+    // What was posted while the host was looking may have escaped it.
+    if (cq.interrupts && !cq.empty()) cq.unsignalled = true;
+    return true;
+}
+
+void Engine::post_waiting(CompletionQueue& cq) {
+    while (!cq.waiting.empty() && !cq.full()) {
+        const Completion next = cq.waiting.front();
+        cq.waiting.pop_front();
+        write_completion(cq, next);
+    }
+}
+
+bool Engine::should_signal(const CompletionQueue& cq) const {
+    if (cq.expecting_host && now_ - cq.expecting_since < expect_host) return false;
+    // Interrupt Coalescing (section 5.27.1.6); never for the admin queue.
+    if (cq.id == 0 || features_.coalescing_threshold == 0 || features_.coalescing_time_100us == 0 ||
+        features_.coalescing_disabled[cq.vector])
+        return true;
+    return cq.unsignalled_count > features_.coalescing_threshold ||
+           now_ - cq.unsignalled_since >= features_.coalescing_time_100us * std::chrono::microseconds(100);
+}
+
+void Engine::signal_completions() {
+    if (!interrupts_.uses_messages()) return;
+    for (auto* cq : completion_order_) {
+        if (!cq->unsignalled || !should_signal(*cq)) continue;
+        if (!interrupts_.raise(cq->vector)) continue;
+        cq->unsignalled = false;
+        cq->unsignalled_count = 0;
+        cq->expecting_host = true;
+        cq->expecting_since = now_;
+    }
+}
+
+bool Engine::interrupt_level() const {
+    return std::ranges::any_of(completion_order_,
+                               [](const CompletionQueue* cq) { return cq->interrupts && !cq->empty(); }) &&
+           (interrupts_.register_mask() & 1) == 0;
+}
+
+void Engine::retry_interrupts() {
+    for (auto* cq : completion_order_) {
+        cq->expecting_host = false;
+        cq->unsignalled = cq->interrupts && !cq->empty();
+    }
+}
+
+// --- the round
+
+bool Engine::poll() {
+    if (!running_ || !mastering_) return false;
+    bool busy = false;
+    // Commands may create and delete queues meanwhile.
+    for (size_t i = 0; i < submission_order_.size(); ++i)
+        busy |= poll_submissions(*submission_order_[i]);
+    for (size_t i = 0; i < completion_order_.size(); ++i)
+        busy |= poll_head(*completion_order_[i]);
+    for (auto* cq : completion_order_)
+        if (!cq->waiting.empty()) post_waiting(*cq);
+    signal_completions();
+    return busy;
+}
+
+void Engine::tick(io::TimePoint now) {
+    now_ = now;
+    if (!running_ || now - last_scan_ < scan_interval) return;
+    last_scan_ = now;
+    scan_unused_doorbells();
+}
+
+void Engine::scan_unused_doorbells() {
+    for (size_t i = 0; i < doorbell_count; ++i) {
+        const uint32_t value = doorbells_.load(i);
+        if (value == unused_doorbells_[i]) [[likely]]
+            continue;
+        unused_doorbells_[i] = value;
+        const size_t id = i / 2;
+        const bool known = id <= max_io_queues && (i % 2 == 0 ? sqs_[id] != nullptr : cqs_[id] != nullptr);
+        if (!known) doorbell_error(async_event::invalid_doorbell_register);
+    }
+}
+
+void Engine::doorbell_error(uint32_t info) {
+    ++stats_.doorbell_errors;
+    ErrorLogEntry entry;
+    entry.sq_id = 0xffff; // not a command's
+    entry.cid = 0xffff;
+    entry.parameter_location = 0xffff;
+    events_.log_error(entry);
+    events_.report(async_event::type_error, info, LogPage::error);
+}
+
+// --- queue management
+
+Status Engine::create_completion_queue(uint16_t id, Iova base, uint32_t entries, bool interrupts,
+                                       uint16_t vector) {
+    if (id == 0 || id > features_.io_queues || cqs_[id])
+        return Status(StatusCode::invalid_queue_identifier, true);
+    auto cq = std::make_unique<CompletionQueue>();
+    cq->id = id;
+    cq->base = base;
+    cq->entries = entries;
+    cq->interrupts = interrupts;
+    cq->vector = vector;
+    const size_t index = completion_doorbell(id);
+    doorbells_.store(index, 0);
+    show_polling(index);
+    completion_order_.push_back(cq.get());
+    cqs_[id] = std::move(cq);
+    return {};
+}
+
+Status Engine::create_submission_queue(uint16_t id, Iova base, uint32_t entries, uint16_t completion_queue) {
+    if (id == 0 || id > features_.io_queues || sqs_[id])
+        return Status(StatusCode::invalid_queue_identifier, true);
+    // The admin completion queue takes no I/O commands' completions.
+    if (completion_queue == 0 || completion_queue > max_io_queues || !cqs_[completion_queue])
+        return Status(StatusCode::completion_queue_invalid, true);
+    auto sq = std::make_unique<SubmissionQueue>();
+    sq->id = id;
+    sq->base = base;
+    sq->entries = entries;
+    sq->cq = cqs_[completion_queue].get();
+    ++sq->cq->users;
+    const size_t index = submission_doorbell(id);
+    doorbells_.store(index, 0);
+    show_polling(index);
+    submission_order_.push_back(sq.get());
+    sqs_[id] = std::move(sq);
+    return {};
+}
+
+Status Engine::delete_completion_queue(uint16_t id) {
+    if (id == 0 || id > max_io_queues || !cqs_[id]) return Status(StatusCode::invalid_queue_identifier, true);
+    if (cqs_[id]->users > 0) return Status(StatusCode::invalid_queue_deletion, true);
+    std::erase(completion_order_, cqs_[id].get());
+    cqs_[id].reset();
+    unused_doorbells_[completion_doorbell(id)] = doorbells_.load(completion_doorbell(id));
+    return {};
+}
+
+void Engine::delete_submission_queue(uint16_t id, Request& command) {
+    if (id == 0 || id > max_io_queues || !sqs_[id] || sqs_[id]->deleting) {
+        complete(command, Status(StatusCode::invalid_queue_identifier, true));
+        return;
+    }
+    SubmissionQueue& sq = *sqs_[id];
+    sq.deleting = true;
+    command.parked = true;
+    deletions_.push_back({id, &command});
+    for (auto& request : requests_)
+        if (request->active && request->sq == &sq) {
+            request->abort_requested = true;
+            if (request->ticket) files_.cancel(*request->ticket);
+        }
+    if (sq.in_flight == 0) finish_deletion(sq);
+}
+
+void Engine::finish_deletion(SubmissionQueue& sq) {
+    const uint16_t id = sq.id;
+    --sq.cq->users;
+    std::erase(submission_order_, &sq);
+    sqs_[id].reset();
+    unused_doorbells_[submission_doorbell(id)] = doorbells_.load(submission_doorbell(id));
+    const auto found = std::ranges::find(deletions_, id, &Deletion::sqid);
+    if (found == deletions_.end()) return;
+    Request& command = *found->command;
+    deletions_.erase(found);
+    complete(command, Status());
+}
+
+Status Engine::use_shadow_doorbells(Iova shadow, Iova event_indexes) {
+    // Polled with every round: of use only where that is no message.
+    if (!memory_.direct(shadow, page_bytes, false) || !memory_.direct(event_indexes, page_bytes, true))
+        return Status(StatusCode::invalid_field, true);
+    shadow_ = shadow;
+    event_indexes_ = event_indexes;
+    for (const auto* sq : submission_order_)
+        show_polling(submission_doorbell(sq->id));
+    for (const auto* cq : completion_order_)
+        show_polling(completion_doorbell(cq->id));
+    return {};
+}
+
+void Engine::show_polling(size_t index) {
+    if (!shadow_) return;
+    // The buffers are polled all the time: an event index that the host's value does not pass but when it
+    // wraps.
+    if (auto* word = memory_.direct(event_indexes_ + 4 * index, 4, true)) store_word(word, 0xffff);
+}
+
+} // namespace lanepool::nvme::model

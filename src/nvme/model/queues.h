@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "base/address.h"
+#include "io/clock.h"
+#include "nvme/model/guest_memory.h"
+#include "nvme/spec.h"
+
+#include <cstdint>
+#include <deque>
+
+namespace lanepool::nvme::model {
+
+// Queues 1 to this may be created; as many of each kind.
+inline constexpr uint16_t max_io_queues = 64;
+inline constexpr uint32_t max_queue_entries = 1024; // CAP.MQES + 1
+
+struct CompletionQueue {
+    uint16_t id = 0;
+    Iova base;
+    uint32_t entries = 0;
+    bool interrupts = false;
+    uint16_t vector = 0;
+
+    uint32_t head = 0; // the host has taken what lies before it
+    uint32_t tail = 0;
+    bool phase = true;
+    uint32_t last_doorbell = 0;
+    GuestPointer memory;
+    unsigned users = 0; // submission queues
+
+    // Completions for which there is no room; at most as many as there are requests.
+    std::deque<Completion> waiting;
+
+    // Something was posted that no interrupt has told of.
+    bool unsignalled = false;
+    uint32_t unsignalled_count = 0;
+    io::TimePoint unsignalled_since;
+    // An interrupt was sent and the host has not moved the head since: it is about to look, and what is
+    // posted meanwhile needs no other one.
+    bool expecting_host = false;
+    io::TimePoint expecting_since;
+
+    bool empty() const { return head == tail; }
+    bool full() const { return (tail + 1) % entries == head; }
+    uint32_t used() const { return (tail + entries - head) % entries; }
+};
+
+struct SubmissionQueue {
+    uint16_t id = 0;
+    Iova base;
+    uint32_t entries = 0;
+    CompletionQueue* cq = nullptr;
+
+    uint32_t head = 0;
+    uint32_t tail = 0; // as the host's doorbell last said
+    uint32_t last_doorbell = 0;
+    GuestPointer memory;
+    unsigned in_flight = 0;
+    bool fetching = false; // entries are being fetched by messages
+    bool deleting = false;
+};
+
+} // namespace lanepool::nvme::model
