@@ -155,12 +155,13 @@ bool EventLoop::run_once(Duration timeout) {
     bool any = false;
     for (int i = 0; i < ready; ++i) {
         const auto& event = events[static_cast<size_t>(i)];
-        if (event.data.u64 == 0) {
+        const uint64_t id = event.data.u64; // a copy: epoll_event is packed, nothing may refer into it
+        if (id == 0) {
             drain(wake_);
             continue;
         }
         // Ids are never used twice: an event for a watch that an earlier callback removed finds nothing.
-        const auto found = watches_.find(event.data.u64);
+        const auto found = watches_.find(id);
         if (found == watches_.end()) continue;
         const auto watch = found->second;
         watch->callback(event.events);
