@@ -101,7 +101,9 @@ Result<> ClientFunction::open(UniqueFd socket) {
 
 Result<> ClientFunction::negotiate() {
     const wire::Version ours{wire::version_major, wire::version_minor};
-    const std::string json = to_json(client_capabilities());
+    auto capabilities = client_capabilities();
+    if (!options_.extension) capabilities.lanepool.reset();
+    const std::string json = to_json(capabilities);
     auto reply = channel_->call(Command::version, {wire::bytes_of(ours), std::as_bytes(std::span(json))});
     if (!reply && reply.error().code() == Errc::disconnected)
         return fail(Errc::unavailable,

@@ -14,6 +14,8 @@ struct ClientOptions {
     // How long one request may take before the function counts as gone (the connection is closed: a late
     // answer could not be told from the next one's).
     io::Duration timeout = std::chrono::seconds(5);
+    // Whether to offer our extension. Without it we are as any other client, for example QEMU.
+    bool extension = true;
 };
 
 // pci::Function over a vfio-user socket, ours or anybody's. One thread of its own receives answers, another
