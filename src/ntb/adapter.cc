@@ -102,10 +102,9 @@ Result<Export> Adapter::export_memory_at(BusAddress address, const MemoryRef& me
 }
 
 Result<Export> Adapter::export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
-                                      uint64_t size_bytes) {
+                                      uint64_t size_bytes, Access access) {
     const auto address = TRY(add_export(*state_, std::nullopt, size_bytes, [&](Iova start) {
-        return pci::map_peer(state_->function(), start, device, region, offset_bytes, size_bytes,
-                             Access::read_write);
+        return pci::map_peer(state_->function(), start, device, region, offset_bytes, size_bytes, access);
     }));
     return Export(state_, address, size_bytes);
 }

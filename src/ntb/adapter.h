@@ -128,7 +128,7 @@ class Adapter {
     Result<Export> export_memory(const MemoryRef& memory, Access access);
     // DEVICE must outlive what is returned.
     Result<Export> export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
-                                 uint64_t size_bytes);
+                                 uint64_t size_bytes, Access access = Access::read_write);
     // An area of 4 bytes an eventfd: a 4-byte write at 4*i signals EVENTFDS[i] (-1: nothing happens).
     Result<Export> export_events(std::span<const int> eventfds);
     // The same at a fixed address (a rendezvous that peers know beforehand). Errors: already_exists.

@@ -7,7 +7,7 @@ namespace lanepool::ntb {
 
 namespace {
 // Above 4 GiB, where no platform reserves ranges (x86: the MSI range at 0xfee00000); below 2^47, which IOMMUs
-// and the switch can address. Places are given out from below, so that a host with a narrower IOMMU gets far.
+// and the switch can address.
 const auto export_space =
     *Range<BusAddress>::create({uint64_t{1} << 32}, (uint64_t{1} << 47) - (uint64_t{1} << 32));
 constexpr size_t max_exports = 16384;
