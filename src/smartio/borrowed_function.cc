@@ -121,8 +121,6 @@ void BorrowedFunction::write(pci::Region region, uint64_t offset_bytes, std::spa
     if (link_.broken()) return reply(tl::unexpected<Error>(*link_.broken()));
     if (errands_.waiting() >= max_waiting)
         return reply(fail(Errc::busy, "too many accesses wait for the adapter"));
-    // Answered once the adapter has taken it, not before: a driver may go on with a mapped register, which
-    // must not overtake this one.
     errands_.run(
         [windows = windows_, region, offset_bytes, bytes = std::vector(data.begin(), data.end())] {
             return windows->write(region, offset_bytes, bytes);

@@ -137,7 +137,7 @@ Result<std::vector<std::byte>> LenderCore::config_status() {
 Result<> LenderCore::reset_in_loan() {
     if (const size_t control = flr_control_offset(opened_.config))
         return function_level_reset(device_, control);
-    ways_->withdraw_bars();
+    TRY(ways_->withdraw_bars());
     TRY(device_.reset());
     return ways_->export_bars(opened_);
 }
@@ -168,7 +168,7 @@ Result<> LenderCore::cut(uint64_t epoch) {
     keep_first(result, raise(epoch), "recording the epoch");
     if (!ways_) return result;
     // First the borrower's way in, which needs no answer from the device, then the device's way out.
-    ways_->withdraw_bars();
+    keep_first(result, ways_->withdraw_bars(), "withdrawing its registers");
     keep_first(result, change_command(device_, pci::command::bus_master, 0), "turning bus master off");
     keep_first(result, ways_->release_irqs(), "turning interrupts off");
     keep_first(result, ways_->release_memory(), "unmapping the borrower's memory");

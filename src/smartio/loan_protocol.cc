@@ -169,6 +169,7 @@ Result<std::vector<std::byte>> encode(const Opened& opened) {
         return fail(Errc::no_space, "a config space of {} bytes cannot be lent", opened.config.size());
     for (size_t i = 0; i < opened.vectors.size(); ++i)
         fields.vectors[i] = opened.vectors[i];
+    fields.flush_address = opened.flush_address.value;
     std::vector<std::byte> areas;
     size_t area_count = 0;
     for (size_t i = 0; i < opened.bars.size(); ++i) {
@@ -240,6 +241,8 @@ Result<Opened> decode_opened(std::span<const std::byte> body) {
     opened.memory_survives_reset = fields.flags & wire::memory_survives_reset;
     for (size_t i = 0; i < opened.vectors.size(); ++i)
         opened.vectors[i] = std::min<uint32_t>(fields.vectors[i], max_loan_vectors);
+    TRY(Range<BusAddress>::create({fields.flush_address}, flush_bytes));
+    opened.flush_address = {fields.flush_address};
     for (size_t i = 0; i < opened.bars.size(); ++i) {
         const auto& from = fields.bars[i];
         auto& bar = opened.bars[i];

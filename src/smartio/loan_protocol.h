@@ -40,6 +40,7 @@ Result<LoanRequest> loan_request(uint16_t kind);
 
 inline constexpr uint32_t max_loan_vectors = 256; // of one interrupt index
 inline constexpr size_t max_loan_areas = 64;      // mappable areas of all regions together
+inline constexpr uint64_t flush_bytes = 4;
 inline constexpr uint64_t max_loan_bar_bytes = uint64_t{1} << 40;
 
 struct OpenedRegion {
@@ -55,7 +56,10 @@ struct Opened {
     std::array<OpenedRegion, pci::bar_count> bars;
     std::array<uint32_t, 3> vectors{};  // of INTx, MSI, MSI-X
     bool memory_survives_reset = false; // a LoanRequest::reset leaves the memory behind the regions in place
-    std::vector<std::byte> config;      // 256 or 4096 bytes, as the device shows it
+    // Where a read of flush_bytes goes the way of the register accesses and has no effect, so that it comes
+    // back after the device has had every write before it. Zero: no need, writes cannot be overtaken.
+    BusAddress flush_address;
+    std::vector<std::byte> config; // 256 or 4096 bytes, as the device shows it
     bool operator==(const Opened&) const = default;
 };
 

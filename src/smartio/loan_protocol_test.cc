@@ -18,6 +18,7 @@ Opened sample() {
     opened.bars[4] = {4096, BusAddress{0x800000}, true, false, {}};
     opened.vectors = {1, 32, 128};
     opened.memory_survives_reset = true;
+    opened.flush_address = BusAddress{0x900000};
     opened.config.assign(4096, std::byte{0x5a});
     return opened;
 }
@@ -99,6 +100,9 @@ TEST(LoanProtocol, AnOpenedDeviceIsChecked) {
     EXPECT_TRUE(refused(opened));
     opened = sample();
     opened.bars[4].address = {~uint64_t{0}};
+    EXPECT_TRUE(refused(opened));
+    opened = sample();
+    opened.flush_address = {~uint64_t{0} - 2};
     EXPECT_TRUE(refused(opened));
     EXPECT_FALSE(refused(sample()));
 }

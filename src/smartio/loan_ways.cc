@@ -16,17 +16,35 @@ void keep_first(Result<>& first, Result<> next) {
 
 Result<> LoanWays::export_bars(Opened& opened) {
     std::array<ntb::Export, pci::bar_count> bars;
+    uint64_t by_calls = 0;
+    uint64_t mapped = 0;
     for (size_t i = 0; i < bars.size(); ++i) {
-        const uint64_t size = opened.bars[i].size_bytes;
-        if (size == 0) continue;
-        bars[i] = TRY(adapter_.export_region(device_, bar_region(i), 0, size));
+        const auto& bar = opened.bars[i];
+        if (bar.size_bytes == 0) continue;
+        bars[i] = TRY(adapter_.export_region(device_, bar_region(i), 0, bar.size_bytes));
         opened.bars[i].address = bars[i].address();
+        by_calls += bar.size_bytes;
+        for (const auto& area : bar.mappable)
+            mapped += area.size_bytes;
     }
+    by_calls -= mapped;
+    ntb::Export flush;
+    if (by_calls != 0 && mapped != 0)
+        flush = TRY(
+            adapter_.export_region(device_, pci::Region::config, 0, opened.config.size(), Access::read_only));
+    opened.flush_address = flush ? flush.address() : BusAddress{};
     bars_ = std::move(bars);
+    flush_ = std::move(flush);
     return {};
 }
 
-void LoanWays::withdraw_bars() { bars_ = {}; }
+Result<> LoanWays::withdraw_bars() {
+    Result<> result;
+    for (auto& bar : bars_)
+        if (bar) keep_first(result, std::exchange(bar, {}).withdraw());
+    if (flush_) keep_first(result, std::exchange(flush_, {}).withdraw());
+    return result;
+}
 
 Result<> LoanWays::let_pass(pci::RequesterId requester) {
     requester_ = TRY(adapter_.add_requester(requester));
@@ -117,9 +135,13 @@ Result<> LoanWays::release_memory() {
     Result<> result;
     auto memory = std::exchange(memory_, {});
     mapped_bytes_ = 0;
-    for (auto& [start, one] : memory)
+    std::vector<ntb::Window> windows;
+    for (auto& [start, one] : memory) {
         for (auto& mapping : one.mappings)
             keep_first(result, mapping.unmap());
+        windows.push_back(std::move(one.window));
+    }
+    keep_first(result, adapter_.close_windows(std::move(windows)));
     return result;
 }
 

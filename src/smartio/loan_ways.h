@@ -25,10 +25,11 @@ class LoanWays {
     LoanWays(ntb::Adapter& adapter, pci::Function& device, ntb::Partition borrower, Limits limits)
         : adapter_(adapter), device_(device), borrower_(borrower), limits_(limits) {}
 
-    // Exports the BARs of OPENED that have a size, each exactly, and enters their addresses there. All or
-    // nothing.
+    // Exports the BARs of OPENED that have a size, each exactly, and enters their addresses there. Where some
+    // registers are mapped and others are reached by calls, a read-only export of the device's config space
+    // lets the borrower wait for its writes. All or nothing.
     Result<> export_bars(Opened& opened);
-    void withdraw_bars();
+    Result<> withdraw_bars(); // an error: the adapter did not confirm that they are out of reach
     Result<> let_pass(pci::RequesterId requester);
 
     // Errors: already_exists (overlap), no_space (limits, windows), and what adapter and device say.
@@ -63,6 +64,7 @@ class LoanWays {
     const Limits limits_;
     ntb::Adapter::Requester requester_;
     std::array<ntb::Export, pci::bar_count> bars_;
+    ntb::Export flush_;
     std::map<Iova, Memory> memory_; // by the first address
     uint64_t mapped_bytes_ = 0;
     std::array<std::optional<Irqs>, 3> irqs_;

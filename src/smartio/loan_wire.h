@@ -76,9 +76,10 @@ struct Opened { // followed by the areas of all regions, then by the config spac
     le32 config_bytes;
     std::array<le32, 3> vectors;
     le32 reserved;
+    le64 flush_address;
     std::array<Region, 6> bars;
 };
-static_assert(sizeof(Opened) == 168);
+static_assert(sizeof(Opened) == 176);
 inline constexpr uint16_t opened_version = 1;
 inline constexpr uint16_t memory_survives_reset = 1;
 

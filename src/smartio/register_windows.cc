@@ -40,9 +40,11 @@ RegisterWindows::open(ntb::Adapter& adapter, ntb::Partition lender, const Opened
     std::vector<ntb::Target> targets;
     for (const auto& bar : opened.bars)
         if (bar.size_bytes != 0) targets.push_back({lender, bar.address, bar.size_bytes});
+    const bool flushed = opened.flush_address != BusAddress{};
+    if (flushed) targets.push_back({lender, opened.flush_address, flush_bytes});
     auto windows = TRY(adapter.open_windows(targets));
     if (windows.size() != targets.size())
-        return fail(Errc::internal, "{} windows were opened for {} BARs", windows.size(), targets.size());
+        return fail(Errc::internal, "{} windows were opened to {} targets", windows.size(), targets.size());
 
     std::shared_ptr<RegisterWindows> result(new RegisterWindows);
     size_t next = 0;
@@ -55,6 +57,7 @@ RegisterWindows::open(ntb::Adapter& adapter, ntb::Partition lender, const Opened
         std::ranges::sort(extents, {}, &pci::Extent::offset_bytes);
         result->extents_[i] = clip_to_pages(extents, bar.mappable);
     }
+    if (flushed) result->flush_ = std::move(windows[next]);
     return result;
 }
 
@@ -79,7 +82,9 @@ Result<> RegisterWindows::write(pci::Region bar, uint64_t offset_bytes,
                                 std::span<const std::byte> data) const {
     const auto* there = window(bar);
     if (!there) return fail(Errc::out_of_range, "the device has no region {}", static_cast<uint32_t>(bar));
-    return there->write(offset_bytes, data);
+    TRY(there->write(offset_bytes, data));
+    std::array<std::byte, flush_bytes> ignored;
+    return flush_ ? flush_.read(0, ignored) : Result<>{};
 }
 
 std::vector<pci::Area> RegisterWindows::mappable(pci::Region bar) const {

@@ -22,6 +22,8 @@ class RegisterWindows {
                                                                const Opened& opened);
 
     Result<> read(pci::Region bar, uint64_t offset_bytes, std::span<std::byte> data) const;
+    // Returns once the device has it where it has mapped registers: a driver that goes on with one of those
+    // must not overtake this write, as it would not on a bus, and the fabric takes writes without waiting.
     Result<> write(pci::Region bar, uint64_t offset_bytes, std::span<const std::byte> data) const;
 
     // What a client may map: the areas that the lender says may be mapped, as far as there is memory behind
@@ -36,6 +38,7 @@ class RegisterWindows {
     const std::vector<pci::Extent>& extents(pci::Region bar) const;
 
     std::array<ntb::Window, pci::bar_count> windows_;
+    ntb::Window flush_;
     std::array<std::vector<pci::Extent>, pci::bar_count> extents_; // ascending
 };
 
