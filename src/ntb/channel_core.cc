@@ -32,7 +32,8 @@ Result<> ChannelCore::start(uint64_t incarnation) {
         // Requests and answers: each side's limit of them, and the refusals of what is beyond.
         const SessionOptions options{options_.peer_timeout, 4 * options_.max_outstanding_requests};
         auto& session = peers_[peer.value].session;
-        session = std::make_unique<Session>(*transport_, peer, incarnation, options, std::move(events));
+        session = std::make_unique<Session>(*transport_, loop_.clock(), peer, incarnation, options,
+                                            std::move(events));
         session->connect();
     }
     return {};
@@ -64,13 +65,13 @@ void ChannelCore::look() {
     drain(transport_->wake_eventfd());
     bool more = false;
     for (auto& peer : peers_)
-        if (peer.session) more |= peer.session->poll(loop_.clock().now());
+        if (peer.session) more |= peer.session->poll();
     if (more) signal(transport_->wake_eventfd());
 }
 
 void ChannelCore::tick() {
     for (auto& peer : peers_)
-        if (peer.session) peer.session->tick(loop_.clock().now());
+        if (peer.session) peer.session->tick();
 }
 
 void ChannelCore::look_at(Partition peer) {
@@ -80,7 +81,7 @@ void ChannelCore::look_at(Partition peer) {
     gate_->post([this] {
         const uint64_t set = to_look_at_.exchange(0);
         for (size_t i = 0; i < peers_.size(); ++i)
-            if ((set >> i & 1) != 0 && peers_[i].session && peers_[i].session->poll(loop_.clock().now()))
+            if ((set >> i & 1) != 0 && peers_[i].session && peers_[i].session->poll())
                 signal(transport_->wake_eventfd());
     });
 }
@@ -90,7 +91,7 @@ void ChannelCore::link_changed() {
     gate_->post([this] {
         links_to_check_ = false;
         transport_->check_links([this](Partition partition, bool up) {
-            if (auto* peer = find(partition)) peer->session->link_state(up, loop_.clock().now());
+            if (auto* peer = find(partition)) peer->session->link_state(up);
         });
     });
 }

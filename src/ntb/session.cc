@@ -19,9 +19,9 @@ constexpr int records_a_look = 64;
 constexpr uint64_t stranger_interval = 16;
 } // namespace
 
-Session::Session(Transport& transport, Partition peer, uint64_t incarnation, SessionOptions options,
-                 Events events)
-    : transport_(transport), peer_(peer), options_(options), events_(std::move(events)),
+Session::Session(Transport& transport, const io::Clock& clock, Partition peer, uint64_t incarnation,
+                 SessionOptions options, Events events)
+    : transport_(transport), clock_(clock), peer_(peer), options_(options), events_(std::move(events)),
       own_incarnation_(std::max<uint64_t>(incarnation, 1)) {}
 
 // ---- The way to the peer
@@ -42,17 +42,17 @@ void Session::connected(Result<std::unique_ptr<PeerLink>> link) {
     if (!link) {
         spdlog::debug("channel to partition {}: {}", peer_.value, link.error().message());
         connect_pause_ = std::clamp(2 * connect_pause_, shortest_connect_pause, longest_connect_pause);
-        next_connect_ = now_ + connect_pause_;
+        next_connect_ = clock_.now() + connect_pause_;
         return;
     }
     connect_pause_ = {};
     link_ = std::move(*link);
     if (auto written = write_header(true); !written) return broken(written.error());
     link_->wake();
+    if (poll()) signal(transport_.wake_eventfd()); // the peer may have been waiting for us
 }
 
-void Session::link_state(bool link_up, io::TimePoint now) {
-    now_ = now;
+void Session::link_state(bool link_up) {
     if (!link_up) {
         const bool was_there = link_ != nullptr;
         link_.reset();
@@ -63,12 +63,11 @@ void Session::link_state(bool link_up, io::TimePoint now) {
     }
 }
 
-// Everything but the end of a session writes the same words again, so it may be repeated at any time before
-// it is up.
+// Repeated with every heartbeat: a word that a failing link has lost is there after the next.
 Result<> Session::write_header(bool changes_session) {
     if (changes_session) TRY(mailbox::store(*link_, Field::acknowledged, 0));
-    TRY(mailbox::store(*link_, Field::head, 0));
-    TRY(mailbox::store(*link_, Field::tail, 0));
+    TRY(mailbox::store(*link_, Field::head, writer_.head()));
+    TRY(mailbox::store(*link_, Field::tail, reader_.tail()));
     TRY(mailbox::store(*link_, Field::wake, transport_.wake_address()));
     TRY(mailbox::store(*link_, Field::heartbeat, own_heartbeat_));
     TRY(mailbox::store(*link_, Field::incarnation, own_incarnation_));
@@ -86,13 +85,13 @@ void Session::reset_rings() {
 }
 
 // The peer is another incarnation than the one that we knew: its memory may be another, too.
-void Session::met(const MailboxView& view, io::TimePoint now) {
+void Session::met(const MailboxView& view) {
     const bool was_up = std::exchange(up_, false);
     peer_incarnation_ = view.incarnation;
     peer_wake_ = view.wake;
     peer_heartbeat_ = view.heartbeat;
-    heard_ = now;
-    next_meeting_ = now + meeting_pause;
+    heard_ = clock_.now();
+    next_meeting_ = heard_ + meeting_pause;
     reset_rings();
     link_.reset();
     connect_pause_ = {};
@@ -118,12 +117,12 @@ void Session::broken(const Error& error) {
 
 // ---- Looking and being seen
 
-bool Session::poll(io::TimePoint now) {
-    now_ = now;
+bool Session::poll() {
+    const auto now = clock_.now();
     const auto view = read_mailbox(transport_.area(peer_));
     if (!view) return false;
     if (view->incarnation != peer_incarnation_) {
-        if (now >= next_meeting_) met(*view, now);
+        if (now >= next_meeting_) met(*view);
         return false;
     }
     if (view->heartbeat != peer_heartbeat_) {
@@ -141,20 +140,17 @@ bool Session::poll(io::TimePoint now) {
     return more && *more;
 }
 
-void Session::tick(io::TimePoint now) {
-    now_ = now;
+void Session::tick() {
+    const auto now = clock_.now();
     ++own_heartbeat_;
     if (link_) {
-        Result<> written;
-        if (up_)
-            written = mailbox::store(*link_, Field::heartbeat, own_heartbeat_);
-        else if (peer_incarnation_ != 0 || own_heartbeat_ % stranger_interval == 0)
-            written = write_header(false);
-        if (!written) broken(written.error());
+        const bool stranger = peer_incarnation_ == 0 && own_heartbeat_ % stranger_interval != 0;
+        if (const auto written = stranger ? Result<>{} : write_header(false); !written)
+            broken(written.error());
     } else if (!connecting_ && now >= next_connect_) {
         connect();
     }
-    poll(now);
+    if (poll()) signal(transport_.wake_eventfd());
     if (up_ && now - heard_ > options_.peer_timeout)
         restart(fmt::format("not heard of for {} ms",
                             std::chrono::duration_cast<std::chrono::milliseconds>(now - heard_).count()));

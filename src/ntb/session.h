@@ -29,18 +29,19 @@ class Session {
         // An error says that the peer broke the protocol, and ends the session.
         std::function<Result<>(std::vector<std::byte> record)> record;
     };
-    // INCARNATION and its successors must not have been used by this host before. TRANSPORT must outlive it.
-    Session(Transport& transport, Partition peer, uint64_t incarnation, SessionOptions options,
-            Events events);
+    // INCARNATION and its successors must not have been used by this host before. TRANSPORT and
+    // CLOCK must outlive it.
+    Session(Transport& transport, const io::Clock& clock, Partition peer, uint64_t incarnation,
+            SessionOptions options, Events events);
 
     // Asks for a way to the peer.
     void connect();
     // Looks at what the peer has written. Returns whether there is more than one look's share.
-    bool poll(io::TimePoint now);
+    bool poll();
     // Once a heartbeat interval: says that we are here, looks, and decides whether the peer still is.
-    void tick(io::TimePoint now);
+    void tick();
     // The switch says that the link to the peer is up or down.
-    void link_state(bool link_up, io::TimePoint now);
+    void link_state(bool link_up);
 
     bool up() const { return up_; }
     // Errors: unavailable (not up), no_space (the peer does not read).
@@ -48,7 +49,7 @@ class Session {
 
   private:
     void connected(Result<std::unique_ptr<PeerLink>> link);
-    void met(const MailboxView& view, io::TimePoint now);
+    void met(const MailboxView& view);
     void restart(std::string_view why);
     Result<> write_header(bool changes_session);
     Result<> flush();
@@ -60,6 +61,7 @@ class Session {
     void reset_rings();
 
     Transport& transport_;
+    const io::Clock& clock_;
     const Partition peer_;
     const SessionOptions options_;
     Events events_;
@@ -74,7 +76,6 @@ class Session {
     std::unique_ptr<PeerLink> link_;
     bool connecting_ = false;
     bool connect_again_ = false;   // what is under way leads to an earlier incarnation
-    io::TimePoint now_{};          // of the last look
     io::TimePoint next_connect_{}; // not before
     io::Duration connect_pause_{}; // doubles with each failure
     io::TimePoint next_meeting_{}; // a peer that changes its incarnation all the time does not keep us busy
