@@ -97,7 +97,7 @@ void add_controller(CLI::App& app, Context& context) {
 void add_fabric(CLI::App& app, Context& context) {
     auto* sub = daemon(app, "fabric", "Run the virtual NTB switch");
     auto options = std::make_shared<fabric::FabricOptions>();
-    sub->add_option("--dir", options->folder, "a folder for its sockets: port0.sock and up, admin.sock")
+    sub->add_option("--dir", options->dir, "a folder for its sockets: port0.sock and up, admin.sock")
         ->required();
     sub->add_option("--ports", options->ports, "how many ports it has")
         ->capture_default_str()
@@ -116,10 +116,11 @@ void add_model(CLI::App& app, Context& context) {
     sub->add_option("--socket", options->socket, "the vfio-user socket to serve")->required();
     sub->add_option("--file", options->file, "the file with the drive's content; made if missing")
         ->required();
-    sub->add_option("--size", options->size_bytes, "the drive's size, for example 4G")
-        ->transform(CLI::AsSizeValue(false))
-        ->capture_default_str();
-    sub->add_option("--serial", options->serial, "its serial number")->capture_default_str();
+    sub->add_option("--size", options->size_bytes,
+                    "the drive's size, for example 4G; by default that of the file")
+        ->transform(CLI::AsSizeValue(false));
+    sub->add_option("--serial", options->serial,
+                    "its serial number; by default it follows from the file's path");
     sub->add_option("--admin", options->admin_socket, "the administration socket to make");
     sub->add_flag("!--no-msix", options->msix,
                   "offer MSI only (QEMU aborts when it removes a function that has MSI-X)");

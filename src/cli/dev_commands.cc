@@ -22,6 +22,7 @@ struct DevOptions {
     bool keep = false;
     std::string host;
     std::vector<std::string> command;
+    std::string change;
     uint32_t timeout_s = 0;
 };
 
@@ -170,6 +171,17 @@ void add_dev_commands(CLI::App& app, Context& context) {
     exec_command->callback([=, &context] {
         const auto result = exec(context, *options);
         context.exit_code = result ? *result : report(context, result.error());
+    });
+
+    auto* port_command = dev->add_subcommand(
+        "port", "Take the link of a host's port down or up, or unplug its adapter and plug it in again");
+    add_folder(port_command, options);
+    port_command->add_option("HOST", options->host, "the host")->required();
+    port_command->add_option("CHANGE", options->change, "what to do")
+        ->required()
+        ->check(CLI::IsMember({"down", "up", "unplug", "plug"}));
+    port_command->callback([=, &context] {
+        finish(context, dev::change_port(options->folder, options->host, options->change));
     });
 
     auto* stats_command =

@@ -234,6 +234,25 @@ Result<std::vector<ProcessStatus>> status(const std::filesystem::path& folder) {
     return list;
 }
 
+Result<> change_port(const std::filesystem::path& folder, const std::string& host,
+                     const std::string& change) {
+    for (const auto& process : TRY(ProcessTable::read(folder))) {
+        if (process.name != "agent-" + host) continue;
+        // The port is that of the adapter with which the agent was started: .../portN.sock
+        for (const auto& word : process.argv) {
+            const auto name = std::filesystem::path(word).stem().string();
+            if (!name.starts_with("port")) continue;
+            const auto port = static_cast<unsigned>(std::stoul(name.substr(4)));
+            admin::Json request = {{"command", change}, {"port", port}};
+            if (change == "up" || change == "down")
+                request = {{"command", "link"}, {"port", port}, {"up", change == "up"}};
+            TRY(admin::call(admin_socket(folder, "fabric"), request));
+            return {};
+        }
+    }
+    return fail(Errc::not_found, "the cluster in {} has no host {}", folder.string(), host);
+}
+
 std::vector<std::pair<std::string, std::filesystem::path>>
 admin_sockets(const std::filesystem::path& folder) {
     std::vector<std::pair<std::string, std::filesystem::path>> sockets;

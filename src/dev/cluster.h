@@ -47,6 +47,10 @@ Result<> up(const ClusterOptions& options, const Report& report);
 Result<> down(const std::filesystem::path& folder, bool remove);
 Result<std::vector<ProcessStatus>> status(const std::filesystem::path& folder);
 
+// Takes the link of HOST's port down or up ("down", "up"), or its adapter out of the switch and back in
+// ("unplug", "plug"). Errors: not_found for a host that the cluster does not have.
+Result<> change_port(const std::filesystem::path& folder, const std::string& host, const std::string& change);
+
 // The administration sockets of all of the cluster's daemons, by process name.
 std::vector<std::pair<std::string, std::filesystem::path>> admin_sockets(const std::filesystem::path& folder);
 
