@@ -61,13 +61,11 @@ void Controller::execute(Request& request) {
 bool Controller::poll() {
     bool busy = media_.files().poll() > 0;
     if (needs_polling()) {
-        if (engine_.poll()) {
-            busy = true;
-            media_.files().flush();
-        }
+        busy |= engine_.poll();
         if (!interrupts_.uses_messages()) update_interrupt_level();
     }
     if (busy || enable_wanted_ || disable_wanted_) finish_waiting();
+    media_.files().flush(); // also what answers of the client's have set going
     return busy;
 }
 

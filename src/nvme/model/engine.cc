@@ -48,6 +48,7 @@ void Engine::start(Iova submission_base, uint32_t submission_entries, Iova compl
 void Engine::stop() {
     ++epoch_;
     running_ = false;
+    fatal_ = false;
     deletions_.clear();
     events_.reset();
     for (auto& request : requests_) {

@@ -31,6 +31,7 @@ class FileImage {
     // tell.
     std::optional<int64_t> read_now(std::span<const iovec> pieces, uint64_t offset_bytes);
     std::optional<int64_t> write_now(std::span<const iovec> pieces, uint64_t offset_bytes);
+    void never_at_once() { can_read_now_ = can_write_now_ = false; }
     // Whether everything that was written is as durable as it gets without a sync: a file in memory.
     bool in_memory() const { return in_memory_; }
 

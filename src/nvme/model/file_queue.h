@@ -38,7 +38,7 @@ class FileQueue {
     virtual FileTicket submit(const FileOp& op, FileDone done) = 0;
     // Hands what was submitted to the kernel; submit() alone need not.
     virtual void flush() = 0;
-    // Calls the FileDone of what has ended; returns how many.
+    // Calls the FileDone of what has ended; returns how many. Nothing else calls them.
     virtual size_t poll() = 0;
     // Asks for an end; the operation is done as ever, perhaps with -ECANCELED.
     virtual void cancel(FileTicket ticket) = 0;

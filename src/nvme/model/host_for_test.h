@@ -7,7 +7,10 @@
 #include "base/mapping.h"
 #include "nvme/model/controller.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <gtest/gtest.h>
 #include <map>
@@ -41,6 +44,53 @@ class ManualClock final : public io::Clock {
     io::TimePoint now() const override { return io::system_clock().now() + ahead; }
     int64_t unix_time_us() const override { return io::system_clock().unix_time_us(); }
     io::Duration ahead{0};
+};
+
+// Operations on the file that do not begin before the test says so.
+class HeldQueue final : public FileQueue {
+  public:
+    explicit HeldQueue(std::unique_ptr<FileQueue> real) : real_(std::move(real)) {}
+
+    FileTicket submit(const FileOp& op, FileDone done) override {
+        waiting.push_back({next_ticket_, op, std::move(done)});
+        return next_ticket_++;
+    }
+    void flush() override { real_->flush(); }
+    size_t poll() override {
+        for (; !hold && !waiting.empty(); waiting.pop_front())
+            real_->submit(waiting.front().op, std::move(waiting.front().done));
+        real_->flush();
+        const auto ended = std::exchange(cancelled, {});
+        for (const auto& done : ended)
+            done(-ECANCELED);
+        return real_->poll() + ended.size();
+    }
+    void cancel(FileTicket ticket) override {
+        ++cancels;
+        if (!cancellable) return;
+        const auto found = std::ranges::find(waiting, ticket, &Waiting::ticket);
+        if (found == waiting.end()) return;
+        cancelled.push_back(std::move(found->done));
+        waiting.erase(found);
+    }
+    size_t in_flight() const override { return waiting.size() + real_->in_flight(); }
+    int event_fd() const override { return real_->event_fd(); }
+    void acknowledge() override { real_->acknowledge(); }
+
+    struct Waiting {
+        FileTicket ticket;
+        FileOp op;
+        FileDone done;
+    };
+    std::deque<Waiting> waiting;
+    std::vector<FileDone> cancelled;
+    bool hold = true;
+    bool cancellable = false;
+    unsigned cancels = 0;
+
+  private:
+    std::unique_ptr<FileQueue> real_;
+    FileTicket next_ticket_ = 1;
 };
 
 // Memory that is reached by messages only: the host's half of VFIO_USER_DMA_READ and _WRITE. Answers are kept
@@ -104,8 +154,9 @@ class Host {
     struct Options {
         std::filesystem::path folder;
         uint64_t drive_bytes = Host::drive_bytes;
-        bool threads = false;
         bool msix = true;
+        std::function<Result<std::unique_ptr<FileQueue>>(int fd)> make_queue = FileQueue::create;
+        bool at_once = true;
     };
 
     explicit Host(Options options) : options_(std::move(options)) { start(); }
@@ -118,7 +169,8 @@ class Host {
     }
 
     void start() {
-        auto opened = Media::open({options_.folder / "drive", options_.drive_bytes, options_.threads});
+        auto opened = Media::open(
+            {options_.folder / "drive", options_.drive_bytes, options_.make_queue, options_.at_once});
         ASSERT_TRUE(opened) << opened.error().message();
         media = std::move(*opened);
         ControllerOptions controller_options;
@@ -332,6 +384,22 @@ class Host {
   private:
     uint64_t next_page_ = 0;
     uint16_t next_cid_ = 1;
+};
+
+// One whose file operations wait for the test.
+class HeldControllerTest : public ::testing::Test {
+  protected:
+    ~HeldControllerTest() override { queue_->hold = false; }
+
+    HeldQueue* queue_ = nullptr;
+    Folder folder_;
+    Host host_{{.folder = folder_.path(),
+                .make_queue = [this](int fd) -> Result<std::unique_ptr<FileQueue>> {
+                    auto queue = std::make_unique<HeldQueue>(TRY(FileQueue::create(fd)));
+                    queue_ = queue.get();
+                    return queue;
+                },
+                .at_once = false}};
 };
 
 // A controller on a fresh drive in a folder of its own.

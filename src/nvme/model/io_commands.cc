@@ -213,7 +213,6 @@ void IoCommands::transfer_by_message(Request& request) {
         r.piece_count = 1;
         r.first_piece = 0;
         submit_transfer(r);
-        context_.media.files().flush();
     };
     if (!is_write(request)) {
         request.bounce.resize(request.left_bytes);
@@ -247,7 +246,6 @@ void IoCommands::compare(Request& request) {
                 context_.engine.complete(
                     request, wanted == request.bounce ? Status() : Status(StatusCode::compare_failure));
         });
-        context_.media.files().flush();
     });
 }
 
@@ -273,7 +271,6 @@ void IoCommands::clear_blocks(Request& request, bool deallocate, std::function<v
             done(StatusCode::abort_requested);
         } else if (result == -EOPNOTSUPP && !deallocate) {
             clear_blocks(request, true, done); // tmpfs can only punch holes
-            context_.media.files().flush();
         } else if (result == -EOPNOTSUPP) {
             write_zero_buffer(request, done);
         } else if (result < 0) {
@@ -284,7 +281,6 @@ void IoCommands::clear_blocks(Request& request, bool deallocate, std::function<v
             file_op(request, sync, [this, &request, done](int64_t synced) {
                 done(synced < 0 ? status_of(request, synced) : Status());
             });
-            context_.media.files().flush();
         } else {
             done(Status());
         }
@@ -315,7 +311,6 @@ void IoCommands::write_zero_buffer(Request& request, std::function<void(Status)>
         request.left_bytes -= static_cast<uint64_t>(result);
         write_zero_buffer(request, done);
     });
-    context_.media.files().flush();
 }
 
 void IoCommands::dataset_management(Request& request) {
@@ -360,7 +355,6 @@ void IoCommands::deallocate_next(Request& request, std::vector<DsmRange> ranges,
         else
             deallocate_next(request, ranges, index + 1);
     });
-    context_.media.files().flush();
 }
 
 } // namespace lanepool::nvme::model

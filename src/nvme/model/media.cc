@@ -70,8 +70,8 @@ std::vector<EraseJob::Pass> sanitize_passes(uint32_t dword10, uint32_t dword11) 
 
 Result<std::unique_ptr<Media>> Media::open(const Options& options) {
     auto image = TRY(FileImage::open(options.file, options.size_bytes));
-    auto files =
-        options.threads ? TRY(FileQueue::create_threads(image.fd())) : TRY(FileQueue::create(image.fd()));
+    if (!options.at_once) image.never_at_once();
+    auto files = TRY(options.make_queue(image.fd()));
     std::unique_ptr<Media> media(
         new Media(options.file.string() + ".state", std::move(image), std::move(files)));
     TRY(media->load());

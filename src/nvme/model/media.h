@@ -37,7 +37,8 @@ class Media {
     struct Options {
         std::filesystem::path file;
         uint64_t size_bytes = 0;
-        bool threads = false; // do not use io_uring
+        std::function<Result<std::unique_ptr<FileQueue>>(int fd)> make_queue = FileQueue::create;
+        bool at_once = true; // false: also what would not have to wait goes through the queue
     };
     static Result<std::unique_ptr<Media>> open(const Options& options);
     ~Media();

@@ -92,7 +92,9 @@ Result<int> run_nvme_model(const NvmeModelOptions& options) {
     // A file that may not grow is an error of one write, not the end of the drive.
     std::signal(SIGXFSZ, SIG_IGN);
     std::signal(SIGPIPE, SIG_IGN);
-    auto media = TRY(Media::open({options.file, options.size_bytes, options.threads}));
+    Media::Options media_options{.file = options.file, .size_bytes = options.size_bytes};
+    if (options.threads) media_options.make_queue = FileQueue::create_threads;
+    auto media = TRY(Media::open(media_options));
     ControllerOptions controller_options;
     controller_options.serial = options.serial.empty()
                                     ? Identity::make_serial(std::filesystem::absolute(options.file).string())
