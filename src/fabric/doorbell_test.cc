@@ -135,6 +135,7 @@ TEST_F(Bells, OtherPartitionsBlocksAreNotAccessible) {
     EXPECT_EQ(f[2].get<uint64_t>(f[1].messages(offsetof(Block, idb))), 0u);
     f[2].put<uint64_t>(f[1].messages(offsetof(Block, idb)), 1);
     EXPECT_EQ(idb(1), 1u);
+    EXPECT_EQ(idb(2), 1u) << "and it is not taken for its own";
 }
 
 TEST_F(Bells, InterruptsBeyondTheVectorsAreRefused) {
@@ -153,6 +154,15 @@ TEST_F(Bells, TurningOneIndexOffLeavesTheOther) {
     f[1].port().set_irqs(pci::Irq::msix, 0, {}, {[](Result<>) {}});
     ring(0, 1);
     EXPECT_EQ(drain(vectors[1][doorbell_vector]), 0u);
+}
+
+TEST_F(Bells, ResetSilencesThem) {
+    f[1].port().reset({[](Result<>) {}});
+    f[1].put<uint8_t>(f[1].messages(offsetof(Block, vec_map)), doorbell_vector);
+    f[1].put<uint64_t>(f[1].messages(offsetof(Block, idb_mask)), 1);
+    ring(0, 1);
+    EXPECT_EQ(drain(vectors[1][doorbell_vector]), 0u);
+    EXPECT_EQ(f[1].port().counters().interrupts_lost, 1u);
 }
 
 struct Link : Bells {

@@ -210,6 +210,13 @@ TEST_F(Window, HandsOutTheDescriptorsBehindIt) {
     EXPECT_EQ(read32(0x800), 0x42u);
 }
 
+TEST_F(Window, NeighboursInDifferentFilesAreNotJoined) {
+    must(f[1].map_dma(base, 0x1000, MemoryRef{share(create_memory("a", 0x1000).value()), 0, 0x1000}));
+    must(f[1].map_dma(base + 0x1000, 0x1000,
+                      MemoryRef{share(create_memory("b", 0x2000).value()), 0x1000, 0x1000}));
+    EXPECT_EQ(f[0].port().memory(Region::bar2, 0, 0x2000).value().size(), 2u);
+}
+
 TEST_F(Window, EventIsSignalledByWritesOfFourBytes) {
     const auto event = create_eventfd().value();
     must(f[1].map_dma(base + 0x10, 4, {}, Access::read_write, event.duplicate().value()));
@@ -298,6 +305,15 @@ TEST_F(Forwarded, ReadsOfAClientThatWentAreForgotten) {
     ASSERT_TRUE(*result);
     EXPECT_EQ((*result)->error().code(), Errc::cancelled);
     reads()[0].answer(bytes({1, 2, 3, 4})); // nobody is there; nothing happens
+}
+
+TEST_F(Forwarded, AnswersAfterTheSwitchHasGoneDoNothing) {
+    const auto result = f[0].start_read(Region::bar2, 0, 4);
+    write32(0, 1);
+    f.fabric.reset();
+    EXPECT_EQ((*result)->error().code(), Errc::cancelled);
+    reads()[0].answer(bytes({1, 2, 3, 4}));
+    writes()[0].answer({});
 }
 
 TEST_F(Forwarded, MessageSignalledInterruptsReachAHostThatDidNotMapThem) {
