@@ -108,12 +108,13 @@ void AgentStream::close(const grpc::Status& status) {
     queue_.clear();
     core_.remove(*this);
     core_.leave_stream();
-    Finish(status);
-    // Not from inside of whatever closes it.
+    // Not from inside of whatever closes it. Before Finish: OnDone may come at once, on another thread, and
+    // takes self_.
     core_.post([stream = self_, host = host_,
                 why = status.ok() ? "it has closed its connection" : status.error_message()] {
         stream->core_.agent_gone(*stream, host, why);
     });
+    Finish(status);
 }
 
 } // namespace lanepool::controller

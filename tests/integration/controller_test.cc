@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The real controller with its database, as a process of its own, and agents that are not real.
+#include "admin/server.h"
+#include "integration/fake_agent.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+extern char** environ;
+
+namespace lanepool::integration {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+class ControllerProcess {
+  public:
+    ControllerProcess() {
+        std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-ctl-XXXXXX").string();
+        folder_ = ::mkdtemp(pattern.data());
+        start();
+    }
+    ~ControllerProcess() {
+        if (pid_) kill();
+        std::filesystem::remove_all(folder_);
+    }
+
+    void start() { pid_ = spawn(); }
+    // Another one on the same socket and records.
+    pid_t spawn() const {
+        const std::string program = LANEPOOL_TEST_PROGRAMS "/controller_process";
+        const std::string state = (folder_ / "state").string();
+        const std::string log = (folder_ / "log").string();
+        std::string admin = admin_socket().string();
+        std::vector<std::string> words{program, endpoint(), state, admin};
+        std::vector<char*> arguments;
+        for (auto& word : words)
+            arguments.push_back(word.data());
+        arguments.push_back(nullptr);
+        posix_spawn_file_actions_t actions;
+        ::posix_spawn_file_actions_init(&actions);
+        ::posix_spawn_file_actions_addopen(&actions, 2, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+        pid_t pid = 0;
+        EXPECT_EQ(::posix_spawn(&pid, program.c_str(), &actions, nullptr, arguments.data(), environ), 0);
+        ::posix_spawn_file_actions_destroy(&actions);
+        return pid;
+    }
+    static int wait(pid_t pid) {
+        int status = 0;
+        EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+        return status;
+    }
+    void kill() {
+        ::kill(pid_, SIGKILL);
+        wait(std::exchange(pid_, 0));
+    }
+    void restart() {
+        kill();
+        start();
+    }
+    int stop() {
+        ::kill(pid_, SIGTERM);
+        return wait(std::exchange(pid_, 0));
+    }
+
+    std::string endpoint() const { return "unix:" + (folder_ / "c.sock").string(); }
+    std::filesystem::path socket() const { return folder_ / "c.sock"; }
+    std::filesystem::path admin_socket() const { return folder_ / "admin.sock"; }
+    std::string log() const {
+        std::ifstream file(folder_ / "log");
+        return {std::istreambuf_iterator<char>(file), {}};
+    }
+    pid_t pid() const { return pid_; }
+
+  private:
+    std::filesystem::path folder_;
+    pid_t pid_ = 0;
+};
+
+class ControllerTest : public ::testing::Test {
+  protected:
+    ControllerTest() {
+        EXPECT_TRUE(eventually([&] { return up() == 4; })) << process.log();
+    }
+    ~ControllerTest() override {
+        EXPECT_EQ(store.unclean_prepares(), 0);
+        if (HasFailure()) std::fputs(process.log().c_str(), stderr);
+    }
+
+    template <class Condition>
+    static bool eventually(Condition&& condition, std::chrono::milliseconds limit = 15s) {
+        const auto end = std::chrono::steady_clock::now() + limit;
+        while (std::chrono::steady_clock::now() < end) {
+            if (condition()) return true;
+            std::this_thread::sleep_for(10ms);
+        }
+        return false;
+    }
+
+    // Waits for a controller that is being restarted.
+    std::unique_ptr<api::Client> client() {
+        auto made = api::Client::connect(process.endpoint(), 10s);
+        EXPECT_TRUE(made);
+        return made ? std::move(*made) : nullptr;
+    }
+
+    int up() {
+        v1::HostList hosts;
+        grpc::ClientContext context;
+        const auto connected = client();
+        if (!connected || !connected->pool().ListHosts(&context, {}, &hosts).ok()) return -1;
+        int count = 0;
+        for (const auto& host : hosts.hosts())
+            count += host.state() == "up" ? 1 : 0;
+        return count;
+    }
+
+    v1::Device device(const std::string& id = "80000") {
+        v1::ShowReply reply;
+        v1::ShowRequest request;
+        request.set_id(id);
+        grpc::ClientContext context;
+        const auto connected = client();
+        if (connected) static_cast<void>(connected->pool().Show(&context, request, &reply));
+        return reply.device();
+    }
+    std::vector<v1::Loan> loans(bool all = false) {
+        v1::LoanList list;
+        v1::ListRequest request;
+        request.set_all(all);
+        grpc::ClientContext context;
+        const auto connected = client();
+        if (!connected || !connected->pool().ListLoans(&context, request, &list).ok()) return {};
+        return {list.loans().begin(), list.loans().end()};
+    }
+    std::vector<v1::AuditEntry> audit(const std::string& subject, uint32_t last = 0) {
+        v1::AuditRequest request;
+        request.set_subject(subject);
+        request.set_last(last);
+        grpc::ClientContext context;
+        const auto connected = client();
+        const auto reader = connected->pool().Audit(&context, request);
+        std::vector<v1::AuditEntry> entries;
+        v1::AuditEntry entry;
+        while (reader->Read(&entry))
+            entries.push_back(entry);
+        EXPECT_TRUE(reader->Finish().ok());
+        return entries;
+    }
+
+    struct Ended {
+        grpc::Status status;
+        std::vector<v1::Progress> progress;
+    };
+    template <class Start>
+    Ended follow(Start&& start) {
+        const auto connected = client();
+        const auto context = std::make_unique<grpc::ClientContext>();
+        context->set_deadline(std::chrono::system_clock::now() + 20s);
+        const auto reader = start(connected->pool(), context.get());
+        Ended ended;
+        v1::Progress progress;
+        while (reader->Read(&progress))
+            ended.progress.push_back(progress);
+        ended.status = reader->Finish();
+        return ended;
+    }
+    Ended borrow(const std::string& host, const std::string& id = "80000") {
+        v1::BorrowRequest request;
+        request.set_device(id);
+        request.set_host(host);
+        request.set_actor("test");
+        return follow([&](auto& pool, auto* context) { return pool.Borrow(context, request); });
+    }
+    Ended give_back(const std::string& id = "80000") {
+        v1::ReturnRequest request;
+        request.set_loan_or_device(id);
+        request.set_actor("test");
+        return follow([&](auto& pool, auto* context) { return pool.Return(context, request); });
+    }
+    Ended reclaim(const std::string& id = "80000") {
+        v1::ReclaimRequest request;
+        request.set_loan_or_device(id);
+        request.set_reason("wanted");
+        request.set_actor("test");
+        return follow([&](auto& pool, auto* context) { return pool.Reclaim(context, request); });
+    }
+    Ended reassign(const std::string& host, const std::string& id = "80000") {
+        v1::ReassignRequest request;
+        request.set_loan_or_device(id);
+        request.set_host(host);
+        request.set_actor("test");
+        return follow([&](auto& pool, auto* context) { return pool.Reassign(context, request); });
+    }
+
+    void expect_settled() {
+        EXPECT_TRUE(eventually([&] { return device().state() == "available" && loans().empty(); }))
+            << device().DebugString();
+        EXPECT_TRUE(eventually([&] { return a.attached() == 0; }));
+        EXPECT_EQ(store.device("nvme0").loan, 0u);
+        EXPECT_TRUE(store.device("nvme0").clean);
+    }
+
+    ControllerProcess process;
+    FakeAgent store{process.endpoint(), "store", 0, {"nvme0", "nvme1"}};
+    FakeAgent a{process.endpoint(), "a", 1, {}};
+    FakeAgent b{process.endpoint(), "b", 2, {}};
+    FakeAgent c{process.endpoint(), "c", 3, {}};
+};
+
+TEST_F(ControllerTest, LendsAndTakesBack) {
+    EXPECT_EQ(std::filesystem::status(process.socket()).permissions(),
+              std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    const auto borrowed = borrow("a");
+    ASSERT_TRUE(borrowed.status.ok()) << borrowed.status.error_message();
+    ASSERT_FALSE(borrowed.progress.empty());
+    EXPECT_TRUE(borrowed.progress.back().done());
+    EXPECT_EQ(borrowed.progress.back().loan().state(), "active");
+    EXPECT_EQ(borrowed.progress.back().loan().steps_size(), 2);
+    EXPECT_EQ(device().state(), "lent");
+    EXPECT_EQ(device("store/nvme0").borrower(), "a");
+    EXPECT_EQ(store.device("nvme0").loan, borrowed.progress.back().loan().id());
+
+    const auto second = borrow("b");
+    EXPECT_EQ(api::from_status(second.status).error().code(), Errc::busy);
+    EXPECT_EQ(api::holder_of(second.status), "a");
+    EXPECT_THAT(second.status.error_message(), HasSubstr("is lent to host a"));
+
+    const auto returned = give_back();
+    ASSERT_TRUE(returned.status.ok()) << returned.status.error_message();
+    EXPECT_EQ(returned.progress.back().loan().state(), "returned");
+    EXPECT_EQ(returned.progress.back().loan().steps_size(), 6);
+    expect_settled();
+
+    std::vector<std::string> states;
+    for (const auto& entry : audit("loan:1"))
+        if (entry.subject() == "loan:1" && entry.action() == "transition") states.push_back(entry.to());
+    EXPECT_THAT(states, ::testing::ElementsAre("reserved", "preparing", "attaching", "active", "quiescing",
+                                               "detaching", "resetting", "returned"));
+    EXPECT_EQ(audit("80000", 2).size(), 2u);
+    const auto of_a = audit("a");
+    EXPECT_EQ(of_a.front().subject(), "host:a");
+    for (const auto& entry : of_a)
+        EXPECT_EQ(entry.actor(), "agent:a");
+}
+
+TEST_F(ControllerTest, ReclaimsAndReassigns) {
+    ASSERT_TRUE(borrow("a").status.ok());
+    const auto reassigned = reassign("b");
+    ASSERT_TRUE(reassigned.status.ok()) << reassigned.status.error_message();
+    EXPECT_EQ(reassigned.progress.back().loan().borrower(), "b");
+    EXPECT_EQ(a.attached(), 0u);
+    b.hold(v1::STEP_DETACH); // a borrower that does nothing
+    const auto reclaimed = reclaim();
+    ASSERT_TRUE(reclaimed.status.ok()) << reclaimed.status.error_message();
+    expect_settled();
+    EXPECT_EQ(b.attached(), 1u); // it keeps what leads nowhere
+    ASSERT_TRUE(borrow("c").status.ok());
+}
+
+TEST_F(ControllerTest, GuestThatDiesFreesTheDevice) {
+    ASSERT_TRUE(borrow("a").status.ok());
+    const auto began = std::chrono::steady_clock::now();
+    a.lose(1, "the guest was killed");
+    expect_settled();
+    EXPECT_LT(std::chrono::steady_clock::now() - began, 2s);
+    EXPECT_THAT(loans(true).back().reason(), HasSubstr("the guest was killed"));
+}
+
+TEST_F(ControllerTest, AnswersThatAreStaleOrTwiceChangeNothing) {
+    store.hold(v1::STEP_PREPARE);
+    auto borrowing = std::async(std::launch::async, [&] { return borrow("a"); });
+    ASSERT_TRUE(store.kept_back(v1::STEP_PREPARE));
+    const v1::Step step = store.held(v1::STEP_PREPARE);
+    v1::AgentMessage message;
+    auto& done = *message.mutable_step_done();
+    done.set_step_id(step.step_id());
+    done.set_loan_id(step.loan_id());
+    done.set_epoch(step.epoch() - 1);
+    done.set_kind(step.kind());
+    done.set_ok(true);
+    store.say(message);
+    done.set_epoch(step.epoch());
+    a.say(message); // not its step
+    std::this_thread::sleep_for(200ms);
+    EXPECT_EQ(loans().at(0).state(), "preparing");
+    store.say(message);
+    store.say(message);
+    EXPECT_TRUE(borrowing.get().status.ok());
+    done.set_ok(false);
+    store.say(message);
+    std::this_thread::sleep_for(200ms);
+    EXPECT_EQ(loans().at(0).state(), "active");
+}
+
+TEST_F(ControllerTest, RefusesAgentsThatBreakTheRules) {
+    const auto connected = client();
+    const auto refusal = [&](const v1::AgentMessage& first) {
+        grpc::ClientContext context;
+        context.set_deadline(std::chrono::system_clock::now() + 5s);
+        const auto stream = connected->agents().Connect(&context);
+        stream->Write(first);
+        v1::ControllerMessage reply;
+        while (stream->Read(&reply))
+            ;
+        return api::from_status(stream->Finish()).error().code();
+    };
+    v1::AgentMessage message;
+    message.mutable_loan_lost()->set_loan_id(1);
+    EXPECT_EQ(refusal(message), Errc::protocol);
+    message.mutable_hello()->set_host("not a name");
+    EXPECT_EQ(refusal(message), Errc::invalid_argument);
+    message.mutable_hello()->set_host("x");
+    message.mutable_hello()->set_instance("1");
+    message.mutable_hello()->set_partition(0); // store's
+    EXPECT_EQ(refusal(message), Errc::already_exists);
+    EXPECT_EQ(up(), 4);
+}
+
+TEST_F(ControllerTest, AnAgentThatFallsSilentIsDown) {
+    ASSERT_TRUE(borrow("a").status.ok());
+    a.fall_silent(true);
+    EXPECT_TRUE(eventually([&] { return device().state() == "available"; }));
+    EXPECT_THAT(loans(true).back().reason(), HasSubstr("host a does not answer"));
+    a.fall_silent(false);
+    EXPECT_TRUE(eventually([&] { return up() == 4; }));
+    expect_settled();
+}
+
+TEST_F(ControllerTest, AClientThatDoesNotReadHoldsUpNobody) {
+    const auto connected = client();
+    std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+    std::vector<std::unique_ptr<grpc::ClientReader<v1::AuditEntry>>> readers;
+    v1::EventsRequest request;
+    request.set_follow(true);
+    for (int i = 0; i < 20; ++i) {
+        contexts.push_back(std::make_unique<grpc::ClientContext>());
+        readers.push_back(connected->pool().Events(contexts.back().get(), request));
+    }
+    for (int i = 0; i < 10; ++i) {
+        ASSERT_TRUE(borrow("a").status.ok());
+        ASSERT_TRUE(give_back().status.ok());
+    }
+    for (auto& context : contexts)
+        context->TryCancel();
+    for (auto& reader : readers)
+        static_cast<void>(reader->Finish());
+    EXPECT_TRUE(eventually([&] {
+        const auto stats = admin::call(process.admin_socket(), {{"command", "stats"}});
+        return stats && stats->at("streams") == 4;
+    }));
+}
+
+TEST_F(ControllerTest, EventsAreFollowedLive) {
+    const auto connected = client();
+    v1::EventsRequest request;
+    request.set_follow(true);
+    request.set_last(1);
+    grpc::ClientContext context;
+    const auto reader = connected->pool().Events(&context, request);
+    v1::AuditEntry entry;
+    ASSERT_TRUE(reader->Read(&entry)); // the last one that was there
+    auto borrowing = std::async(std::launch::async, [&] { return borrow("a"); });
+    uint64_t sequence = entry.sequence();
+    while (entry.to() != "active" && reader->Read(&entry))
+        EXPECT_EQ(entry.sequence(), ++sequence);
+    EXPECT_EQ(entry.subject(), "loan:1");
+    context.TryCancel();
+    static_cast<void>(reader->Finish());
+    EXPECT_TRUE(borrowing.get().status.ok());
+}
+
+TEST_F(ControllerTest, ADiskThatCannotBeWrittenChangesNothing) {
+    ASSERT_TRUE(borrow("b", "80001").status.ok());
+    const rlimit nothing{1, RLIM_INFINITY};
+    ASSERT_EQ(::prlimit(process.pid(), RLIMIT_FSIZE, &nothing, nullptr), 0);
+    const auto refused = borrow("a");
+    EXPECT_EQ(api::from_status(refused.status).error().code(), Errc::io) << refused.status.error_message();
+    EXPECT_EQ(device().state(), "available");
+    EXPECT_EQ(device().epoch(), 0u);
+    EXPECT_EQ(loans().size(), 1u);
+    // An agent that goes while nothing can be written is not forgotten.
+    b.stay_away(true);
+    std::this_thread::sleep_for(700ms);
+    const rlimit all{RLIM_INFINITY, RLIM_INFINITY};
+    ASSERT_EQ(::prlimit(process.pid(), RLIMIT_FSIZE, &all, nullptr), 0);
+    EXPECT_TRUE(eventually([&] { return up() == 3; }));
+    EXPECT_TRUE(eventually([&] { return device("80001").state() == "available"; }));
+    const auto borrowed = borrow("a");
+    EXPECT_TRUE(borrowed.status.ok()) << borrowed.status.error_message();
+}
+
+TEST_F(ControllerTest, StopsCleanlyAndRefusesASecond) {
+    const pid_t second = process.spawn();
+    const int refused = ControllerProcess::wait(second);
+    EXPECT_EQ(WEXITSTATUS(refused), 1);
+    EXPECT_EQ(up(), 4);
+    store.hold(v1::STEP_PREPARE);
+    auto borrowing = std::async(std::launch::async, [&] { return borrow("a"); });
+    ASSERT_TRUE(store.kept_back(v1::STEP_PREPARE));
+    const auto began = std::chrono::steady_clock::now();
+    const int status = process.stop();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+    EXPECT_LT(std::chrono::steady_clock::now() - began, 3s);
+    EXPECT_EQ(api::from_status(borrowing.get().status).error().code(), Errc::unavailable);
+    process.start();
+}
+
+TEST_F(ControllerTest, AdminTellsWhatIsThere) {
+    const auto status = admin::call(process.admin_socket(), {{"command", "status"}});
+    ASSERT_TRUE(status) << status.error().message();
+    EXPECT_EQ(status->at("hosts").at("store"), "up");
+    EXPECT_EQ(status->at("devices").at("available"), 2);
+}
+
+// ---- who dies at which step
+
+enum class Who { lender, borrower, controller };
+struct Death {
+    Who who;
+    v1::StepKind at;
+};
+std::string describe(const ::testing::TestParamInfo<Death>& death) {
+    const char* who = death.param.who == Who::lender     ? "Lender"
+                      : death.param.who == Who::borrower ? "Borrower"
+                                                         : "Controller";
+    return std::string(who) + "At" + v1::StepKind_Name(death.param.at).substr(5);
+}
+
+class DeathTest : public ControllerTest, public ::testing::WithParamInterface<Death> {};
+
+TEST_P(DeathTest, LeavesNothingBehind) {
+    const auto [who, at] = GetParam();
+    FakeAgent& taker = at == v1::STEP_ATTACH || at == v1::STEP_DETACH ? a : store;
+    const bool while_borrowing = at == v1::STEP_PREPARE || at == v1::STEP_ATTACH;
+    if (!while_borrowing) {
+        ASSERT_TRUE(borrow("a").status.ok());
+    }
+    taker.hold(at);
+    auto request =
+        std::async(std::launch::async, [&] { return while_borrowing ? borrow("a") : give_back(); });
+    ASSERT_TRUE(taker.kept_back(at));
+    taker.hold_nothing();
+    if (who == Who::lender) store.die();
+    if (who == Who::borrower) a.die();
+    if (who == Who::controller) process.restart();
+    // The answer of an agent that lives comes late: after the loan is known to be lost.
+    if (who == Who::lender && &taker == &a) {
+        EXPECT_TRUE(eventually([&] { return device().state() == "available"; }));
+    }
+    taker.release();
+    const auto ended = request.get();
+
+    // Only a lender that forgets what it has prepared cannot go on.
+    const bool goes_on = who != Who::lender || at != v1::STEP_ATTACH;
+    if (while_borrowing && goes_on) {
+        EXPECT_TRUE(eventually([&] { return device().state() == "lent"; })) << device().DebugString();
+        EXPECT_EQ(loans().at(0).state(), "active");
+        EXPECT_EQ(store.device("nvme0").loan, 1u);
+        if (who != Who::controller) {
+            EXPECT_TRUE(ended.status.ok()) << ended.status.error_message();
+        }
+        ASSERT_TRUE(give_back().status.ok());
+    } else if (while_borrowing) {
+        EXPECT_FALSE(ended.status.ok());
+    } else if (who != Who::controller) {
+        EXPECT_TRUE(ended.status.ok()) << ended.status.error_message();
+    }
+    expect_settled();
+    ASSERT_TRUE(eventually([&] { return up() == 4; }));
+    ASSERT_TRUE(borrow("b").status.ok());
+    EXPECT_EQ(store.device("nvme0").loan, loans().at(0).id());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    EachStep, DeathTest,
+    ::testing::Values(Death{Who::lender, v1::STEP_PREPARE}, Death{Who::lender, v1::STEP_ATTACH},
+                      Death{Who::lender, v1::STEP_DETACH}, Death{Who::lender, v1::STEP_CUT},
+                      Death{Who::lender, v1::STEP_RESET}, Death{Who::lender, v1::STEP_SANITIZE},
+                      Death{Who::borrower, v1::STEP_PREPARE}, Death{Who::borrower, v1::STEP_ATTACH},
+                      Death{Who::borrower, v1::STEP_DETACH}, Death{Who::borrower, v1::STEP_CUT},
+                      Death{Who::borrower, v1::STEP_RESET}, Death{Who::borrower, v1::STEP_SANITIZE},
+                      Death{Who::controller, v1::STEP_PREPARE}, Death{Who::controller, v1::STEP_ATTACH},
+                      Death{Who::controller, v1::STEP_DETACH}, Death{Who::controller, v1::STEP_CUT},
+                      Death{Who::controller, v1::STEP_RESET}, Death{Who::controller, v1::STEP_SANITIZE}),
+    describe);
+
+TEST_F(ControllerTest, AHeldLoanOutlivesTheController) {
+    ASSERT_TRUE(borrow("a").status.ok());
+    process.restart();
+    EXPECT_TRUE(eventually([&] { return up() == 4; }));
+    EXPECT_EQ(device().state(), "lent");
+    EXPECT_EQ(device().borrower(), "a");
+    EXPECT_EQ(loans().at(0).state(), "active");
+    EXPECT_EQ(api::holder_of(borrow("b").status), "a");
+}
+
+TEST_F(ControllerTest, AgentsThatDieWhileLent) {
+    ASSERT_TRUE(borrow("a").status.ok());
+    a.die();
+    expect_settled();
+    ASSERT_TRUE(borrow("a").status.ok());
+    store.die();
+    expect_settled();
+    ASSERT_TRUE(borrow("b").status.ok());
+}
+
+} // namespace
+} // namespace lanepool::integration
