@@ -24,9 +24,9 @@ namespace lanepool::smartio {
 struct BorrowerOptions {
     // How long the lender has for one request. Below `client_timeout`, which is below what the client itself
     // allows (QEMU: x-msg-timeout, 5 s).
-    io::Duration request_timeout = std::chrono::milliseconds(1500);
-    io::Duration client_timeout = std::chrono::seconds(2);
-    io::Duration attach_deadline = std::chrono::seconds(3);
+    io::Duration request_timeout = std::chrono::seconds(4);
+    io::Duration client_timeout = std::chrono::milliseconds(4500);
+    io::Duration attach_deadline = std::chrono::seconds(10);
     size_t max_memory_maps = 1024;
 };
 

@@ -19,24 +19,24 @@ void ClientMemory::map(vfio_user::DmaMap map, vfio_user::Reply<void> reply) {
 
     const uint64_t id = next_id_++;
     auto& entry = entries_.emplace(range.start(), Entry{id, range, false, {}}).first->second;
-    if (!map.memory || map.access == Access::read_only) return reply({});
+    if (!map.memory) return reply({});
     entry.reachable = true;
     errands_.run(
-        [&adapter = adapter_, memory = std::move(*map.memory)] {
-            return adapter.export_memory(memory, Access::read_write);
+        [&adapter = adapter_, memory = std::move(*map.memory), access = map.access] {
+            return adapter.export_memory(memory, access);
         },
-        [this, id, range, reply = std::move(reply)](Result<ntb::Export> result) mutable {
-            exported(id, range, std::move(result), std::move(reply));
+        [this, id, range, access = map.access, reply = std::move(reply)](Result<ntb::Export> result) mutable {
+            exported(id, range, access, std::move(result), std::move(reply));
         });
 }
 
-void ClientMemory::exported(uint64_t id, Range<Iova> range, Result<ntb::Export> result,
+void ClientMemory::exported(uint64_t id, Range<Iova> range, Access access, Result<ntb::Export> result,
                             vfio_user::Reply<void> reply) {
     auto* entry = find(id, range.start());
     if (!result)
         return confirmed(id, range.start(), tl::unexpected(std::move(result).error()), std::move(reply));
     if (!entry) return errands_.dispose(std::move(*result)); // the client has gone meanwhile
-    const MapRequest request{link_.key(), range, result->address(), Access::read_write};
+    const MapRequest request{link_.key(), range, result->address(), access};
     entry->exported = std::move(*result);
     link_.send(LoanRequest::map, encode(request),
                [this, id, start = range.start(),

@@ -43,7 +43,8 @@ class ClientMemory {
         ntb::Export exported; // empty until the adapter has it
     };
     Entry* find(uint64_t id, Iova start);
-    void exported(uint64_t id, Range<Iova> range, Result<ntb::Export> result, vfio_user::Reply<void> reply);
+    void exported(uint64_t id, Range<Iova> range, Access access, Result<ntb::Export> result,
+                  vfio_user::Reply<void> reply);
     void confirmed(uint64_t id, Iova start, Result<> result, vfio_user::Reply<void> reply);
 
     Errands& errands_;

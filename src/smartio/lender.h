@@ -37,10 +37,11 @@ namespace lanepool::smartio {
 
 struct LenderOptions {
     // For prepare, reset and identify.
-    io::Duration step_deadline = std::chrono::seconds(5);
+    io::Duration step_deadline = std::chrono::seconds(10);
     // How long cut() waits for the device before it is reported as silent. The way through the adapter is
-    // closed in any case. Give the device's client a time-out below it.
-    io::Duration cut_deadline = std::chrono::seconds(2);
+    // closed in any case. A device that ends its work first may take its time: the NVMe model up to
+    // 1.5 s. Give the device's client a time-out below this deadline.
+    io::Duration cut_deadline = std::chrono::seconds(5);
     size_t max_memory_maps = 1024;                 // of one loan
     uint64_t max_mapped_bytes = uint64_t{1} << 42; // of one loan
     size_t max_queued_requests = 512;
