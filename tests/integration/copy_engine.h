@@ -50,8 +50,6 @@ class CopyEngine final : public vfio_user::Handler {
     }
 
     void hang(bool hanging) { hanging_ = hanging; }
-    // Fresh memory behind the doorbell by VFIO's reset, as it is promised to lanepool clients.
-    void keep_doorbell_page() { fresh_page_ = false; }
     void hide_flr() {
         constexpr size_t device_capabilities = smartio::test::at::pci_express + 4;
         pci::set32(config_, device_capabilities, 0);
@@ -98,7 +96,9 @@ class CopyEngine final : public vfio_user::Handler {
         return std::vector<pci::Extent>{{from, {page_fd_, from - doorbell, to - from}}};
     }
     void map_dma(vfio_user::DmaMap map, vfio_user::Reply<void> reply) override {
-        if (map.memory) dma_.emplace(map.range.start().value, Dma{map.range, *Mapping::create(*map.memory)});
+        if (map.memory)
+            dma_.emplace(map.range.start().value,
+                         Dma{map.range, map.access, *Mapping::create(*map.memory, map.access)});
         done(std::move(reply));
     }
     void unmap_dma(Range<Iova> range, vfio_user::Reply<void> reply) override {
@@ -118,7 +118,7 @@ class CopyEngine final : public vfio_user::Handler {
     }
     void mask_irq(pci::Irq, uint32_t, bool, vfio_user::Reply<void> reply) override { done(std::move(reply)); }
     void reset(vfio_user::Reply<void> reply) override {
-        if (fresh_page_) put_doorbell_page();
+        put_doorbell_page(); // as lanepool clients are promised
         reset_registers();
         done(std::move(reply));
     }
@@ -126,6 +126,7 @@ class CopyEngine final : public vfio_user::Handler {
   private:
     struct Dma {
         Range<Iova> range;
+        Access access;
         Mapping memory;
     };
 
@@ -185,16 +186,18 @@ class CopyEngine final : public vfio_user::Handler {
     bool copy() {
         using namespace copy_engine;
         const auto bytes = get_register<uint32_t>(size);
-        std::byte* from = reach(get_register<uint64_t>(source), bytes);
-        std::byte* to = reach(get_register<uint64_t>(destination), bytes);
+        std::byte* from = reach(get_register<uint64_t>(source), bytes, Access::read_only);
+        std::byte* to = reach(get_register<uint64_t>(destination), bytes, Access::read_write);
         if (!from || !to) return false;
         std::memcpy(to, from, bytes);
         return true;
     }
-    std::byte* reach(uint64_t address, uint64_t size) {
+    std::byte* reach(uint64_t address, uint64_t size, Access access) {
         const auto wanted = Range<Iova>::create({address}, size);
         for (auto& [start, dma] : dma_)
-            if (wanted && dma.range.contains(*wanted)) return dma.memory.data() + (address - start);
+            if (wanted && dma.range.contains(*wanted) &&
+                (access == Access::read_only || dma.access == Access::read_write))
+                return dma.memory.data() + (address - start);
         return nullptr;
     }
     template <class T>
@@ -215,7 +218,6 @@ class CopyEngine final : public vfio_user::Handler {
     Mapping page_;
     uint32_t rung_ = 0;
     bool hanging_ = false;
-    bool fresh_page_ = true;
     bool flr_ = true;
     std::map<uint64_t, Dma> dma_;
     std::map<std::pair<pci::Irq, uint32_t>, UniqueFd> eventfds_;

@@ -201,10 +201,14 @@ class Lending {
   public:
     Lending(Host& host, const std::filesystem::path& device,
             io::Duration device_timeout = std::chrono::seconds(1), smartio::LenderOptions options = {})
+        : Lending(host, device, device_timeout, options, own_class()) {}
+    Lending(Host& host, const std::filesystem::path& device, io::Duration device_timeout,
+            smartio::LenderOptions options, smartio::DeviceClass& device_class)
         : host_(host), device_(must(vfio_user::connect(device, {device_timeout}))) {
         host_.thread.run([&] {
-            lender_ = must(smartio::Lender::create({&host_.thread.loop(), &host_.adapter(), device_.get(),
-                                                    &class_, &epochs, test_fdid, std::nullopt, options}));
+            lender_ =
+                must(smartio::Lender::create({&host_.thread.loop(), &host_.adapter(), device_.get(),
+                                              &device_class, &epochs, test_fdid, std::nullopt, options}));
             host_.lenders[test_fdid] = lender_.get();
         });
     }
@@ -218,8 +222,18 @@ class Lending {
     Result<> reset() {
         return step([](auto& lender, auto done) { lender.reset(done); });
     }
-    Result<> wipe() {
-        return step([](auto& lender, auto done) { lender.wipe(std::chrono::seconds(1), done); });
+    Result<> wipe(io::Duration deadline = std::chrono::seconds(1)) {
+        return step([deadline](auto& lender, auto done) { lender.wipe(deadline, done); });
+    }
+    Result<smartio::DeviceIdentity> identify() {
+        const auto identity = std::make_shared<smartio::DeviceIdentity>();
+        TRY(step([identity](auto& lender, auto done) {
+            lender.identify([identity, done](Result<smartio::DeviceIdentity> result) {
+                if (result) *identity = *result;
+                done(result.map([](auto&&) {}));
+            });
+        }));
+        return *identity;
     }
     Result<> prepare(uint64_t loan, uint64_t epoch, const Host& borrower) {
         return step(
@@ -240,9 +254,13 @@ class Lending {
         return await(host_.thread, [&](auto done) { start(*lender_, done); });
     }
 
+    static smartio::DeviceClass& own_class() {
+        static CopyEngineClass copy_engine; // without state
+        return copy_engine;
+    }
+
     Host& host_;
     std::unique_ptr<pci::Function> device_;
-    CopyEngineClass class_;
     std::unique_ptr<smartio::Lender> lender_;
 };
 

@@ -268,21 +268,37 @@ TEST_F(Lent, MemoryThatCannotBeReachedIsTakenPolitely) {
         Result<> read(uint64_t, std::span<std::byte>) override { return {}; }
         Result<> write(uint64_t, std::span<const std::byte>) override { return {}; }
     };
-    // A BAR of some device of the guest's, and a ROM.
+    // A BAR of some device of the guest's.
     auto bar = guest.device->map_dma(*Range<Iova>::create({0xfe000000}, page), std::make_shared<Nothing>(),
                                      Access::read_write);
     EXPECT_TRUE(bar);
-    const auto rom = guest.device->map_dma(*Range<Iova>::create({0xc0000}, page),
-                                           {guest.ram_memory.fd, 0, page}, Access::read_only);
-    EXPECT_TRUE(rom);
     guest.map_ram();
-    EXPECT_EQ(borrowing->stats().memory_maps, 3u);
+    EXPECT_EQ(borrowing->stats().memory_maps, 2u);
     EXPECT_EQ(borrowing->stats().reachable_maps, 1u);
     EXPECT_EQ(lending->status().memory_maps, 1u);
     EXPECT_TRUE(bar->unmap());
     EXPECT_TRUE(guest.ram_mapping.unmap());
     EXPECT_EQ(lending->status().memory_maps, 0u);
     EXPECT_EQ(engine.run([](auto& device) { return device.dma_maps(); }), 0u);
+}
+
+TEST_F(Lent, ReadOnlyMemoryIsReadOnlyForTheDevice) {
+    const auto borrowing = borrow(a, 1, 1);
+    Guest guest(borrowing->socket());
+    guest.drive();
+    constexpr uint64_t rom_at = 0x40000000;
+    const auto rom = must(guest.device->map_dma(*Range<Iova>::create({rom_at}, page),
+                                                {guest.ram_memory.fd, 0, page}, Access::read_only));
+    std::memcpy(guest.ram.data(), "readable", 9);
+    guest.set_registers(0, 0x8000, 9);
+    must(pci::write64(*guest.device, pci::Region::bar0, copy_engine::source, rom_at));
+    ASSERT_TRUE(guest.ring());
+    EXPECT_STREQ(reinterpret_cast<const char*>(guest.ram.data() + 0x8000), "readable");
+    guest.set_registers(0x8001, 0, 4);
+    must(pci::write64(*guest.device, pci::Region::bar0, copy_engine::destination, rom_at));
+    ASSERT_TRUE(guest.ring());
+    EXPECT_EQ(guest.failures(), 1u);
+    EXPECT_STREQ(reinterpret_cast<const char*>(guest.ram.data()), "readable");
 }
 
 TEST_F(Lent, ManyMemoryChangesAreQuick) {
@@ -375,6 +391,11 @@ TEST_F(Lent, ABorrowerThatDiesIsCutWithoutBeingAsked) {
 }
 
 TEST_F(Lent, ADeviceThatHangsIsCutOffAndReported) {
+    smartio::LenderOptions options;
+    options.cut_deadline = std::chrono::seconds(2);
+    lending.reset();
+    lending.emplace(store, engine.path(), std::chrono::seconds(1), options);
+    ASSERT_TRUE(lending->reset());
     const auto borrowing = borrow(a, 1, 1);
     Guest guest(borrowing->socket());
     guest.drive();
