@@ -132,6 +132,14 @@ void AdminCommands::identify(Request& request) {
     case Cns::namespace_descriptors:
         if (nsid != namespace_id) return no_such_namespace();
         return namespace_descriptors(request);
+    case Cns::namespace_io_set:
+    case Cns::controller_io_set: {
+        // The NVM command set (CSI 0) has nothing to add: no limits beside MDTS, no special formats.
+        if (identify_command::csi.get(request.command.cdw11) != 0) return invalid_field(request);
+        if (cns == Cns::namespace_io_set && nsid != namespace_id) return no_such_namespace();
+        const IdentifyControllerNvm page;
+        return send_page(request, std::as_bytes(std::span(&page, 1)));
+    }
     default:
         return invalid_field(request);
     }

@@ -43,8 +43,10 @@ class FileQueue {
     // Asks for an end; the operation is done as ever, perhaps with -ECANCELED.
     virtual void cancel(FileTicket ticket) = 0;
     virtual size_t in_flight() const = 0;
-    // Readable when poll() has something to do. Drained by poll().
+    // Readable when poll() may have something to do, until acknowledge(). Only for who does not poll anyway:
+    // it costs a system call.
     virtual int event_fd() const = 0;
+    virtual void acknowledge() = 0;
 };
 
 } // namespace lanepool::nvme::model

@@ -106,8 +106,8 @@ Result<int> run_nvme_model(const NvmeModelOptions& options) {
     server_options.fresh_memory_on_reset = true;
     const auto server = TRY(vfio_user::Server::create(*loop, options.socket, *controller, server_options));
     std::unique_ptr<admin::Server> admin;
-    if (options.admin) {
-        admin = TRY(admin::Server::create(*loop, *options.admin));
+    if (!options.admin_socket.empty()) {
+        admin = TRY(admin::Server::create(*loop, options.admin_socket));
         add_commands(*admin, *server, *controller, *poller, *media);
     }
     const auto started = loop->clock().now();

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 
 namespace lanepool::nvme::model {
@@ -17,7 +16,7 @@ struct NvmeModelOptions {
     std::filesystem::path file;   // the drive's blocks; created sparse when absent. FILE.state lies beside it
     uint64_t size_bytes = 0;      // a multiple of 4096; 0: as large as the file is
     std::string serial;           // 1 to 20 printable characters; empty: follows from the file's path
-    std::optional<std::filesystem::path> admin; // administration socket: stats, status, hang
+    std::filesystem::path admin_socket; // stats, status, hang; empty: none
     bool msix = true;     // false for a client that cannot take MSI-X away again (QEMU up to 11.1)
     bool threads = false; // threads instead of io_uring, as where there is none
 };

@@ -83,7 +83,6 @@ class ThreadFileQueue final : public FileQueue {
             finished.swap(finished_);
             any_finished_ = false;
         }
-        drain(event_);
         for (auto& job : finished) {
             --in_flight_;
             job.done(job.result);
@@ -104,6 +103,7 @@ class ThreadFileQueue final : public FileQueue {
 
     size_t in_flight() const override { return in_flight_; }
     int event_fd() const override { return event_.get(); }
+    void acknowledge() override { drain(event_); }
 
   private:
     struct Job {

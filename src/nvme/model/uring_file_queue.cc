@@ -61,7 +61,6 @@ class UringFileQueue final : public FileQueue {
 
     size_t poll() override {
         if (::io_uring_cq_ready(&ring_) == 0) return 0;
-        drain(event_);
         size_t count = 0;
         io_uring_cqe* cqe = nullptr;
         while (::io_uring_peek_cqe(&ring_, &cqe) == 0) {
@@ -92,6 +91,7 @@ class UringFileQueue final : public FileQueue {
 
     size_t in_flight() const override { return in_flight_; }
     int event_fd() const override { return event_.get(); }
+    void acknowledge() override { drain(event_); }
 
   private:
     static constexpr uint64_t cancel_tag = ~uint64_t{0};
