@@ -57,8 +57,8 @@ Result<Comparison::Round> Comparison::run_round(size_t number) {
             const double wall = std::chrono::duration<double>(Recorder::clock_now() - start).count();
             if (options_.server)
                 round.server_cpu[{system.name(), depth}] = (TRY(cpu_seconds(options_.server)) - cpu) / wall;
-            log("{:12} QD{:<3} {:9.0f} IOPS {:8.2f} us, p99 {:8.2f} us", system.name(), depth, m.iops,
-                m.mean_us, m.p99_us);
+            log("{:12} QD{:<3} {:9.0f} IOPS {:8.2f} us, p50 {:8.2f}, p99 {:8.2f}", system.name(), depth,
+                m.iops, m.mean_us, m.p50_us, m.p99_us);
         }
         TRY(read_ruler_now());
     }
@@ -67,7 +67,7 @@ Result<Comparison::Round> Comparison::run_round(size_t number) {
 
 Row Comparison::ratio(const std::string& over, const std::string& under, uint32_t depth, bool latency,
                       std::optional<Goal> goal) const {
-    Row row{fmt::format("host.randread-4k-qd{}.{}/{}.{}", depth, over, under, latency ? "mean_us" : "iops"),
+    Row row{fmt::format("host.randread-4k-qd{}.{}/{}.{}", depth, over, under, latency ? "p50_us" : "iops"),
             "x",
             {}};
     row.goal = goal;
@@ -75,8 +75,7 @@ Row Comparison::ratio(const std::string& over, const std::string& under, uint32_
         const auto a = round.measured.find({over, depth});
         const auto b = round.measured.find({under, depth});
         if (a == round.measured.end() || b == round.measured.end()) return row;
-        row.values.push_back(latency ? a->second.mean_us / b->second.mean_us
-                                     : a->second.iops / b->second.iops);
+        row.values.push_back(latency ? a->second.p50_us / b->second.p50_us : a->second.iops / b->second.iops);
     }
     return row;
 }
@@ -94,6 +93,7 @@ std::vector<Row> Comparison::rows() const {
                 rows.push_back(std::move(row));
             };
             add("mean_us", "us", [&](auto& r) { return r.measured.at(key).mean_us; });
+            add("p50_us", "us", [&](auto& r) { return r.measured.at(key).p50_us; });
             add("p99_us", "us", [&](auto& r) { return r.measured.at(key).p99_us; });
             add("iops", "IOPS", [&](auto& r) { return r.measured.at(key).iops; });
             if (options_.server) add("server_cpu", "cores", [&](auto& r) { return r.server_cpu.at(key); });

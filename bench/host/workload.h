@@ -24,6 +24,7 @@ struct Workload {
 struct Measured {
     double iops = 0;
     double mean_us = 0; // between two completions at depth 1; of one read's life at more
+    double p50_us = 0;
     double p99_us = 0;
 };
 
@@ -51,7 +52,7 @@ class Positions {
     uint64_t blocks_;
 };
 
-// Counts reads and their latencies in steps of 1/16 of a power of two.
+// Counts reads and their latencies in steps of 1/32 of a power of two.
 class Recorder {
   public:
     explicit Recorder(io::Duration duration) : start_(clock_now()), end_(start_ + duration), last_(start_) {}
@@ -68,13 +69,14 @@ class Recorder {
 
   private:
     void add(io::Duration latency);
+    double percentile_us(double part) const;
 
     io::TimePoint start_;
     io::TimePoint end_;
     io::TimePoint last_;
     uint64_t count_ = 0;
     io::Duration sum_{0};
-    std::vector<uint64_t> histogram_ = std::vector<uint64_t>(64 * 16);
+    std::vector<uint64_t> histogram_ = std::vector<uint64_t>(64 * 32);
 };
 
 // FILE is opened with O_DIRECT where DIRECT is set.
