@@ -72,6 +72,11 @@ class Fuzz {
         for (unsigned p = 0; p < hosts; ++p) {
             connect(p);
             f_[p].bring_up(32, 12, 8, 16);
+            current_ = p;
+            map({0, 4 * page_bytes, 0, Access::read_write});
+            // Every other window of a host leads to what its neighbour has just mapped.
+            for (unsigned i = 0; i < 16; i += 2)
+                f_[p].open(i, p ^ 1u, (i / 2 % 4) * page_bytes);
         }
         look();
         while (input_.remaining_bytes() > 0) {
@@ -91,7 +96,7 @@ class Fuzz {
 
     void step() {
         current_ = input_.ConsumeIntegralInRange<unsigned>(0, hosts - 1);
-        switch (input_.ConsumeIntegralInRange<unsigned>(0, 10)) {
+        switch (input_.ConsumeIntegralInRange<unsigned>(0, 11)) {
         case 0:
             return toggle_connection();
         case 1:
@@ -115,6 +120,9 @@ class Fuzz {
             return port().operate(static_cast<ControlOp>(input_.ConsumeIntegralInRange<unsigned>(0, 4)));
         case 10:
             return answer();
+        case 11:
+            return port().put<uint16_t>(pci::config::command,
+                                        input_.ConsumeBool() ? pci::command::bus_master : 0, Region::config);
         }
     }
 
@@ -138,15 +146,23 @@ class Fuzz {
     }
 
     void lut_entry() {
-        port().put_lut(input_.ConsumeIntegralInRange<unsigned>(0, 47),
-                       input_.ConsumeIntegralInRange<unsigned>(0, hosts),
-                       input_.ConsumeIntegralInRange<uint64_t>(0, 63) * page_bytes);
+        const auto index = input_.ConsumeIntegralInRange<unsigned>(0, 47);
+        const auto partition = input_.ConsumeIntegralInRange<unsigned>(0, hosts);
+        const uint64_t address = input_.ConsumeIntegralInRange<uint64_t>(0, 63) * page_bytes;
+        if (input_.ConsumeBool())
+            port().open(index, partition, address);
+        else
+            port().put_lut(index, partition, address);
     }
 
+    // Mostly where there are windows at the start; anywhere else at times.
     std::pair<Region, uint64_t> window_place() {
-        return input_.ConsumeBool()
-                   ? std::pair{Region::bar2, input_.ConsumeIntegralInRange<uint64_t>(0, 1 << 20)}
-                   : std::pair{Region::bar4, input_.ConsumeIntegralInRange<uint64_t>(0, 16 << 20)};
+        const auto region = input_.ConsumeBool() ? Region::bar2 : Region::bar4;
+        const uint64_t bar_bytes = port().port().region(region).size_bytes;
+        if (input_.ConsumeIntegral<uint8_t>() == 0)
+            return {region, input_.ConsumeIntegralInRange<uint64_t>(0, bar_bytes)};
+        return {region, input_.ConsumeIntegralInRange<uint64_t>(0, 40) * page_bytes +
+                            input_.ConsumeIntegralInRange<uint64_t>(0, page_bytes)};
     }
 
     void window_write() {
@@ -197,11 +213,16 @@ class Fuzz {
                                   input_.ConsumeBool() ? Access::read_write : Access::read_only};
         for (const auto& other : host().mapped) // the server refuses what overlaps
             if (wanted.iova < other.iova + other.size_bytes && other.iova < wanted.iova + size) return;
-        switch (input_.ConsumeIntegralInRange<unsigned>(0, 3)) {
-        case 0:
+        map(wanted);
+    }
+
+    void map(const Host::Mapped& wanted) {
+        const uint64_t size = wanted.size_bytes;
+        switch (input_.ConsumeIntegralInRange<unsigned>(0, 5)) {
+        case 1:
             must(port().map_dma(wanted.iova, size, {}, wanted.access));
             break;
-        case 1:
+        case 2:
             must(port().map_dma(wanted.iova, size, {}, wanted.access, create_eventfd().value()));
             break;
         default:
