@@ -45,8 +45,10 @@ class Client {
   public:
     virtual ~Client() = default;
     // Reads or writes memory of the client's that was mapped without a descriptor (VFIO_USER_DMA_READ,
-    // _WRITE). Errors: timeout, disconnected, and what the client answers. Writes can be posted: then the
-    // answer only says that it was sent.
+    // _WRITE), at most 16 MiB at a time; in several messages where the client takes less in one. DATA is
+    // copied. The answer to a write comes when the client has done it: who wants to go on at once need not
+    // wait for it. Errors: timeout, disconnected, what the client answers, and, before these return,
+    // out_of_range and no_space (1024 messages wait already).
     virtual void dma_read(Iova address, size_t size_bytes,
                           std::function<void(Result<std::vector<std::byte>>)> answer) = 0;
     virtual void dma_write(Iova address, std::span<const std::byte> data,

@@ -242,6 +242,41 @@ TEST_F(HostileClient, RegionInformationIsAskedForTwiceAsQemuDoes) {
     EXPECT_EQ(served_->run([&] { return function().bytes(pci::Region::bar0)[page]; }), std::byte{5});
 }
 
+TEST_F(HostileClient, OfARegionWithTwoBasesAStandardClientMapsTheFirst) {
+    auto peer = connected();
+    const auto other = share(*create_memory("other", page));
+    const auto same = served_->run([&] { return function().file(pci::Region::bar0); });
+    for (const auto& file : {other, same}) { // another file, and another place in the same one
+        served_->run([&] { function().elsewhere = file; });
+        const wire::RegionInfo request{200, 0, 0, 0, 0, 0};
+        ASSERT_EQ(peer.call(Command::device_get_region_info, {wire::bytes_of(request)}), 0);
+        EXPECT_EQ(peer.answer().fds.size(), 1u);
+        auto payload = std::span<const std::byte>(peer.answer().payload).subspan(32);
+        EXPECT_EQ(wire::take<wire::SparseMmap>(payload)->area_count, 1u);
+        const auto area = *wire::take<wire::SparseArea>(payload);
+        EXPECT_EQ(area.offset, page);
+        EXPECT_EQ(area.size, page);
+    }
+    served_->run([&] { function().elsewhere = nullptr; });
+}
+
+TEST_F(HostileClient, AFileThatBeginsInTheMiddleOfARegionIsMappedByAnOffsetThatWraps) {
+    auto peer = connected();
+    const auto file = share(*create_memory("whole", 2 * page));
+    served_->run([&] { function().elsewhere = file; });
+    // The second page is gone, so that only the third, at the start of its file, is left.
+    const wire::RegionInfo request{200, 0, 0, 0, 0, 0};
+    served_->run([&] { function().only_elsewhere = true; });
+    ASSERT_EQ(peer.call(Command::device_get_region_info, {wire::bytes_of(request)}), 0);
+    std::span<const std::byte> payload = peer.answer().payload;
+    const auto info = *wire::take<wire::RegionInfo>(payload);
+    ASSERT_TRUE(wire::take<wire::SparseMmap>(payload));
+    const auto area = *wire::take<wire::SparseArea>(payload);
+    EXPECT_EQ(area.offset, 2 * page);
+    EXPECT_EQ(info.offset + area.offset, 0u); // as QEMU adds them up
+    served_->run([&] { function().elsewhere = nullptr; });
+}
+
 TEST_F(HostileClient, ARegionThatCanBeMappedWholeNeedsNoCapability) {
     auto peer = connected();
     const wire::RegionInfo request{32, 0, 2, 0, 0, 0};
@@ -427,6 +462,19 @@ TEST_F(HostileClient, AMappingThatTimedOutIsTakenBack) {
     served_->run([&] { function().release(); });
     EXPECT_EQ(served_->run([&] { return function().dma.size(); }), 0u);
     EXPECT_EQ(peer.call(Command::dma_map, {wire::bytes_of(dma_map(0, page))}), 0);
+}
+
+TEST_F(HostileClient, AMappingThatTimedOutInTheQueueIsNeverMade) {
+    auto peer = connected();
+    served_->run([&] { function().hold = true; });
+    ASSERT_TRUE(peer.send(Command::dma_map, {wire::bytes_of(dma_map(0, page))}, {}, 0, 1));
+    ASSERT_TRUE(peer.send(Command::dma_map, {wire::bytes_of(dma_map(page, page))}, {}, 0, 2));
+    for (int i = 0; i < 2; ++i)
+        EXPECT_EQ(peer.receive()->header.error, static_cast<uint32_t>(ETIMEDOUT));
+    served_->run([&] { function().release(); });
+    EXPECT_TRUE(served_->run([&] { return function().dma.empty(); }));
+    EXPECT_EQ(served_->run([&] { return function().maps; }), 1); // the first, which was taken back
+    EXPECT_EQ(peer.call(Command::dma_map, {wire::bytes_of(dma_map(page, page))}), 0);
 }
 
 TEST_F(HostileClient, ThereIsALimitToMappings) {

@@ -573,7 +573,8 @@ TEST_F(HostileServer, DescriptorsNobodyAskedForAreClosed) {
         // Neither with a command of its own.
         const auto eventfd = *create_eventfd();
         const wire::DmaAccess access{0, 4};
-        peer().send(Command::dma_read, {wire::bytes_of(access)}, std::vector<int>(60, eventfd.get()));
+        peer().send(Command::dma_read, {wire::bytes_of(access)}, std::vector<int>(60, eventfd.get()),
+                    wire::flags::no_reply);
         EXPECT_TRUE(pci::read32(*function, pci::Region::bar0, 0));
     }
     // The server's end of the connection and its listener are still there.

@@ -99,7 +99,12 @@ class TestFunction : public Handler {
         for (const auto& area : regions_[static_cast<size_t>(region)].mappable) {
             const uint64_t from = std::max(offset, area.offset_bytes);
             const uint64_t to = std::min(offset + size, area.offset_bytes + area.size_bytes);
-            if (from < to) extents.push_back({from, {files_.at(region), from, to - from}});
+            if (from >= to) continue;
+            if (only_elsewhere && area.offset_bytes != 2 * page) continue;
+            if (region == pci::Region::bar0 && area.offset_bytes == 2 * page && elsewhere)
+                extents.push_back({from, {elsewhere, from - 2 * page, to - from}});
+            else
+                extents.push_back({from, {files_.at(region), from, to - from}});
         }
         return extents;
     }
@@ -109,6 +114,7 @@ class TestFunction : public Handler {
     }
     void map_dma(DmaMap map, Reply<void> reply) override {
         const uint64_t start = map.range.start().value;
+        ++maps;
         dma.insert_or_assign(start, std::move(map));
         done(std::move(reply));
     }
@@ -133,6 +139,7 @@ class TestFunction : public Handler {
         done(std::move(reply));
     }
 
+    SharedFd file(pci::Region region) { return files_.at(region); }
     std::byte* bytes(pci::Region region) { return mappings_.at(region).data(); }
     Client* client() { return client_; }
     void release() {
@@ -143,8 +150,11 @@ class TestFunction : public Handler {
             reply(std::vector<std::byte>(4));
     }
 
+    SharedFd elsewhere; // if set, the third page of BAR 0
+    bool only_elsewhere = false;
     bool hold = false; // replies wait for release()
     int disconnects = 0;
+    int maps = 0;
     UniqueFd doorbell = *create_eventfd();
     std::map<uint64_t, DmaMap> dma;
     std::map<std::pair<pci::Irq, uint32_t>, UniqueFd> eventfds;
