@@ -121,7 +121,7 @@ void add_model(CLI::App& app, Context& context) {
         ->transform(CLI::AsSizeValue(false));
     sub->add_option("--serial", options->serial,
                     "its serial number; by default it follows from the file's path");
-    sub->add_option("--admin", options->admin, "the administration socket to make");
+    sub->add_option("--admin", options->admin_socket, "the administration socket to make");
     sub->add_flag("!--no-msix", options->msix,
                   "offer MSI only (QEMU aborts when it removes a function that has MSI-X)");
     sub->callback([=, &context] {
