@@ -16,6 +16,7 @@ static_assert(ring_bytes % 8 == 0 && footprint(max_record_bytes) * 2 <= ring_byt
 // Copies out of memory that somebody else may be writing: each byte is read once, and the compiler may not
 // read it again later.
 void copy_out(std::span<const std::byte> ring, uint64_t position, std::span<std::byte> to) {
+    if (to.empty()) return;
     const uint64_t at = position % ring_bytes;
     const size_t first = std::min<size_t>(to.size(), ring_bytes - at);
     std::memcpy(to.data(), ring.data() + at, first);
