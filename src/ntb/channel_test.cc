@@ -147,6 +147,17 @@ TEST(Channel, ManyLargeRequestsBothWaysGoThroughASmallRing) {
     EXPECT_EQ(one.history, "1+");
 }
 
+TEST(Channel, AWriterWithAFullRingIsWakedWhenThereIsRoom) {
+    MemoryFabric fabric(2);
+    Host one(fabric, 0, 100), two(fabric, 1, 200);
+    two.keep = true; // no answer wakes the writer
+    fabric.settle();
+    for (int i = 0; i < 200; ++i)
+        one.ask(1, Body(max_channel_body_bytes));
+    fabric.settle();
+    EXPECT_EQ(two.served, 200);
+}
+
 TEST(Channel, LimitsOutstandingRequests) {
     MemoryFabric fabric(2);
     Host one(fabric, 0, 100, {.max_outstanding_requests = 3}), two(fabric, 1, 200);
@@ -235,6 +246,112 @@ TEST(Channel, ARestartedPeerIsMetAgain) {
         EXPECT_TRUE(answered(back, body_of("back")));
     }
     EXPECT_EQ(one.history, "1+1-1+1-1+1-1+1-1+1-1+");
+}
+
+TEST(Channel, WhatWasLeftOfAnEarlierSessionIsForgotten) {
+    MemoryFabric fabric(2);
+    auto one = std::make_unique<Host>(fabric, 0, 100);
+    Host two(fabric, 1, 200, {.max_outstanding_requests = 2});
+    two.keep = true;
+    fabric.run(30ms);
+    one->ask(1, {});
+    one->ask(1, {});
+    fabric.settle();
+    one->kill();
+    one = std::make_unique<Host>(fabric, 0, 5000);
+    fabric.run(30ms);
+    const auto first = one->ask(1, {}); // with the same number as the one before
+    const auto second = one->ask(1, {});
+    fabric.settle();
+    ASSERT_EQ(two.kept.size(), 4u) << "the limit still counts requests of the dead";
+    two.kept[0](body_of("old"));
+    fabric.settle();
+    EXPECT_FALSE(*first);
+    two.kept[2](body_of("new"));
+    two.kept[3](body_of("new"));
+    fabric.settle();
+    EXPECT_TRUE(answered(first, body_of("new")) && answered(second, body_of("new")));
+}
+
+// Speaks the protocol by hand, to say what no honest host would.
+class Hostile {
+  public:
+    Hostile(MemoryFabric& fabric, uint8_t own, uint8_t victim)
+        : fabric_(fabric), memory_(std::make_shared<testing::HostMemory>()),
+          link_(fabric, own, fabric.memory[victim]) {
+        fabric.memory[own] = memory_;
+        put(mailbox::Field::magic, mailbox::signature);
+        put(mailbox::Field::incarnation, own_);
+        link_.wake();
+        fabric.run(30ms);
+        const auto theirs = read_mailbox(memory_->areas[victim].bytes).value().incarnation;
+        writer_.reset(own_ ^ (theirs << 1 | theirs >> 63));
+        put(mailbox::Field::acknowledged, theirs);
+        link_.wake();
+        fabric.settle();
+    }
+    void say(const std::vector<std::byte>& record) {
+        EXPECT_TRUE(writer_.write(link_, record).value());
+        put(mailbox::Field::head, writer_.head());
+        link_.wake();
+        fabric_.settle();
+    }
+
+  private:
+    void put(mailbox::Field field, uint64_t value) { EXPECT_TRUE(mailbox::store(link_, field, value)); }
+
+    static constexpr uint64_t own_ = 900;
+    MemoryFabric& fabric_;
+    std::shared_ptr<testing::HostMemory> memory_;
+    testing::MemoryLink link_;
+    RingWriter writer_;
+};
+
+TEST(Channel, NobodyAnswersForSomebodyElse) {
+    MemoryFabric fabric(3);
+    Host one(fabric, 0, 100), two(fabric, 1, 200);
+    two.keep = true;
+    Hostile three(fabric, 2, 0);
+    ASSERT_TRUE(one.alive(2));
+    const auto asked = one.ask(1, {});
+    fabric.settle();
+    for (uint64_t id = 0; id < 10; ++id) {
+        three.say(encode_message(MessageType::answer, 0, id, body_of("made up")));
+        three.say(encode_message(MessageType::error, 0, id, body_of("made up")));
+    }
+    EXPECT_FALSE(*asked);
+    EXPECT_TRUE(one.alive(2)); // strange, but allowed
+    two.kept[0](body_of("true"));
+    fabric.settle();
+    EXPECT_TRUE(answered(asked, body_of("true")));
+}
+
+TEST(Channel, AMessageThatIsNoneEndsTheSession) {
+    MemoryFabric fabric(3);
+    Host one(fabric, 0, 100), two(fabric, 1, 200);
+    Hostile three(fabric, 2, 0);
+    ASSERT_TRUE(one.alive(2));
+    three.say(encode_message(static_cast<MessageType>(9), 0, 1, {}));
+    EXPECT_FALSE(one.alive(2));
+    EXPECT_TRUE(one.alive(1));
+}
+
+TEST(Channel, APeerThatReadsNothingDoesNotFillOurMemory) {
+    MemoryFabric fabric(2);
+    Host one(fabric, 0, 100, {.max_outstanding_requests = 4});
+    Hostile two(fabric, 1, 0);
+    ASSERT_TRUE(one.alive(1));
+    const Body large(max_channel_body_bytes);
+    // Each is answered at once, and none of the answers is read.
+    for (uint64_t id = 0; id < 7 + 4 * 4; ++id) {
+        ASSERT_TRUE(one.alive(1)) << id;
+        two.say(encode_message(MessageType::request, 1, id, Body(16)));
+        one.ask(1, large);
+        fabric.settle();
+    }
+    for (uint64_t id = 0; one.alive(1) && id < 10000; ++id)
+        two.say(encode_message(MessageType::request, 1, id, Body(16)));
+    EXPECT_FALSE(one.alive(1));
 }
 
 TEST(Channel, ALinkThatGoesDownEndsTheSessionAtOnceAndComesBack) {

@@ -13,6 +13,7 @@ namespace {
 constexpr io::Duration shortest_connect_pause = 100ms;
 constexpr io::Duration longest_connect_pause = 4s;
 constexpr io::Duration meeting_pause = 20ms;
+constexpr io::Duration report_pause = 1s;
 // Of one peer in one look, so that a busy one leaves room for others.
 constexpr int records_a_look = 64;
 // Of heartbeats: how often a peer that was never heard of is told about us again.
@@ -101,13 +102,21 @@ void Session::met(const MailboxView& view) {
 
 void Session::restart(std::string_view why) {
     const bool was_up = std::exchange(up_, false);
-    if (was_up) spdlog::info("channel to partition {} is down: {}", peer_.value, why);
+    if (was_up) report(why);
     ++own_incarnation_;
     if (own_incarnation_ == 0) own_incarnation_ = 1;
     reset_rings();
     if (link_ && !write_header(true)) link_.reset();
     if (link_) link_->wake();
     if (was_up) events_.changed(false);
+}
+
+// A peer can end its session as often as it likes, but not fill our log with it.
+void Session::report(std::string_view why) {
+    const auto now = clock_.now();
+    const auto level = now < next_report_ ? spdlog::level::debug : spdlog::level::info;
+    if (now >= next_report_) next_report_ = now + report_pause;
+    spdlog::log(level, "channel to partition {} is down: {}", peer_.value, why);
 }
 
 void Session::broken(const Error& error) {

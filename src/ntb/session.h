@@ -51,6 +51,7 @@ class Session {
     void connected(Result<std::unique_ptr<PeerLink>> link);
     void met(const MailboxView& view);
     void restart(std::string_view why);
+    void report(std::string_view why);
     Result<> write_header(bool changes_session);
     Result<> flush();
     Result<bool> receive(const MailboxView& view);
@@ -79,6 +80,7 @@ class Session {
     io::TimePoint next_connect_{}; // not before
     io::Duration connect_pause_{}; // doubles with each failure
     io::TimePoint next_meeting_{}; // a peer that changes its incarnation all the time does not keep us busy
+    io::TimePoint next_report_{};
     uint64_t own_heartbeat_ = 0;
 
     RingWriter writer_;

@@ -3,6 +3,7 @@
 // The adapter driver against the virtual switch.
 #include "base/endian.h"
 #include "integration/virtual_switch.h"
+#include "ntb/switchtec.h"
 
 #include <atomic>
 #include <cstring>
@@ -233,6 +234,48 @@ TEST(Adapter, RefusesTargetsThatCannotBe) {
     EXPECT_EQ(code({host(1), {0}, 4096}), Errc::unavailable);
     fabric.enable_link(1, true);
     EXPECT_TRUE(adapter->open_window({host(1), {0}, 4096}));
+}
+
+// The switch's own configuration forbids what the adapter asks for.
+TEST(Adapter, TakesBackAConfigurationThatTheSwitchRefuses) {
+    fabric::SwitchOptions options;
+    options.ports = 2;
+    options.policies = {{0, 1}, {1, 2}}; // no targets for port 0, each configures itself
+    VirtualSwitch fabric(options);
+    auto adapter = fabric.adapter(0);
+    auto other = fabric.adapter(1);
+    const auto free = adapter->capacity().windows_free;
+    const std::vector<Target> targets(3, Target{host(1), {0}, 4096});
+    const auto refused = adapter->open_windows(targets);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), Errc::io);
+    EXPECT_NE(refused.error().message().find("lut_error"), std::string::npos) << refused.error().message();
+    EXPECT_EQ(adapter->capacity().windows_free, free);
+    EXPECT_TRUE(adapter->add_requester({0x100})); // the block was left in order
+}
+
+TEST(Adapter, WaitsForALockOnlySoLong) {
+    fabric::SwitchOptions options;
+    options.ports = 2;
+    options.policies = fabric::paired_policies(2);
+    VirtualSwitch fabric(options);
+    auto adapter = fabric.adapter(0);
+    auto other = fabric.adapter(1);
+    Shared shared(*other, 4096);
+    auto window = adapter->open_window(shared.target(*other)).value();
+    const uint64_t op = switchtec::gas::control(0) + offsetof(switchtec::ControlBlock, op);
+    const auto lock = static_cast<uint32_t>(switchtec::ControlOp::lock);
+    const auto config = static_cast<uint32_t>(switchtec::ControlOp::config);
+    ASSERT_TRUE(pci::write32(other->function(), pci::Region::bar0, op, lock));
+    EXPECT_EQ(adapter->open_window(shared.target(*other)).error().code(), Errc::timeout);
+    EXPECT_EQ(window.close().error().code(), Errc::timeout);
+    ASSERT_TRUE(pci::write32(other->function(), pci::Region::bar0, op, config));
+    // What could not be closed is closed with the next change.
+    const auto before = adapter->capacity();
+    auto next = adapter->open_window(shared.target(*other)).value();
+    EXPECT_EQ(adapter->capacity().windows_free, before.windows_free);
+    EXPECT_TRUE(next.close());
+    EXPECT_EQ(adapter->capacity().windows_free, before.windows);
 }
 
 TEST(Adapter, ANewOwnerFindsNothingOfTheOld) {
