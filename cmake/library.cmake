@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 include(GoogleTest)
-find_package(GTest REQUIRED)
 
 # Builds the tests that have threads: what script/test runs under ThreadSanitizer.
 add_custom_target(thread_tests)
@@ -28,6 +27,7 @@ function(lanepool_library name)
     list(FILTER tests INCLUDE REGEX "_test\\.cc$")
     if(sources)
         add_library(lanepool_${name} STATIC ${sources})
+        target_precompile_headers(lanepool_${name} REUSE_FROM lanepool_precompiled)
         set(scope PUBLIC)
     else()
         add_library(lanepool_${name} INTERFACE)
@@ -38,6 +38,7 @@ function(lanepool_library name)
     if(tests)
         add_executable(${name}_test ${tests})
         target_link_libraries(${name}_test PRIVATE lanepool_${name} ${arg_TEST_LIBRARIES} GTest::gmock GTest::gtest_main)
+        target_precompile_headers(${name}_test REUSE_FROM lanepool_precompiled_tests)
         lanepool_discover_tests(${name}_test "${arg_THREADED}" TEST_PREFIX ${name}.)
     endif()
 endfunction()
