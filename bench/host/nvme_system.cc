@@ -63,34 +63,41 @@ class Nvme final : public System {
             return fail(Errc::out_of_range, "at most {} reads at a time", max_depth);
         if (workload.size_bytes > ns_.size_bytes()) return fail(Errc::out_of_range, "the drive is too small");
         Positions positions(workload.seed, workload.size_bytes);
-        std::vector<io::TimePoint> begun(workload.depth);
-        std::vector<uint32_t> free;
-        for (uint32_t slot = workload.depth; slot > 0; --slot)
-            free.push_back(slot - 1);
-        std::optional<Error> error;
-        Recorder recorder(workload.duration);
-        auto now = Recorder::clock_now();
-        while (!error && !recorder.over()) {
-            while (!free.empty()) {
-                const uint32_t slot = free.back();
-                free.pop_back();
-                begun[slot] = now;
+        Run run(workload);
+        while (!run.error && !run.recorder.over()) {
+            while (!run.free.empty()) {
+                const uint32_t slot = run.free.back();
+                run.free.pop_back();
+                run.begun[slot] = run.now;
                 const auto command = TRY(read_command(positions.next_block(), slot));
-                TRY(queue_->submit(command, read_timeout, [&, slot](const nvme::Outcome& outcome) {
-                    if (auto result = outcome.result("reading"); !result) error = result.error();
-                    now = recorder.finished(begun[slot]);
-                    free.push_back(slot);
+                // Two words are captured: as much as a std::function holds without allocating.
+                TRY(queue_->submit(command, read_timeout, [&run, slot](const nvme::Outcome& outcome) {
+                    if (!outcome.ok()) run.error = outcome.result("reading").error();
+                    run.now = run.recorder.finished(run.begun[slot]);
+                    run.free.push_back(slot);
                 }));
             }
             TRY(queue_->poll());
         }
         while (queue_->in_flight() > 0) // their callbacks refer to this call
             TRY(queue_->poll());
-        if (error) return tl::unexpected(*error);
-        return recorder.result();
+        if (run.error) return tl::unexpected(*run.error);
+        return run.recorder.result();
     }
 
   private:
+    struct Run {
+        explicit Run(const Workload& workload) : begun(workload.depth), recorder(workload.duration) {
+            for (uint32_t slot = workload.depth; slot > 0; --slot)
+                free.push_back(slot - 1);
+        }
+        std::vector<io::TimePoint> begun;
+        std::vector<uint32_t> free;
+        std::optional<Error> error;
+        Recorder recorder;
+        io::TimePoint now = Recorder::clock_now();
+    };
+
     Result<nvme::Command> read_command(uint64_t block, uint32_t slot) {
         const uint32_t blocks = block_bytes / ns_.block_bytes;
         return nvme::make_read(ns_, block * blocks, blocks, {buffers_, uint64_t{slot} * block_bytes});
