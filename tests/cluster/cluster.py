@@ -95,6 +95,8 @@ class Cluster:
         process = self.processes()[name]
         if process["running"]:
             os.kill(process["pid"], signal.SIGKILL)
+            # Only when it is gone would 'dev up' start it again.
+            self.wait_until(f"{name} has gone", lambda: not self.processes()[name]["running"], 10)
 
     def wait_until(self, claim, condition, timeout_s=30):
         """Waits for condition() to be true and returns what it gave. Errors on the way count as not yet."""
