@@ -81,33 +81,6 @@ def crash(cluster, process, state):
         request.communicate()
         raise CheckFailed(f"the command did not end after {process} was killed while the loan was {state}")
     device = cluster.wait_until("the device settles", lambda: settled(cluster), 60)
-    if device["state"] == "quarantined":
-        cluster.ok("reset", DEVICE)
-    if device["state"] == "lent":
-        cluster.ok("reclaim", DEVICE, "--reason", "end of the test")
-    cluster.wait_until("the device is available", lambda: cluster.device(DEVICE)["state"] == "available", 30)
-
-
-def crash(cluster, process, state):
-    """One case. What became of the device."""
-    before = (latest_loan(cluster) or {"id": 0})["id"]
-    borrow = cluster.start("borrow", DEVICE, "--host", "a")
-    request = borrow
-    if state in RETURNING:
-        _, errors = borrow.communicate(timeout=60)
-        if borrow.returncode != 0:
-            raise CheckFailed(f"the loan that should be killed later cannot begin: {errors}")
-        request = cluster.start("return", DEVICE)
-    seen = wait_for_loan_state(cluster, state, before)
-    cluster.kill(process)
-    try:
-        request.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        request.kill()
-        request.communicate()
-        raise CheckFailed(f"the command did not end after {process} was killed while the loan was {state}")
-    cluster.up()
-    device = cluster.wait_until("the device settles", lambda: settled(cluster), 60)
     loan = latest_loan(cluster)
     if device["state"] == "lent":
         cluster.wait_until("the guest has what the records say",
