@@ -44,10 +44,10 @@ Agent::Agent(io::EventLoop& loop, const AgentOptions& options, DeviceRecords rec
       background_(loop) {}
 
 Agent::~Agent() {
-    control_.reset(); // no more steps
     borrowed_.clear();
     devices_.clear();
     fabric_.reset();
+    control_.reset(); // last: the steps that end here are answered
 }
 
 void Agent::start() {
@@ -232,10 +232,11 @@ void Agent::fabric_down() {
         device->set_adapter(nullptr);
     for (auto& [loan, device] : borrowed_) {
         report_lost(loan, device->key().epoch, false, "the borrower's adapter has gone");
-        // What the guest still holds goes when the guest lets go; it reads all-ones until then.
-        guests_.begin()->second->remove_leftovers();
     }
     borrowed_.clear();
+    // What a guest still holds reads all-ones until it lets go.
+    for (const auto& [name, guest] : guests_)
+        guest->remove_leftovers();
 }
 
 void Agent::peer_changed(ntb::Partition peer, bool alive) {

@@ -8,7 +8,13 @@ namespace lanepool::agent {
 BorrowedDevice::BorrowedDevice(BorrowedDeviceSetup setup, Lost lost)
     : setup_(std::move(setup)), lost_(std::move(lost)) {}
 
-BorrowedDevice::~BorrowedDevice() { *alive_ = false; }
+// With the borrower goes its answer, so what is still open is answered here.
+BorrowedDevice::~BorrowedDevice() {
+    *alive_ = false;
+    borrower_.reset();
+    if (attach_done_) attach_done_(fail(Errc::cancelled, "the loan was given up on this host"));
+    if (detach_done_) detach_done_({});
+}
 
 std::string BorrowedDevice::device_id() const { return Guest::device_id(setup_.key.loan); }
 
@@ -113,10 +119,11 @@ void BorrowedDevice::detach(io::Duration deadline, Done done) {
 
 void BorrowedDevice::unplugged(Result<> result, Done done) {
     if (!borrower_) return done(std::move(result));
+    detach_done_ = std::move(done);
     // That the lender does not confirm is no failure of the detach: it is told to cut next, or is dead.
-    borrower_->detach([result = std::move(result), done = std::move(done)](const Result<>& told) {
+    borrower_->detach([this, result = std::move(result)](const Result<>& told) {
         if (!told) spdlog::info("the lender did not confirm the end of the loan: {}", told.error().message());
-        done(result);
+        std::exchange(detach_done_, nullptr)(result);
     });
 }
 

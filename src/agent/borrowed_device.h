@@ -65,6 +65,7 @@ class BorrowedDevice {
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     Phase phase_ = Phase::idle;
     Done attach_done_;
+    Done detach_done_; // once the guest has let go
     io::EventLoop::Registration deadline_;
     std::unique_ptr<smartio::Borrower> borrower_;
 };

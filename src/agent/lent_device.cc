@@ -43,6 +43,8 @@ LentDevice::~LentDevice() {
     retry_.reset();
     for (auto& waiting : waiting_)
         waiting.done(fail(Errc::cancelled, "the agent is stopping"));
+    for (auto& [id, running] : running_)
+        running.done(fail(Errc::cancelled, "the agent is stopping"));
     lender_.reset();
 }
 
@@ -158,6 +160,7 @@ void LentDevice::drop_lender(const std::string& reason) {
     const auto status = lender_->status();
     lender_.reset();
     ready_ = first_reset_ = false;
+    end_running_steps(reason);
     const bool was_lent = status.key.loan != 0;
     if (was_lent && function_) // the adapter's side is closed; this ends what the device itself still does
         background_.run(
@@ -187,6 +190,8 @@ const std::optional<smartio::LenderStatus> LentDevice::lender_status() const {
 }
 
 void LentDevice::perform(const v1::Step& step, Done done) {
+    // The answer should come before the controller gives up waiting for it.
+    const auto deadline = loop_.clock().now() + std::chrono::milliseconds(step.deadline_ms()) * 9 / 10;
     // Nothing is open without a lender: the cut is done, if it is not an old one that comes late.
     if (step.kind() == v1::STEP_CUT && !lender_) {
         const uint64_t highest = records_.get(name_).epoch;
@@ -197,11 +202,13 @@ void LentDevice::perform(const v1::Step& step, Done done) {
     }
     // A lender whose first reset has failed can still be cut and reset: that may bring it back.
     if (ready_ || (lender_ && !first_reset_ && step.kind() != v1::STEP_PREPARE))
-        return perform_now(step, std::move(done));
-    auto& waiting = waiting_.emplace_back(Waiting{step, std::move(done), {}});
-    const auto patience = std::chrono::milliseconds(step.deadline_ms()) * 9 /
-                          10; // the answer should come before the controller gives up
-    waiting.deadline = loop_.after(patience, [this, self = std::prev(waiting_.end())] {
+        return perform_now(step, deadline, std::move(done));
+    wait_for_lender(step, deadline, std::move(done));
+}
+
+void LentDevice::wait_for_lender(const v1::Step& step, io::TimePoint deadline, Done done) {
+    auto& waiting = waiting_.emplace_back(Waiting{step, std::move(done), deadline, {}});
+    waiting.expiry = loop_.at(deadline, [this, self = std::prev(waiting_.end())] {
         const auto expired = std::move(*self);
         waiting_.erase(self);
         expired.done(fail(Errc::unavailable, "device {} is not there: {}", name_, problem_));
@@ -211,32 +218,61 @@ void LentDevice::perform(const v1::Step& step, Done done) {
 void LentDevice::retry_waiting() {
     auto waiting = std::exchange(waiting_, {});
     for (auto& entry : waiting)
-        perform_now(entry.step, std::move(entry.done));
+        perform_now(entry.step, entry.deadline, std::move(entry.done));
 }
 
-void LentDevice::perform_now(const v1::Step& step, Done done) {
+// The lender answers nothing once it is gone, so the answers are kept here and given in any case.
+LentDevice::Done LentDevice::answer_of(uint64_t running) {
+    return [this, running](Result<> result) {
+        auto node = running_.extract(running);
+        if (!node.empty()) node.mapped().done(std::move(result));
+    };
+}
+
+// The lender has gone in the middle of these. Nothing is open any more, so a cut is done; what makes the
+// device fit for the next loan is begun again when it is back.
+void LentDevice::end_running_steps(const std::string& reason) {
+    for (auto& [id, running] : std::exchange(running_, {})) {
+        switch (running.step.kind()) {
+        case v1::STEP_CUT:
+            running.done({});
+            break;
+        case v1::STEP_RESET:
+        case v1::STEP_SANITIZE:
+            wait_for_lender(running.step, running.deadline, std::move(running.done));
+            break;
+        default:
+            running.done(fail(Errc::unavailable, "{}", reason));
+        }
+    }
+}
+
+void LentDevice::perform_now(const v1::Step& step, io::TimePoint deadline, Done done) {
+    const uint64_t id = next_running_++;
+    running_.emplace(id, Running{step, std::move(done), deadline});
+    auto answer = answer_of(id);
     switch (step.kind()) {
     case v1::STEP_PREPARE:
         return lender_->prepare(step.loan_id(), step.epoch(),
                                 ntb::Partition{static_cast<uint8_t>(step.borrower_partition())},
-                                std::move(done));
+                                std::move(answer));
     case v1::STEP_CUT:
-        return lender_->cut(step.epoch(), std::move(done));
+        return lender_->cut(step.epoch(), std::move(answer));
     case v1::STEP_RESET:
-        return lender_->reset([this, done = std::move(done)](const Result<>& result) {
+        return lender_->reset([this, answer = std::move(answer)](const Result<>& result) {
             lender_ready(result);
-            done(result);
+            answer(result);
         });
     case v1::STEP_SANITIZE:
-        return lender_->wipe(std::chrono::milliseconds(step.deadline_ms()) * 9 / 10,
-                             [this, done = std::move(done)](Result<> result) {
+        return lender_->wipe(deadline - loop_.clock().now(),
+                             [this, answer = std::move(answer)](Result<> result) {
                                  if (result)
                                      result = records_.put(name_, {records_.get(name_).epoch, true, {}});
-                                 done(result);
+                                 answer(result);
                                  events_.changed();
                              });
     default:
-        return done(fail(Errc::not_supported, "a lender has no step {}", static_cast<int>(step.kind())));
+        return answer(fail(Errc::not_supported, "a lender has no step {}", static_cast<int>(step.kind())));
     }
 }
 

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -55,7 +56,14 @@ class LentDevice {
     struct Waiting {
         v1::Step step;
         Done done;
-        io::EventLoop::Registration deadline;
+        io::TimePoint deadline;
+        io::EventLoop::Registration expiry;
+    };
+    // A step that the lender is at.
+    struct Running {
+        v1::Step step;
+        Done done;
+        io::TimePoint deadline;
     };
     class Epochs;
     struct Opened {
@@ -71,7 +79,10 @@ class LentDevice {
     void create_lender_if_possible();
     void lender_ready(const Result<>& result);
     void drop_lender(const std::string& reason);
-    void perform_now(const v1::Step& step, Done done);
+    void wait_for_lender(const v1::Step& step, io::TimePoint deadline, Done done);
+    void perform_now(const v1::Step& step, io::TimePoint deadline, Done done);
+    Done answer_of(uint64_t running);
+    void end_running_steps(const std::string& reason);
     void retry_waiting();
 
     io::EventLoop& loop_;
@@ -94,6 +105,8 @@ class LentDevice {
     bool ready_ = false;                      // that, or a later one, has succeeded
     std::string problem_ = "not reached yet"; // why there is no lender, or why it is not ready
     std::list<Waiting> waiting_;
+    std::map<uint64_t, Running> running_;
+    uint64_t next_running_ = 1;
     io::EventLoop::Registration retry_;
 };
 

@@ -140,7 +140,8 @@ TEST_F(NvmeDriverTest, ManyCommandsAtATimeKeepTheirData) {
             submit_one();
         const auto answered = queue->poll();
         ASSERT_TRUE(answered) << answered.error().message();
-        if (*answered == 0) std::this_thread::yield(); // to the drive, where there are more threads than cores
+        if (*answered == 0)
+            std::this_thread::yield(); // to the drive, where there are more threads than cores
     }
     while (queue->in_flight() > 0)
         ASSERT_TRUE(queue->poll());
