@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A random walk: two lenders with two devices each, three borrowers, a controller, and everything that can go
+// wrong between them, from a seed. After each step the records have to be right; once faults stop, every
+// device has to come back to the pool or be quarantined with a reason.
+#include "pool/test_bench.h"
+
+#include <algorithm>
+#include <deque>
+#include <random>
+#include <set>
+
+namespace lanepool::pool {
+namespace {
+
+using testing::Disk;
+
+// An agent with its devices, as far as the controller can tell it from a real one.
+struct Agent {
+    struct Device {
+        Epoch epoch; // on its disk
+        LoanId loan; // in its memory
+        bool dirty = false;
+        bool dead = false;
+    };
+    std::string host;
+    uint32_t partition = 0;
+    int instance = 1;
+    bool connected = false;
+    int64_t away_since_us = 0;
+    std::map<std::string, Device> devices;
+    std::map<LoanId, ObservedLoan> loans;
+    std::map<Fdid, Epoch> borrowed_epochs;
+    std::deque<Order> inbox;        // of this connection
+    std::deque<StepAnswer> answers; // of this connection, on their way
+    std::vector<Order> old_orders;  // may still arrive: fencing has to cope
+    std::vector<StepAnswer> old_answers;
+};
+
+class Walk {
+  public:
+    explicit Walk(uint64_t seed) : random_(seed), harshness_(static_cast<uint32_t>(seed % 4)) {
+        options_.ended_loans_kept = 20;
+        for (const char* host : {"s", "t"})
+            add(host, {"d0", "d1"});
+        for (const char* host : {"a", "b", "c"})
+            add(host, {});
+        restart();
+    }
+
+    void run(int steps) {
+        for (int i = 0; i < steps && !::testing::Test::HasFailure(); ++i) {
+            act();
+            check();
+        }
+    }
+
+    // No more faults: everybody connects, answers, and gives back.
+    void settle() {
+        faults_ = false;
+        for (int round = 0; round < 400 && !::testing::Test::HasFailure(); ++round) {
+            for (auto& [host, agent] : agents_) {
+                for (auto& [name, device] : agent.devices)
+                    device.dead = false;
+                if (!agent.connected) connect(agent);
+                while (!agent.inbox.empty())
+                    work(agent);
+                while (!agent.answers.empty())
+                    deliver(agent);
+            }
+            if (round % 20 == 0)
+                for (auto& [host, agent] : agents_)
+                    say_hello(agent, false);
+            if (round > 10)
+                for (const auto& [fdid, device] : std::map(pool_->ledger().devices.all()))
+                    if (device.loan)
+                        input([&, id = fdid] {
+                            static_cast<void>(pool_->give_back({fmt::format("{}", id), "end", 0}, now_));
+                        });
+            pass(1500);
+            check();
+        }
+        for (const auto& [fdid, device] : pool_->ledger().devices.all()) {
+            EXPECT_TRUE(device.state == DeviceState::available || device.state == DeviceState::quarantined)
+                << describe(device) << " is " << name(device.state) << ": " << device.reason;
+            EXPECT_TRUE(device.state == DeviceState::available || !device.reason.empty());
+        }
+        EXPECT_EQ(pool_->ledger().live_loans(), 0u);
+        EXPECT_EQ(pool_->ledger().steps.size(), 0u);
+        for (const auto& [host, agent] : agents_)
+            EXPECT_TRUE(agent.loans.empty()) << host;
+    }
+
+    int loans_active = 0;
+    int quarantines = 0;
+
+  private:
+    uint32_t pick(uint32_t below) { return static_cast<uint32_t>(random_() % below); }
+    bool chance(uint32_t percent) { return pick(100) < percent; }
+    bool fault(uint32_t percent) { return faults_ && chance(percent * harshness_); }
+    Agent& any_agent() {
+        auto agent = agents_.begin();
+        std::advance(agent, pick(static_cast<uint32_t>(agents_.size())));
+        return agent->second;
+    }
+    std::string any_device() { return fmt::format("{:x}", 0x80000 + pick(4)); }
+    std::string any_borrower() { return std::string(1, static_cast<char>('a' + pick(3))); }
+
+    void add(const std::string& host, std::vector<std::string> devices) {
+        Agent& agent = agents_[host];
+        agent.host = host;
+        agent.partition = static_cast<uint32_t>(agents_.size());
+        for (const auto& device : devices)
+            agent.devices[device] = {};
+    }
+
+    // One input, and whether it could be stored.
+    template <class Input>
+    bool input(Input&& give) {
+        give();
+        const auto outcome = pool_->outcome();
+        EXPECT_TRUE(outcome) << outcome.error().message();
+        if (!outcome || (fault(1))) {
+            pool_->rollback();
+            return false;
+        }
+        note(*outcome);
+        disk_.apply(*outcome);
+        pool_->commit();
+        for (const Order& order : outcome->orders) {
+            Agent& agent = agents_.at(order.step.host);
+            if (agent.connected) agent.inbox.push_back(order);
+        }
+        return true;
+    }
+
+    // The audit trail has to explain each state.
+    void note(const Outcome& outcome) {
+        for (const auto& entry : outcome.audit) {
+            EXPECT_EQ(entry.sequence, ++last_sequence_);
+            if (entry.action == "join") told_[entry.subject] = "local";
+            if (entry.action == "borrow") told_[entry.subject] = "queued";
+            if (entry.action != "transition" || entry.subject.starts_with("host:")) continue;
+            EXPECT_EQ(told_[entry.subject], entry.from) << entry.subject;
+            told_[entry.subject] = entry.to;
+            loans_active += entry.to == "active" ? 1 : 0;
+            quarantines += entry.to == "quarantined" ? 1 : 0;
+        }
+    }
+
+    void restart() {
+        for (auto& [host, agent] : agents_)
+            drop(agent);
+        auto pool = Pool::create(disk_.snapshot(), options_, now_);
+        ASSERT_TRUE(pool) << pool.error().message();
+        pool_ = std::move(*pool);
+        const bool faults = std::exchange(faults_, false); // a controller that cannot store does not start
+        input([] {});
+        faults_ = faults;
+    }
+
+    void drop(Agent& agent) {
+        agent.connected = false;
+        agent.away_since_us = now_.steady_us;
+        // What was on its way may still come, to the wrong connection or much too late.
+        std::copy(agent.inbox.begin(), agent.inbox.end(), std::back_inserter(agent.old_orders));
+        std::copy(agent.answers.begin(), agent.answers.end(), std::back_inserter(agent.old_answers));
+        agent.inbox.clear();
+        agent.answers.clear();
+    }
+
+    void disconnect(Agent& agent) {
+        if (!agent.connected) return;
+        drop(agent);
+        for (int tries = 0; tries < 100; ++tries)
+            if (input([&] { pool_->disconnected(agent.host, "test", now_); })) return;
+        FAIL();
+    }
+
+    void connect(Agent& agent) {
+        agent.connected = true;
+        if (!say_hello(agent, true)) agent.connected = false;
+    }
+
+    bool say_hello(Agent& agent, bool first) {
+        Hello hello;
+        hello.host = agent.host;
+        hello.partition = agent.partition;
+        hello.instance = std::to_string(agent.instance);
+        if (agent.devices.empty()) hello.guests = {"g"};
+        for (const auto& [name, device] : agent.devices) {
+            ObservedDevice observed;
+            observed.name = name;
+            observed.identity.serial = agent.host + name;
+            observed.answering = !device.dead;
+            observed.clean = !device.dirty;
+            observed.epoch = device.epoch;
+            observed.loan = device.loan;
+            hello.devices.push_back(observed);
+        }
+        for (const auto& [id, loan] : agent.loans)
+            hello.loans.push_back(loan);
+        // The answers that were sent before it arrive before it.
+        while (!agent.answers.empty())
+            deliver(agent);
+        const bool stored = input([&] { EXPECT_TRUE(pool_->hello(hello, first, now_)); });
+        if (!stored && !first) disconnect(agent);
+        if (stored) check_truth(agent);
+        return stored;
+    }
+
+    void crash(Agent& agent) {
+        ++agent.instance;
+        for (auto& [name, device] : agent.devices)
+            device.loan = {};
+        agent.loans.clear();
+        agent.borrowed_epochs.clear();
+        agent.old_orders.clear(); // nobody is left who could take them
+        disconnect(agent);
+    }
+
+    void work(Agent& agent) {
+        if (agent.inbox.empty()) return;
+        const Order order = agent.inbox.front();
+        agent.inbox.pop_front();
+        if (fault(3)) return; // it hangs; the deadline passes
+        const bool ok = perform(agent, order);
+        const StepAnswer answer{order.step.id,  order.step.loan,      order.step.epoch, order.step.kind, ok,
+                                ok ? "" : "io", ok ? "" : "it failed"};
+        agent.answers.push_back(answer);
+        if (fault(3)) agent.old_answers.push_back(answer);
+        if (fault(3)) agent.old_orders.push_back(order);
+    }
+
+    bool perform(Agent& agent, const Order& order) {
+        const Step& step = order.step;
+        if (step.kind == StepKind::attach || step.kind == StepKind::detach) {
+            auto& highest = agent.borrowed_epochs[step.fdid];
+            if (step.epoch < highest) return false;
+            highest = step.epoch;
+            if (step.kind == StepKind::detach) {
+                agent.loans.erase(step.loan);
+                return true;
+            }
+            if (fault(3)) return false;
+            agent.loans[step.loan] = {step.loan, step.fdid, step.epoch, true};
+            use(step.loan);
+            return true;
+        }
+        auto& device = agent.devices.at(order.device);
+        if (step.epoch < device.epoch) return false;
+        device.epoch = step.epoch;
+        if (device.dead && step.kind != StepKind::cut) return false;
+        if (fault(step.kind == StepKind::reset ? 5 : 1)) return false;
+        if (step.kind == StepKind::prepare) {
+            EXPECT_TRUE(device.loan == step.loan || !device.dirty) << "lent without a verified sanitize";
+            device.loan = step.loan;
+        }
+        if (step.kind == StepKind::cut) device.loan = {};
+        if (step.kind == StepKind::sanitize) {
+            EXPECT_FALSE(device.loan) << "wiped under its user";
+            device.dirty = false;
+        }
+        return true;
+    }
+
+    // Whoever has the loan writes, if its way to the device is open.
+    void use(LoanId loan) {
+        for (auto& [host, agent] : agents_)
+            for (auto& [name, device] : agent.devices)
+                if (device.loan == loan) device.dirty = true;
+    }
+
+    void deliver(Agent& agent) {
+        if (agent.answers.empty()) return;
+        const StepAnswer answer = agent.answers.front();
+        agent.answers.pop_front();
+        if (!input([&] { pool_->answered(agent.host, answer, now_); })) disconnect(agent);
+        if (fault(3)) input([&] { pool_->answered(agent.host, answer, now_); });
+    }
+
+    void pass(int64_t ms) {
+        now_.steady_us += ms * 1000;
+        now_.unix_us += ms * 1000;
+        if (input([&] { pool_->tick(now_); })) check_patience();
+    }
+
+    void ask() {
+        const std::string device = any_device();
+        const std::string host = any_borrower();
+        input([&] {
+            switch (pick(8)) {
+            case 0:
+                static_cast<void>(pool_->give_back({device, "u", 0}, now_));
+                break;
+            case 1:
+                static_cast<void>(pool_->reclaim({device, "", "u"}, now_));
+                break;
+            case 2:
+                static_cast<void>(pool_->reassign({device, host, "", "u", chance(50)}, now_));
+                break;
+            case 3:
+                static_cast<void>(pool_->reset({device, "u"}, now_));
+                break;
+            default:
+                static_cast<void>(pool_->borrow({device, host, "", chance(50) ? 0 : 20, "u"}, now_));
+            }
+        });
+    }
+
+    void late(Agent& agent) {
+        if (!agent.old_answers.empty() && chance(50)) {
+            const auto answer = agent.old_answers[pick(static_cast<uint32_t>(agent.old_answers.size()))];
+            input([&] { pool_->answered(agent.host, answer, now_); });
+        }
+        if (!agent.old_orders.empty() && chance(50))
+            perform(agent, agent.old_orders[pick(static_cast<uint32_t>(agent.old_orders.size()))]);
+    }
+
+    void lose(Agent& agent) {
+        for (const auto& [id, loan] : std::map(agent.loans))
+            if (chance(50)) {
+                input([&, one = loan] {
+                    pool_->lost(agent.host, {one.loan, one.epoch, false, "guest died"}, now_);
+                });
+                return;
+            }
+        for (const auto& [name, device] : agent.devices)
+            if (device.loan)
+                input([&, one = device] {
+                    pool_->lost(agent.host, {one.loan, one.epoch, true, "gone"}, now_);
+                });
+    }
+
+    void act() {
+        Agent& agent = any_agent();
+        const uint32_t what = pick(1000);
+        if (what < 400) {
+            work(agent);
+        } else if (what < 800) {
+            deliver(agent);
+        } else if (what < 900) {
+            ask();
+        } else if (what < 940) {
+            pass(1 + pick(300));
+        } else if (what < 980) {
+            if (!agent.connected) connect(agent);
+        } else if (what < 980 + 2 * harshness_) {
+            disconnect(agent);
+        } else if (what < 986 + harshness_) {
+            crash(agent);
+        } else if (what < 990) {
+            late(agent);
+        } else if (what < 992) {
+            lose(agent);
+        } else if (what < 993) {
+            restart();
+        } else if (what < 994) {
+            if (harshness_ > 1) pass(1 + pick(100'000));
+        } else if (what < 995) {
+            for (auto& [name, device] : agent.devices)
+                device.dead = fault(20);
+        } else {
+            if (agent.connected) say_hello(agent, false);
+            for (const auto& [id, loan] : agent.loans)
+                use(id);
+        }
+    }
+
+    // After a Hello the records do not claim what its host has not got.
+    void check_truth(const Agent& agent) {
+        for (const auto& [id, loan] : pool_->ledger().loans.all()) {
+            if (loan.state != LoanState::active) continue;
+            const Device& device = *pool_->ledger().devices.find(loan.fdid);
+            if (device.host == agent.host) {
+                EXPECT_EQ(agent.devices.at(device.name).loan, id);
+            }
+            EXPECT_TRUE(loan.borrower != agent.host || agent.loans.contains(id));
+        }
+    }
+
+    // Nobody is waited for without end.
+    void check_patience() {
+        const int64_t longest_us = int64_t{options_.lender_grace_ms} * 1000;
+        for (const auto& [host, agent] : agents_) {
+            if (agent.connected || now_.steady_us - agent.away_since_us < longest_us) continue;
+            for (const auto& [id, loan] : pool_->ledger().loans.all())
+                EXPECT_FALSE(loan.state == LoanState::active && loan.borrower == host);
+            for (const auto& [fdid, device] : pool_->ledger().devices.all())
+                EXPECT_TRUE(device.host != host || !device.loan);
+        }
+    }
+
+    void check() {
+        std::map<Fdid, int> holders;
+        for (const auto& [id, loan] : pool_->ledger().loans.all()) {
+            if (has_ended(loan.state)) continue;
+            EXPECT_EQ(told_[fmt::format("loan:{}", id)], name(loan.state));
+            const Device& device = *pool_->ledger().devices.find(loan.fdid);
+            if (loan.state == LoanState::queued) {
+                EXPECT_EQ(device.successor, id);
+                continue;
+            }
+            EXPECT_EQ(++holders[loan.fdid], 1) << "two loans of device " << loan.fdid.value;
+            EXPECT_EQ(device.loan, id);
+        }
+        for (const auto& [fdid, device] : pool_->ledger().devices.all()) {
+            EXPECT_GE(device.epoch, epochs_[fdid]);
+            epochs_[fdid] = device.epoch;
+            EXPECT_EQ(told_[fmt::format("device:{}", fdid)], name(device.state));
+            if (device.state != DeviceState::available) continue;
+            EXPECT_TRUE(device.clean && !device.loan && !pool_->awaited(fdid)) << describe(device);
+            const auto& real = agents_.at(device.host).devices.at(device.name);
+            EXPECT_FALSE(real.dirty || real.loan) << describe(device) << " is not what the records say";
+            EXPECT_LE(real.epoch, device.epoch);
+        }
+        const Snapshot stored = disk_.snapshot();
+        EXPECT_EQ(stored.loans.size(), pool_->ledger().loans.size());
+        EXPECT_EQ(stored.steps.size(), pool_->ledger().steps.size());
+        EXPECT_EQ(stored.counters, pool_->ledger().counters);
+        for (const auto& device : stored.devices)
+            EXPECT_EQ(device, *pool_->ledger().devices.find(device.fdid));
+        for (const auto& loan : stored.loans)
+            EXPECT_EQ(loan, *pool_->ledger().loans.find(loan.id));
+    }
+
+    std::mt19937_64 random_;
+    Options options_;
+    Now now_{1'000'000, 1'700'000'000'000'000};
+    Disk disk_;
+    std::unique_ptr<Pool> pool_;
+    std::map<std::string, Agent> agents_;
+    std::map<std::string, std::string> told_;
+    std::map<Fdid, Epoch> epochs_;
+    uint64_t last_sequence_ = 0;
+    bool faults_ = true;
+    const uint32_t harshness_; // 0 to 3: seeds differ in how much goes wrong
+};
+
+TEST(Walk, EveryDeviceIsAccountedFor) {
+    int loans = 0;
+    int quarantines = 0;
+    for (uint64_t seed = 1; seed <= 150 && !::testing::Test::HasFailure(); ++seed) {
+        SCOPED_TRACE(fmt::format("seed {}", seed));
+        Walk walk(seed);
+        walk.run(1500);
+        walk.settle();
+        loans += walk.loans_active;
+        quarantines += walk.quarantines;
+    }
+    // It has been somewhere.
+    EXPECT_GT(loans, 500);
+    EXPECT_GT(quarantines, 50);
+    std::printf("%d loans became active, %d times a device was quarantined\n", loans, quarantines);
+}
+
+} // namespace
+} // namespace lanepool::pool
