@@ -97,6 +97,28 @@ Result<int> exec(const Context& context, const DevOptions& options) {
     return result.status;
 }
 
+// How many messages the daemons have handled for accesses to lent devices and to borrowers' memory: of
+// registers that trap, forwarded by the switch, or sent by a device. While a guest does I/O on a lent drive
+// it must not rise.
+uint64_t io_messages(const Json& daemons) {
+    uint64_t sum = 0;
+    const auto add = [&sum](const Json& object, std::initializer_list<const char*> names) {
+        for (const char* name : names)
+            sum += object.is_object() ? object.value(name, uint64_t{0}) : 0;
+    };
+    for (const auto& [name, stats] : daemons.items()) {
+        if (name == "fabric")
+            add(stats.value("total", Json::object()),
+                {"window_reads", "window_writes", "forwarded_reads", "forwarded_writes"});
+        else if (name.starts_with("agent-"))
+            add(stats, {"messages"});
+        else if (stats.is_object())
+            add(stats.value("messages", Json()),
+                {"region_reads", "region_writes", "dma_reads", "dma_writes"});
+    }
+    return sum;
+}
+
 Result<> stats(const Context& context, const DevOptions& options) {
     Json json = Json::object();
     for (const auto& [name, socket] : dev::admin_sockets(options.folder)) {
@@ -106,10 +128,13 @@ Result<> stats(const Context& context, const DevOptions& options) {
     if (json.empty())
         return fail(Errc::not_found, "there is no cluster in {}; `lanepool dev up` starts one",
                     options.folder.string());
+    const uint64_t messages = io_messages(json);
     if (context.json()) {
+        json["io_messages"] = messages;
         std::cout << json.dump(2) << std::endl;
         return {};
     }
+    std::cout << fmt::format("messages for I/O, of all daemons: {}\n", messages);
     for (const auto& [name, values] : json.items()) {
         std::cout << name << "\n";
         for (const auto& [key, value] : values.items())

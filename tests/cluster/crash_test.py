@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from cluster import CheckFailed, Cluster, check
+from cluster import CheckFailed, Cluster
 
 PROCESSES = ["controller", "fabric", "agent-store", "agent-a", "nvme0"]
 BORROWING = ["reserved", "preparing", "attaching", "active"]
@@ -112,7 +112,8 @@ def main():
                     cluster.up()
                     make_available(cluster)
         cluster.ok("borrow", DEVICE, "--host", "a")
-        check("after all of it the drive can be lent", cluster.guest_status("a", "test -b /dev/nvme0n1") == 0)
+        cluster.wait_until("after all of it the drive can be lent",
+                           lambda: cluster.guest_status("a", "test -b /dev/nvme0n1") == 0, 10)
     print(f"{cases - failures} passed, {failures} failed")
     return 1 if failures else 0
 
