@@ -10,6 +10,9 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto monitor_timeout = 5s;
+// QEMU answers device_add when it has talked to the function, in some 30 ms. If the lender dies in the
+// middle, it has been seen to hang until the function's socket is closed, which happens after this.
+constexpr auto plug_timeout = 8s;
 constexpr unsigned max_root_ports = 32;
 constexpr std::string_view id_prefix = "lanepool-loan-";
 // Below QEMU's patience for one message is not needed: a message of a function of ours takes milliseconds.
@@ -40,7 +43,7 @@ Result<> plug_function(Qmp& qmp, const std::string& id, const std::filesystem::p
                                         {"bus", fmt::format("rp{}", port)},
                                         {"socket", {{"type", "unix"}, {"path", socket.string()}}},
                                         {"x-msg-timeout", message_timeout_ms}},
-                                       timeout);
+                                       std::min<io::Duration>(timeout, plug_timeout));
         if (added) return {};
         if (added.error().code() != Errc::failed_precondition) return tl::unexpected(added.error());
         const std::string& reason = added.error().message();
