@@ -55,7 +55,8 @@ Result<std::vector<std::string>> guest_command(const GuestOptions& options) {
         "-initrd",
         cache / "guest/current/initramfs.img",
         "-append",
-        fmt::format("console=ttyS0 quiet panic=-1 tsc=reliable clocksource=tsc intel_iommu=on iommu=pt "
+        fmt::format("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on "
+                    "iommu=pt "
                     "lanepool.hostname={}",
                     options.name),
         "-chardev",

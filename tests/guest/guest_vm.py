@@ -33,7 +33,7 @@ def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=N
         "-device", "intel-iommu,caching-mode=on,intremap=on",
         "-kernel", str(cache / "guest/current/vmlinuz"),
         "-initrd", str(cache / "guest/current/initramfs.img"),
-        "-append", ("console=ttyS0 quiet panic=-1 tsc=reliable clocksource=tsc intel_iommu=on iommu=pt "
+        "-append", ("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on iommu=pt "
                     f"lanepool.hostname={name} {append}").strip(),
         "-chardev", f"file,id=serial,path={folder}/serial.log", "-serial", "chardev:serial",
         "-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off",
