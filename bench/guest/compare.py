@@ -4,7 +4,8 @@
 
 Absolute figures drift on shared machines, so systems are compared within a round: a ratio is formed for each round, and its median,
 least and greatest are reported. Beside each system the ruler is read (ruler.cc); a round in which it changed by more
-than 2x is discarded, and another is run in its place, up to as many again as were asked for.
+than 2x, or in which other processes took more than 15 % of the cores, is discarded, and another is run in its place, up to as
+many again as were asked for.
 
 Needs script/bootstrap to have run; "local" and "lent" need the lanepool binary.
 """
@@ -17,12 +18,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import fio
 import systems
 from systems import GuestError, Setup, Unavailable
 
 RULER_TOLERANCE = 2.0
+# A median ruler does not see that others take the cores away: how much of them may, while a case is measured.
+FOREIGN_TOLERANCE = 0.15
 
 
 @dataclasses.dataclass
@@ -52,7 +56,7 @@ class Row:
                 "status": self.status, "min": self.least, "max": self.greatest, "note": self.note}
 
     def as_text(self):
-        number = "-" if self.value is None else f"{self.value:.3g}" if self.unit == "x" else f"{self.value:.0f}"
+        number = "-" if self.value is None else f"{self.value:.3g}" if self.unit in ("x", "cores") else f"{self.value:.0f}"
         spread = "" if self.least is None else f"[{self.least:.3g} .. {self.greatest:.3g}]"
         return f"{self.name:52} {number:>8} {self.unit:5} {self.goal_text():8} {self.status:12} {spread} {self.note}".rstrip()
 
@@ -101,12 +105,23 @@ class Ruler:
         return float(out.stdout)
 
 
+def busy_s(cpus):
+    """Processor seconds that these cores have not been idle so far, by whatever, the hypervisor's other guests among it."""
+    ticks = 0
+    for line in pathlib.Path("/proc/stat").read_text().splitlines():
+        words = line.split()
+        if words[0] in {f"cpu{cpu}" for cpu in cpus}:
+            user, nice, system, _, _, irq, softirq, steal = map(int, words[1:9])
+            ticks += user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Comparison:
     """Runs the rounds. results[round][(system, case)] is what fio measured."""
 
-    def __init__(self, contestants, cases, setup, runtime_s, ruler, log):
+    def __init__(self, contestants, cases, setup, runtime_s, ruler, keep_all, log):
         self._contestants, self._cases, self._setup = contestants, cases, setup
-        self._runtime_s, self._ruler, self._log = runtime_s, ruler, log
+        self._runtime_s, self._ruler, self._keep_all, self._log = runtime_s, ruler, keep_all, log
         self.results, self.rulers, self.unavailable, self.discarded = [], [], {}, 0
 
     def run(self, rounds):
@@ -114,9 +129,16 @@ class Comparison:
             if len(self.results) == rounds:
                 break
             result, rulers = self._round(attempt)
+            foreign = statistics.median([figures["foreign"] for figures in result.values()] or [0.0])
+            reason = ""
             if max(rulers) > RULER_TOLERANCE * min(rulers):
+                reason = f"the ruler went from {min(rulers):.0f} to {max(rulers):.0f} ns"
+            elif foreign > FOREIGN_TOLERANCE:
+                reason = f"others took {foreign:.0%} of the cores"
+            if reason:
+                self._log(f"restless round: {reason}")
+            if reason and not self._keep_all:
                 self.discarded += 1
-                self._log(f"round discarded: the ruler went from {min(rulers):.0f} to {max(rulers):.0f} ns")
             else:
                 self.results.append(result)
                 self.rulers += rulers
@@ -139,12 +161,15 @@ class Comparison:
         try:
             with system.attach(setup) as running:
                 for case in cases:
-                    before = running.cpu_s()
+                    start, own, all_busy = time.monotonic(), running.cpu_s(), busy_s(setup.cpus)
                     figures = fio.run(running.exec, case, running.device, self._runtime_s)
-                    figures["cpu"] = (running.cpu_s() - before) / (self._runtime_s + 0.5)
+                    elapsed, own, all_busy = time.monotonic() - start, running.cpu_s() - own, busy_s(setup.cpus) - all_busy
+                    figures["cpu"] = own / elapsed
+                    figures["foreign"] = max(0.0, all_busy - own) / elapsed / len(setup.cpus)
                     result[system.name, case.name] = figures
                     self._log(f"{system.name:20} {case.name:24} {figures['iops']:9.0f} IOPS {figures['mean_us']:9.1f} us "
-                              f"p99 {figures['p99_us']:9.1f} us  cpu {figures['cpu']:.2f}")
+                              f"p99 {figures['p99_us']:9.1f} us  cpu {figures['cpu']:.2f} "
+                              f"others {figures['foreign']:.2f}")
         except Unavailable as error:
             self.unavailable[system.name] = str(error)
             self._log(f"{system.name}: not measured: {error}")
@@ -170,7 +195,7 @@ class Comparison:
             for system in self._contestants:
                 if case.polled and not system.can_poll:
                     continue
-                for figure, unit in (("iops", "IOPS"), ("mean_us", "us"), ("p99_us", "us")):
+                for figure, unit in (("iops", "IOPS"), ("mean_us", "us"), ("p99_us", "us"), ("cpu", "cores")):
                     rows.append(self._row(f"guest.{case.name}.{system.name}.{figure}", self.figures(system.name, case.name, figure),
                                           unit, None, self.unavailable.get(system.name, "")))
         rows += [self._ratio(ratio) for ratio in wanted_ratios() if ratio.case in {case.name for case in self._cases}]
@@ -246,6 +271,7 @@ def parse_arguments():
     parser.add_argument("--binary", type=pathlib.Path, default=root / "build/lanepool")
     parser.add_argument("--vfio-user", action="append", default=[], metavar="NAME=SOCKET",
                         help="one more system: an NVMe device of the same size that is served there")
+    parser.add_argument("--keep-all", action="store_true", help="discard no round, however restless the machine was")
     parser.add_argument("--json", type=pathlib.Path, help="write the rows there, too")
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.runtime <= 0 or arguments.size_mib < 16:
@@ -261,7 +287,7 @@ def main():
         fill(file, arguments.size_mib << 20)
         ruler = Ruler(pathlib.Path(folder), cpus)
         comparison = Comparison(contestants(arguments), chosen_cases(arguments.cases), Setup(file, arguments.size_mib << 20, cpus),
-                                arguments.runtime, ruler, lambda text: print(f"# {text}", flush=True))
+                                arguments.runtime, ruler, arguments.keep_all, lambda text: print(f"# {text}", flush=True))
         comparison.run(arguments.rounds)
     rows = comparison.rows()
     for row in rows:
@@ -269,7 +295,7 @@ def main():
     if arguments.json:
         arguments.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
     if not comparison.results:
-        sys.exit("compare.py: every round was discarded: the machine is too restless to compare anything")
+        sys.exit("compare.py: every round was discarded: the machine is too restless to compare anything (--keep-all does it all the same)")
 
 
 if __name__ == "__main__":
