@@ -503,7 +503,6 @@ TEST_F(HostileServer, ItsDmaIsChecked) {
     const MemoryRef memory{share(*create_memory("ram", page)), 0, page};
     const auto mapping = *function->map_dma(iova(page, page), memory, Access::read_write);
     // Each answered with an error, none with memory. While the client waits for something, the server asks.
-    std::mutex mutex;
     std::vector<Message> answers;
     answer(Command::device_reset, [&](RawPeer& peer, const Message& message) {
         const std::array<std::byte, 4> data{};
