@@ -23,7 +23,10 @@ class NvmeDrive {
         std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-drive-XXXXXX").string();
         folder_ = ::mkdtemp(pattern.data());
         loop_ = io::EventLoop::create().value();
-        media_ = nvme::model::Media::open({file(), size_bytes, false}).value();
+        nvme::model::Media::Options image;
+        image.file = file();
+        image.size_bytes = size_bytes;
+        media_ = nvme::model::Media::open(image).value();
         nvme::model::ControllerOptions options;
         options.serial = "INTEGRATION1";
         controller_ = nvme::model::Controller::create(options, *media_, loop_->clock()).value();
