@@ -36,7 +36,7 @@ class Drive {
   public:
     explicit Drive(const Folder& folder) : socket(folder / "nvme") {
         loop_ = must(io::EventLoop::create());
-        media_ = must(nvme::model::Media::open({folder / "blocks", drive_bytes, false}));
+        media_ = must(nvme::model::Media::open({.file = folder / "blocks", .size_bytes = drive_bytes}));
         controller_ = must(nvme::model::Controller::create({"LENT-1"}, *media_, loop_->clock()));
         poller_ = must(nvme::model::Poller::create(*loop_, *media_, *controller_));
         server =
