@@ -15,7 +15,7 @@ class Area final : public RemoteMemory {
   public:
     Result<> write(uint64_t offset_bytes, std::span<const std::byte> data) override {
         if (offset_bytes + data.size() > bytes_.size()) return fail(Errc::out_of_range, "outside");
-        std::memcpy(bytes_.data() + offset_bytes, data.data(), data.size());
+        if (!data.empty()) std::memcpy(bytes_.data() + offset_bytes, data.data(), data.size());
         return {};
     }
     Result<> store64(uint64_t offset_bytes, uint64_t value) override {
