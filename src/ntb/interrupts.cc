@@ -49,12 +49,10 @@ Result<> Interrupts::set_up(pci::Function& function, const Identity& identity) {
 
 void Interrupts::take_messages() {
     drain(message_eventfd_);
-    const auto more = messages_.take(events_.message);
-    if (!more && more.error().code() == Errc::disconnected) return report_gone();
-    if (!more) spdlog::warn("taking messages of the adapter: {}", more.error().message());
-    // A register that was filled again while the others were looked at has interrupted already or is found
-    // by looking once more; not in a loop, so that a peer that floods us does not keep us from link events.
-    if (more && *more) signal(message_eventfd_);
+    // A register that is filled again while the others are looked at interrupts again.
+    const auto taken = messages_.take(events_.message);
+    if (!taken && taken.error().code() == Errc::disconnected) return report_gone();
+    if (!taken) spdlog::warn("taking messages of the adapter: {}", taken.error().message());
 }
 
 void Interrupts::take_link_events() {

@@ -59,8 +59,7 @@ Result<> Messages::send(Partition partition, uint32_t message) {
     return fail(Errc::busy, "partition {} has not taken the last messages yet: try again", partition.value);
 }
 
-Result<bool> Messages::take(const std::function<void(Partition from, uint32_t message)>& deliver) const {
-    bool any = false;
+Result<> Messages::take(const std::function<void(Partition from, uint32_t message)>& deliver) const {
     for (unsigned i = 0; i < switchtec::message_registers; ++i) {
         // As one access, so that text and sender belong together.
         const uint64_t all = TRY(registers_.read64(at(in_message(i))));
@@ -68,11 +67,10 @@ Result<bool> Messages::take(const std::function<void(Partition from, uint32_t me
         if ((byte(offsetof(switchtec::InMessage, status)) & switchtec::in_message_status) == 0) continue;
         TRY(registers_.write8(at(in_message(i) + offsetof(switchtec::InMessage, status)),
                               switchtec::in_message_status));
-        any = true;
         const Partition from{byte(offsetof(switchtec::InMessage, source))};
         if (from.value < max_partitions && deliver) deliver(from, static_cast<uint32_t>(all));
     }
-    return any;
+    return {};
 }
 
 } // namespace lanepool::ntb

@@ -21,8 +21,8 @@ class Messages {
     Result<> set_up(uint8_t vector);
     // As Adapter::send_message.
     Result<> send(Partition partition, uint32_t message);
-    // Takes what has arrived; whether there may be more.
-    Result<bool> take(const std::function<void(Partition from, uint32_t message)>& deliver) const;
+    // Takes what has arrived.
+    Result<> take(const std::function<void(Partition from, uint32_t message)>& deliver) const;
 
   private:
     uint64_t at(uint64_t offset_bytes) const;

@@ -5,8 +5,10 @@
 #include "integration/virtual_switch.h"
 #include "ntb/switchtec.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <mutex>
 
 namespace lanepool::ntb {
 namespace {
@@ -100,6 +102,15 @@ TEST(Adapter, OpensLargeWindows) {
         mapped->data()[size - 1] = std::byte{5};
         EXPECT_EQ(shared.bytes.data()[size - 1], std::byte{5});
     }
+    // All LUT windows together, and the direct window.
+    Shared first(*borrower, 511 * mib), second(*borrower, 511 * mib);
+    const std::array targets = {first.target(*borrower), second.target(*borrower)};
+    auto both = lender->open_windows(targets).value();
+    both[0].map().value().data()[0] = std::byte{1};
+    both[1].map().value().data()[511 * mib - 1] = std::byte{2};
+    EXPECT_EQ(first.bytes.data()[0], std::byte{1});
+    EXPECT_EQ(second.bytes.data()[511 * mib - 1], std::byte{2});
+    EXPECT_TRUE(lender->close_windows(std::move(both)));
     Shared too_large(*borrower, 513 * mib);
     const auto refused = lender->open_window(too_large.target(*borrower));
     ASSERT_FALSE(refused);
@@ -230,10 +241,19 @@ TEST(Adapter, RefusesTargetsThatCannotBe) {
     EXPECT_EQ(code({host(1), {0}, 0}), Errc::out_of_range);
     EXPECT_EQ(code({host(1), {~uint64_t{0}}, 4096}), Errc::out_of_range);
     EXPECT_EQ(code({host(2), {0}, 4096}), Errc::unavailable); // nobody has taken that port
+    const std::array both = {Target{host(1), {0}, 4096}, Target{host(2), {0}, 4096}};
+    EXPECT_EQ(adapter->open_windows(both).error().code(), Errc::unavailable);
     fabric.enable_link(1, false);
     EXPECT_EQ(code({host(1), {0}, 4096}), Errc::unavailable);
     fabric.enable_link(1, true);
     EXPECT_TRUE(adapter->open_window({host(1), {0}, 4096}));
+}
+
+switchtec::ControlStatus control_status(Adapter& adapter) {
+    return switchtec::ControlStatusField::get(pci::read32(adapter.function(), pci::Region::bar0,
+                                                          switchtec::gas::control(adapter.partition().value) +
+                                                              offsetof(switchtec::ControlBlock, status))
+                                                  .value());
 }
 
 // The switch's own configuration forbids what the adapter asks for.
@@ -251,7 +271,8 @@ TEST(Adapter, TakesBackAConfigurationThatTheSwitchRefuses) {
     EXPECT_EQ(refused.error().code(), Errc::io);
     EXPECT_NE(refused.error().message().find("lut_error"), std::string::npos) << refused.error().message();
     EXPECT_EQ(adapter->capacity().windows_free, free);
-    EXPECT_TRUE(adapter->add_requester({0x100})); // the block was left in order
+    EXPECT_EQ(control_status(*adapter), switchtec::ControlStatus::normal);
+    EXPECT_TRUE(adapter->add_requester({0x100}));
 }
 
 TEST(Adapter, WaitsForALockOnlySoLong) {
@@ -276,6 +297,37 @@ TEST(Adapter, WaitsForALockOnlySoLong) {
     EXPECT_EQ(adapter->capacity().windows_free, before.windows_free);
     EXPECT_TRUE(next.close());
     EXPECT_EQ(adapter->capacity().windows_free, before.windows);
+    // A lock that is given back in time only delays.
+    ASSERT_TRUE(pci::write32(other->function(), pci::Region::bar0, op, lock));
+    std::thread owner([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        EXPECT_TRUE(pci::write32(other->function(), pci::Region::bar0, op, config));
+    });
+    EXPECT_TRUE(adapter->open_window(shared.target(*other)));
+    owner.join();
+}
+
+TEST(Adapter, ClearsWhatAnEarlierOwnerLeft) {
+    fabric::SwitchOptions options;
+    options.ports = 2;
+    options.policies = fabric::paired_policies(2);
+    VirtualSwitch fabric(options);
+    auto other = fabric.adapter(1);
+    // Somebody configured port 0 before its owner came, and holds its lock no more.
+    auto& registers = other->function();
+    const uint64_t block = switchtec::gas::control(0);
+    const auto operate = [&](switchtec::ControlOp op) {
+        return pci::write32(registers, pci::Region::bar0, block + offsetof(switchtec::ControlBlock, op),
+                            static_cast<uint32_t>(op));
+    };
+    const uint64_t requester = block + offsetof(switchtec::ControlBlock, requester_entry) + 40;
+    ASSERT_TRUE(operate(switchtec::ControlOp::lock));
+    ASSERT_TRUE(pci::write32(registers, pci::Region::bar0, requester,
+                             switchtec::requester::Enable::of(true) | switchtec::requester::Id::of(0x777)));
+    ASSERT_TRUE(operate(switchtec::ControlOp::config));
+    ASSERT_NE(pci::read32(registers, pci::Region::bar0, requester).value(), 0u);
+    auto adapter = fabric.adapter(0);
+    EXPECT_EQ(pci::read32(registers, pci::Region::bar0, requester).value(), 0u);
 }
 
 TEST(Adapter, ANewOwnerFindsNothingOfTheOld) {
@@ -340,22 +392,22 @@ TEST(Adapter, MessagesArriveWithTheirSender) {
     auto receiver = fabric.adapter(0, std::move(events));
     auto one = fabric.adapter(1);
     auto two = fabric.adapter(2);
-    size_t sent = 0;
-    for (uint32_t i = 0; i < 200; ++i)
-        for (auto* sender : {one.get(), two.get()}) {
-            const auto done = sender->send_message(host(0), 0xffff'ff00 + i);
-            if (done)
-                ++sent;
-            else
-                ASSERT_EQ(done.error().code(), Errc::busy) << done.error().message();
-        }
-    EXPECT_GT(sent, 100u);
+    constexpr uint32_t count = 50;
+    for (uint32_t i = 0; i < count; ++i)
+        for (auto* sender : {one.get(), two.get()})
+            ASSERT_TRUE(eventually([&] {
+                const auto done = sender->send_message(host(0), 0xffff'ff00 + i);
+                EXPECT_TRUE(done || done.error().code() == Errc::busy) << done.error().message();
+                return done.has_value();
+            }));
     EXPECT_TRUE(eventually([&] {
         const std::lock_guard lock(mutex);
-        return arrived.size() == sent;
+        return arrived.size() == 2 * count;
     }));
-    EXPECT_EQ(std::count(arrived.begin(), arrived.end(), std::pair(host(1), 0xffff'ff00u)), 1);
-    EXPECT_EQ(std::count(arrived.begin(), arrived.end(), std::pair(host(0), 0xffff'ff00u)), 0);
+    for (uint32_t i = 0; i < count; ++i)
+        for (const unsigned sender : {1, 2})
+            EXPECT_EQ(std::count(arrived.begin(), arrived.end(), std::pair(host(sender), 0xffff'ff00 + i)),
+                      1);
     EXPECT_EQ(two->send_message(host(7), 1).error().code(), Errc::out_of_range);
     receiver.reset();
     EXPECT_EQ(two->send_message(host(0), 1).error().code(), Errc::unavailable);
@@ -374,6 +426,10 @@ TEST(Adapter, HearsOfLinksThatChange) {
     const int up = changes;
     fabric.enable_link(1, false);
     EXPECT_TRUE(eventually([&] { return changes > up && !adapter->link_up(host(1)).value(); }));
+    // The event was taken: the register does not say that it has occurred any more.
+    const uint64_t header = switchtec::gas::pff(1) + offsetof(switchtec::PffCsr, link_state);
+    EXPECT_FALSE(
+        switchtec::event::Occurred::get(pci::read32(adapter->function(), pci::Region::bar0, header).value()));
 }
 
 TEST(Adapter, SaysOnceThatItHasGone) {
@@ -393,6 +449,83 @@ TEST(Adapter, SaysOnceThatItHasGone) {
     EXPECT_TRUE(window.close());
     adapter.reset();
     EXPECT_EQ(gone, 1);
+}
+
+// An adapter that is pulled from its slot: no message says so, reads give all-ones and writes go nowhere.
+class Pulled final : public pci::Function {
+  public:
+    Pulled(std::unique_ptr<pci::Function> function, std::shared_ptr<std::atomic<bool>> pulled)
+        : function_(std::move(function)), pulled_(std::move(pulled)) {}
+    const pci::RegionInfo& region(pci::Region index) const override { return function_->region(index); }
+    const pci::IrqInfo& irq(pci::Irq index) const override { return function_->irq(index); }
+    bool can_reset() const override { return function_->can_reset(); }
+    Result<> read(pci::Region region, uint64_t offset_bytes, std::span<std::byte> data) override {
+        if (!*pulled_) return function_->read(region, offset_bytes, data);
+        std::fill(data.begin(), data.end(), std::byte{0xff});
+        return {};
+    }
+    Result<> write(pci::Region region, uint64_t offset_bytes, std::span<const std::byte> data) override {
+        return *pulled_ ? Result<>{} : function_->write(region, offset_bytes, data);
+    }
+    Result<std::vector<pci::Extent>> memory(pci::Region region, uint64_t offset_bytes,
+                                            uint64_t size) override {
+        return function_->memory(region, offset_bytes, size);
+    }
+    Result<UniqueFd> event(pci::Region region, uint64_t offset_bytes) override {
+        return function_->event(region, offset_bytes);
+    }
+    Result<pci::DmaMapping> map_dma(Range<Iova> range, const MemoryRef& memory, Access access) override {
+        return function_->map_dma(range, memory, access);
+    }
+    Result<pci::DmaMapping> map_dma(Range<Iova> range, std::shared_ptr<pci::DmaTarget> target,
+                                    Access access) override {
+        return function_->map_dma(range, std::move(target), access);
+    }
+    Result<pci::DmaMapping> map_dma_event(Iova address, const UniqueFd& eventfd) override {
+        return function_->map_dma_event(address, eventfd);
+    }
+    Result<> unmap_dma(Range<Iova> range) override { return function_->unmap_dma(range); }
+    Result<> set_irqs(pci::Irq index, uint32_t first, std::span<const int> eventfds) override {
+        return function_->set_irqs(index, first, eventfds);
+    }
+    Result<> mask_irq(pci::Irq index, uint32_t vector, bool masked) override {
+        return function_->mask_irq(index, vector, masked);
+    }
+    Result<> reset() override { return function_->reset(); }
+    bool fresh_memory_on_reset() const override { return function_->fresh_memory_on_reset(); }
+    void on_disconnect(std::function<void()> callback) override {
+        function_->on_disconnect(std::move(callback));
+    }
+
+  private:
+    std::unique_ptr<pci::Function> function_;
+    std::shared_ptr<std::atomic<bool>> pulled_;
+};
+
+TEST(Adapter, AllOnesMeansThatItHasGone) {
+    VirtualSwitch fabric(2);
+    auto lender = fabric.adapter(0);
+    Shared shared(*lender, 4096);
+    const auto pulled = std::make_shared<std::atomic<bool>>(false);
+    std::atomic<int> gone{0};
+    AdapterEvents events;
+    events.gone = [&] { ++gone; };
+    auto adapter =
+        Adapter::create(std::make_unique<Pulled>(fabric.function(1).value(), pulled), std::move(events))
+            .value();
+    auto window = adapter->open_window(shared.target(*lender)).value();
+    *pulled = true;
+    EXPECT_EQ(word(window), all_ones); // what a window reads says nothing about the adapter
+    EXPECT_EQ(adapter->link_up(host(0)).error().code(), Errc::disconnected);
+    EXPECT_EQ(adapter->open_window(shared.target(*lender)).error().code(), Errc::disconnected);
+    EXPECT_EQ(adapter->send_message(host(0), 1).error().code(), Errc::disconnected);
+    EXPECT_TRUE(window.close());
+    EXPECT_TRUE(eventually([&] { return gone == 1; }));
+    adapter.reset();
+    EXPECT_EQ(gone, 1);
+    const auto dead = Adapter::create(std::make_unique<Pulled>(fabric.function(1).value(), pulled), {});
+    ASSERT_FALSE(dead);
+    EXPECT_EQ(dead.error().code(), Errc::disconnected);
 }
 
 TEST(Adapter, RegistersOfAnotherFunctionAreReachedByCalls) {
