@@ -175,9 +175,11 @@ Status AdminCommands::set_feature(Feature feature, uint32_t dw11, uint32_t& dw0)
     case Feature::interrupt_coalescing:
         features.coalescing_threshold = static_cast<uint8_t>(dw11);
         features.coalescing_time_100us = static_cast<uint8_t>(dw11 >> 8);
+        context_.engine.apply_coalescing();
         break;
     case Feature::interrupt_vector:
         features.coalescing_disabled[interrupt_vector.get(dw11)] = coalescing_disable.get(dw11) != 0;
+        context_.engine.apply_coalescing();
         break;
     case Feature::write_atomicity:
         features.write_atomicity = dw11 & 1;

@@ -25,7 +25,7 @@ Controller::Controller(const ControllerOptions& options, Identity identity, Door
     : options_(options), identity_(std::move(identity)), media_(media), clock_(clock),
       config_(options.msix, identity_.eui64), msix_table_(msix_table_bytes), dma_(memory_),
       doorbells_(std::move(doorbells)), interrupts_(options.msix),
-      engine_(memory_, dma_, doorbells_, interrupts_, features_, media.files(), *this),
+      engine_(memory_, dma_, doorbells_, interrupts_, features_, media.files(), *this, clock),
       context_{identity_, engine_, media_, features_, interrupts_, clock_, clock_.now()}, admin_(context_),
       io_(context_) {
     features_.io_queues = max_io_queues;

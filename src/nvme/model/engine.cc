@@ -9,16 +9,13 @@ namespace lanepool::nvme::model {
 namespace {
 constexpr uint32_t sq_entry_bytes = sizeof(Command);
 constexpr uint32_t cq_entry_bytes = sizeof(Completion);
-// How long the host may take to look at a completion queue after an interrupt before it gets another one, in
-// case the first one was lost.
-constexpr io::Duration expect_host = std::chrono::milliseconds(2);
 constexpr io::Duration scan_interval = std::chrono::milliseconds(1);
 } // namespace
 
 Engine::Engine(GuestMemory& memory, Dma& dma, Doorbells& doorbells, Interrupts& interrupts,
-               Features& features, FileQueue& files, Executor& executor)
+               Features& features, FileQueue& files, Executor& executor, const io::Clock& clock)
     : memory_(memory), dma_(dma), doorbells_(doorbells), interrupts_(interrupts), features_(features),
-      files_(files), executor_(executor),
+      files_(files), executor_(executor), clock_(clock),
       events_([this](Request& request, Status status, uint32_t dw0) { complete(request, status, dw0); }) {}
 
 void Engine::start(Iova submission_base, uint32_t submission_entries, Iova completion_base,
@@ -34,6 +31,7 @@ void Engine::start(Iova submission_base, uint32_t submission_entries, Iova compl
     cq->entries = completion_entries;
     cq->interrupts = true;
     cq->users = 1;
+    cq->pacer = InterruptPacer(clock_, false);
     auto sq = std::make_unique<SubmissionQueue>();
     sq->base = submission_base;
     sq->entries = submission_entries;
@@ -158,6 +156,8 @@ bool Engine::poll_submissions(SubmissionQueue& sq) {
         any = true;
         dispatch(sq, *request);
         if (!running_) break;
+        // At once: while it travels, the others are being done.
+        signal_completions(*sq.cq);
     }
     return any;
 }
@@ -279,9 +279,7 @@ void Engine::write_completion(CompletionQueue& cq, const Completion& completion)
 }
 
 void Engine::posted(CompletionQueue& cq) {
-    if (!cq.interrupts) return;
-    if (cq.unsignalled_count++ == 0) cq.unsignalled_since = now_;
-    cq.unsignalled = true;
+    if (cq.interrupts) cq.pacer.posted();
 }
 
 bool Engine::poll_head(CompletionQueue& cq) {
@@ -295,9 +293,7 @@ bool Engine::poll_head(CompletionQueue& cq) {
         return true;
     }
     cq.head = head;
-    cq.expecting_host = false;
-    // What was posted while the host was looking may have escaped it.
-    if (cq.interrupts && !cq.empty()) cq.unsignalled = true;
+    if (cq.interrupts) cq.pacer.host_looked(cq.used());
     return true;
 }
 
@@ -309,26 +305,9 @@ void Engine::post_waiting(CompletionQueue& cq) {
     }
 }
 
-bool Engine::should_signal(const CompletionQueue& cq) const {
-    if (cq.expecting_host && now_ - cq.expecting_since < expect_host) return false;
-    // Interrupt Coalescing (section 5.27.1.6); never for the admin queue.
-    if (cq.id == 0 || features_.coalescing_threshold == 0 || features_.coalescing_time_100us == 0 ||
-        features_.coalescing_disabled[cq.vector])
-        return true;
-    return cq.unsignalled_count > features_.coalescing_threshold ||
-           now_ - cq.unsignalled_since >= features_.coalescing_time_100us * std::chrono::microseconds(100);
-}
-
-void Engine::signal_completions() {
-    if (!interrupts_.uses_messages()) return;
-    for (auto* cq : completion_order_) {
-        if (!cq->unsignalled || !should_signal(*cq)) continue;
-        if (!interrupts_.raise(cq->vector)) continue;
-        cq->unsignalled = false;
-        cq->unsignalled_count = 0;
-        cq->expecting_host = true;
-        cq->expecting_since = now_;
-    }
+void Engine::signal_completions(CompletionQueue& cq) {
+    if (!cq.pacer.due(now_) || !interrupts_.uses_messages()) return;
+    if (interrupts_.raise(cq.vector)) cq.pacer.signalled(now_);
 }
 
 bool Engine::interrupt_level() const {
@@ -338,9 +317,18 @@ bool Engine::interrupt_level() const {
 }
 
 void Engine::retry_interrupts() {
+    for (auto* cq : completion_order_)
+        if (cq->interrupts) cq->pacer.start_over(cq->used());
+}
+
+void Engine::apply_coalescing() {
     for (auto* cq : completion_order_) {
-        cq->expecting_host = false;
-        cq->unsignalled = cq->interrupts && !cq->empty();
+        if (!cq->interrupts || cq->id == 0) continue; // never for the admin queue
+        if (features_.coalescing_disabled[cq->vector])
+            cq->pacer.set_coalescing(0, {});
+        else
+            cq->pacer.set_coalescing(features_.coalescing_threshold,
+                                     features_.coalescing_time_100us * std::chrono::microseconds(100));
     }
 }
 
@@ -356,7 +344,8 @@ bool Engine::poll() {
         busy |= poll_head(*completion_order_[i]);
     for (auto* cq : completion_order_)
         if (!cq->waiting.empty()) post_waiting(*cq);
-    signal_completions();
+    for (auto* cq : completion_order_)
+        signal_completions(*cq);
     return busy;
 }
 
@@ -401,11 +390,13 @@ Status Engine::create_completion_queue(uint16_t id, Iova base, uint32_t entries,
     cq->entries = entries;
     cq->interrupts = interrupts;
     cq->vector = vector;
+    cq->pacer = InterruptPacer(clock_, true);
     const size_t index = completion_doorbell(id);
     doorbells_.store(index, 0);
     show_polling(index);
     completion_order_.push_back(cq.get());
     cqs_[id] = std::move(cq);
+    apply_coalescing();
     return {};
 }
 

@@ -42,7 +42,7 @@ struct EngineStats {
 class Engine {
   public:
     Engine(GuestMemory& memory, Dma& dma, Doorbells& doorbells, Interrupts& interrupts, Features& features,
-           FileQueue& files, Executor& executor);
+           FileQueue& files, Executor& executor, const io::Clock& clock);
 
     // Enables the controller with its admin queues.
     void start(Iova submission_base, uint32_t submission_entries, Iova completion_base,
@@ -100,6 +100,8 @@ class Engine {
     bool interrupt_level() const;
     // Masks or vectors changed: what was held back may go now.
     void retry_interrupts();
+    // Interrupt Coalescing and Interrupt Vector Configuration were set.
+    void apply_coalescing();
 
   private:
     static constexpr size_t max_requests = 1024;
@@ -116,8 +118,7 @@ class Engine {
     void post(CompletionQueue& cq, const Completion& completion);
     void write_completion(CompletionQueue& cq, const Completion& completion);
     void posted(CompletionQueue& cq);
-    bool should_signal(const CompletionQueue& cq) const;
-    void signal_completions();
+    void signal_completions(CompletionQueue& cq);
     void finish_deletion(SubmissionQueue& sq);
     void post_waiting(CompletionQueue& cq);
     void doorbell_error(uint32_t info);
@@ -132,6 +133,7 @@ class Engine {
     Features& features_;
     FileQueue& files_;
     Executor& executor_;
+    const io::Clock& clock_;
     Events events_;
 
     bool running_ = false;

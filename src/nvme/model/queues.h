@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/address.h"
-#include "io/clock.h"
 #include "nvme/model/guest_memory.h"
+#include "nvme/model/interrupt_pacer.h"
 #include "nvme/spec.h"
 
 #include <cstdint>
@@ -32,14 +32,7 @@ struct CompletionQueue {
     // Completions for which there is no room; at most as many as there are requests.
     std::deque<Completion> waiting;
 
-    // Something was posted that no interrupt has told of.
-    bool unsignalled = false;
-    uint32_t unsignalled_count = 0;
-    io::TimePoint unsignalled_since;
-    // An interrupt was sent and the host has not moved the head since: it is about to look, and what is
-    // posted meanwhile needs no other one.
-    bool expecting_host = false;
-    io::TimePoint expecting_since;
+    InterruptPacer pacer;
 
     bool empty() const { return head == tail; }
     bool full() const { return (tail + 1) % entries == head; }
