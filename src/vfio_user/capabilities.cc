@@ -43,6 +43,7 @@ Capabilities client_capabilities() {
     ours.max_data_xfer_bytes = wire::max_data_bytes;
     ours.max_dma_maps = wire::max_dma_maps;
     ours.write_multiple = true;
+    ours.twin_socket = true;
     ours.lanepool = LanepoolCapability{};
     return ours;
 }
@@ -53,6 +54,7 @@ Capabilities server_capabilities(const Capabilities& proposed, bool fresh_memory
     ours.max_data_xfer_bytes = std::min(ours.max_data_xfer_bytes, proposed.max_data_xfer_bytes);
     ours.max_dma_maps = std::min(ours.max_dma_maps, proposed.max_dma_maps);
     ours.write_multiple = proposed.write_multiple;
+    ours.twin_socket = false; // both ways over one socket: nothing of ours waits while it holds up the other
     if (proposed.lanepool) {
         ours.lanepool->fresh_memory_on_reset = fresh_memory_on_reset;
     } else {
@@ -68,6 +70,8 @@ std::string to_json(const Capabilities& capabilities) {
                  {"pgsizes", capabilities.page_sizes},
                  {"max_dma_maps", capabilities.max_dma_maps},
                  {"write_multiple", capabilities.write_multiple}};
+    if (capabilities.twin_socket) list["twin_socket"]["supported"] = true;
+    if (capabilities.twin_fd_index != 0) list["twin_socket"]["fd_index"] = capabilities.twin_fd_index;
     if (capabilities.lanepool)
         list["lanepool"] = {{"version", capabilities.lanepool->version},
                             {"fresh_memory_on_reset", capabilities.lanepool->fresh_memory_on_reset}};
@@ -94,6 +98,15 @@ Result<Capabilities> parse_capabilities(std::span<const std::byte> bytes) {
     TRY(get_limit(list, "pgsizes", capabilities.page_sizes));
     TRY(get_limit(list, "max_dma_maps", capabilities.max_dma_maps));
     TRY(get_flag(list, "write_multiple", capabilities.write_multiple));
+    if (const auto twin = list.find("twin_socket"); twin != list.end()) {
+        if (!twin->is_object()) return fail(Errc::protocol, "the capability twin_socket is not an object");
+        TRY(get_flag(*twin, "supported", capabilities.twin_socket));
+        const auto index = twin->find("fd_index");
+        if (index != twin->end() && index->is_number_unsigned() && index->get<uint64_t>() <= 255)
+            capabilities.twin_fd_index = index->get<uint32_t>();
+        else if (index != twin->end())
+            return fail(Errc::protocol, "twin_socket.fd_index is not a small number");
+    }
     if (const auto ours = list.find("lanepool"); ours != list.end()) {
         if (!ours->is_object()) return fail(Errc::protocol, "the capability lanepool is not an object");
         LanepoolCapability lanepool;

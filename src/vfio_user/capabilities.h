@@ -24,6 +24,10 @@ struct Capabilities {
     uint64_t page_sizes = 4096; // of DMA mappings, or'ed
     uint32_t max_dma_maps = 65535;
     bool write_multiple = false;
+    // Commands of the server go over a socket of their own (twin_socket): proposed by a client; given by a
+    // server as the index of a descriptor in its version reply.
+    bool twin_socket = false;
+    uint32_t twin_fd_index = 0;
     std::optional<LanepoolCapability> lanepool;
     bool operator==(const Capabilities&) const = default;
 };

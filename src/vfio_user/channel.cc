@@ -43,7 +43,7 @@ void Channel::start() {
     receiver_ = std::thread([this] { receive_loop(); });
 }
 
-Channel::~Channel() {
+void Channel::stop() {
     close(Error(Errc::disconnected, "the function is being given back"));
     if (receiver_.joinable()) receiver_.join();
 }

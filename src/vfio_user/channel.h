@@ -29,7 +29,8 @@ class Channel {
     static Result<std::unique_ptr<Channel>> create(UniqueFd socket, io::Duration timeout,
                                                    Callbacks callbacks);
     // Ends the connection and waits for the receiving thread, which may be inside a callback.
-    ~Channel();
+    ~Channel() { stop(); }
+    void stop();
     void start();
 
     // Sends a command and waits for its answer. Errors: timeout (the channel is then closed), disconnected,

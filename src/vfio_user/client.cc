@@ -8,6 +8,7 @@
 #include "vfio_user/server_description.h"
 
 #include <algorithm>
+#include <atomic>
 
 namespace lanepool::vfio_user {
 
@@ -26,9 +27,7 @@ uint32_t number(pci::Irq index) { return static_cast<uint32_t>(index); }
 
 class ClientFunction final : public pci::Function {
   public:
-    explicit ClientFunction(ClientOptions options)
-        : options_(options),
-          service_(space_, [this](const std::vector<std::byte>& bytes) { return channel_->send(bytes); }) {}
+    explicit ClientFunction(ClientOptions options) : options_(options), service_(space_) {}
     ~ClientFunction() override;
 
     Result<> open(UniqueFd socket);
@@ -61,6 +60,7 @@ class ClientFunction final : public pci::Function {
 
   private:
     Result<> negotiate();
+    Result<> open_twin(Message& version_reply);
     Result<> look_around();
     Result<RegionDescription> ask_region(uint32_t index);
     Result<> check(pci::Region region, uint64_t offset_bytes, uint64_t size_bytes) const;
@@ -80,20 +80,31 @@ class ClientFunction final : public pci::Function {
     DmaSpace space_;
     DmaService service_;
     std::unique_ptr<Channel> channel_;
+    std::unique_ptr<Channel> twin_; // for the server's commands, where it wants one
+    std::atomic<Channel*> twin_to_close_{nullptr};
 };
 
 ClientFunction::~ClientFunction() {
     service_.on_disconnect(nullptr);
     // Nobody calls for DMA any more, then nobody serves it, then what they used goes.
-    if (channel_) channel_->close(Error(Errc::disconnected, "the function is being given back"));
+    for (auto* channel : {channel_.get(), twin_.get()})
+        if (channel) channel->close(Error(Errc::disconnected, "the function is being given back"));
     service_.stop();
+    // Each one's end is told to the other, so both threads end before either channel goes.
+    for (auto* channel : {channel_.get(), twin_.get()})
+        if (channel) channel->stop();
 }
 
 Result<> ClientFunction::open(UniqueFd socket) {
-    channel_ = TRY(
-        Channel::create(std::move(socket), options_.timeout,
-                        {.command = [this](Message message) { return service_.queue(std::move(message)); },
-                         .lost = [this] { service_.disconnected(); }}));
+    channel_ = TRY(Channel::create(
+        std::move(socket), options_.timeout,
+        {.command = [this](Message message) { return service_.queue(std::move(message), *channel_); },
+         .lost =
+             [this] {
+                 service_.disconnected();
+                 if (auto* twin = twin_to_close_.load())
+                     twin->close(Error(Errc::disconnected, "the function is gone"));
+             }}));
     channel_->start(); // only now that everybody who is called on its thread can find it
     TRY(negotiate());
     return look_around();
@@ -116,6 +127,23 @@ Result<> ClientFunction::negotiate() {
                     uint16_t{version.major}, uint16_t{version.minor}, wire::version_major,
                     wire::version_minor);
     server_ = TRY(parse_capabilities(payload));
+    if (!options_.extension) server_.lanepool.reset();
+    return server_.twin_socket ? open_twin(*reply) : Result<>{};
+}
+
+// A server that waits for us while it reads one socket only (libvfio-user does) must not find our next
+// command there, so it gets its answers over another.
+Result<> ClientFunction::open_twin(Message& version_reply) {
+    if (server_.twin_fd_index >= version_reply.fds.size())
+        return fail(Errc::protocol, "the server's second socket is descriptor {}, {} came",
+                    server_.twin_fd_index, version_reply.fds.size());
+    twin_ = TRY(Channel::create(
+        std::move(version_reply.fds[server_.twin_fd_index]), options_.timeout,
+        {.command = [this](Message message) { return service_.queue(std::move(message), *twin_); },
+         .lost =
+             [this] { channel_->close(Error(Errc::disconnected, "the server closed its second socket")); }}));
+    twin_to_close_ = twin_.get();
+    twin_->start();
     return {};
 }
 

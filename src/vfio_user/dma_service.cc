@@ -5,8 +5,7 @@ namespace lanepool::vfio_user {
 
 using wire::Command;
 
-DmaService::DmaService(DmaSpace& space, Send send)
-    : space_(space), send_(std::move(send)), thread_([this] { run(); }) {}
+DmaService::DmaService(DmaSpace& space) : space_(space), thread_([this] { run(); }) {}
 
 void DmaService::stop() {
     {
@@ -17,17 +16,18 @@ void DmaService::stop() {
     if (thread_.joinable()) thread_.join();
 }
 
-Result<> DmaService::queue(Message message) {
+Result<> DmaService::queue(Message message, Channel& from) {
     const auto command = static_cast<Command>(uint16_t{message.header.command});
     if (command != Command::dma_read && command != Command::dma_write)
         return fail(Errc::protocol, "the server sent command {}, which servers do not send",
                     uint16_t{message.header.command});
     const std::lock_guard lock(mutex_);
+    if (disconnected_) return fail(Errc::disconnected, "the function is gone");
     if (queue_.size() >= max_queued || queued_bytes_ + message.payload.size() > max_queued_bytes)
         return fail(Errc::no_space, "the server has {} DMA accesses waiting, more are not taken",
                     queue_.size());
     queued_bytes_ += message.payload.size();
-    queue_.push_back(std::move(message));
+    queue_.emplace_back(std::move(message), &from);
     wake_.notify_one();
     return {};
 }
@@ -58,14 +58,14 @@ void DmaService::run() {
             lock.lock();
             continue;
         }
-        const Message message = std::move(queue_.front());
+        const auto [message, from] = std::move(queue_.front());
         queue_.pop_front();
         queued_bytes_ -= message.payload.size();
         lock.unlock();
         const auto reply = serve(message);
         // A lost connection is noticed, and told, by the receiving thread.
         if (message.header.wants_reply()) [[maybe_unused]]
-            const auto sent = send_(reply);
+            const auto sent = from->send(reply);
         lock.lock();
     }
 }

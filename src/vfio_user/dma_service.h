@@ -13,16 +13,14 @@ namespace lanepool::vfio_user {
 
 class DmaService {
   public:
-    using Send = std::function<Result<>(const std::vector<std::byte>&)>;
-
-    DmaService(DmaSpace& space, Send send);
+    explicit DmaService(DmaSpace& space);
     ~DmaService() { stop(); }
     // Waits for the access being served; nothing is called afterwards.
     void stop();
 
-    // Queues a DMA_READ or DMA_WRITE. Errors: protocol for any other command, no_space when the server sends
-    // more than is taken from it.
-    Result<> queue(Message message);
+    // Queues a DMA_READ or DMA_WRITE that came from a channel, which must outlive the service. Errors:
+    // protocol for any other command, no_space when the server sends more than is taken from it.
+    Result<> queue(Message message, Channel& from);
     void on_disconnect(std::function<void()> callback);
     void disconnected();
 
@@ -35,10 +33,9 @@ class DmaService {
     Result<std::vector<std::byte>> access(const Message& message);
 
     DmaSpace& space_;
-    const Send send_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::deque<Message> queue_;
+    std::deque<std::pair<Message, Channel*>> queue_;
     size_t queued_bytes_ = 0;
     std::function<void()> callback_;
     bool disconnected_ = false;

@@ -532,6 +532,41 @@ TEST_F(HostileServer, ItsDmaIsChecked) {
     EXPECT_EQ(answers[8].payload.size(), sizeof(wire::DmaAccess) + 4);
 }
 
+TEST_F(HostileServer, ThatWantsASecondSocketGetsItsAnswersThere) {
+    int pair[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    RawPeer twin{UniqueFd(pair[0])};
+    const int theirs = pair[1];
+    answer(Command::version, [theirs](RawPeer& peer, const Message& message) {
+        std::span<const std::byte> payload = message.payload;
+        ASSERT_TRUE(wire::take<wire::Version>(payload));
+        EXPECT_TRUE(parse_capabilities(payload)->twin_socket);
+        const wire::Version version{0, 0};
+        const std::string json = R"({"capabilities":{"twin_socket":{"supported":true,"fd_index":0}}})";
+        peer.reply(message,
+                   {wire::bytes_of(version), std::as_bytes(std::span(json.c_str(), json.size() + 1))},
+                   {&theirs, 1});
+    });
+    const auto function = *connect();
+    ::close(theirs);
+    const MemoryRef memory{share(*create_memory("ram", page)), 0, page};
+    const auto mapping = *function->map_dma(iova(0, page), memory, Access::read_write);
+    const wire::DmaAccess access{0, 4};
+    EXPECT_EQ(twin.call(Command::dma_read, {wire::bytes_of(access)}), 0);
+    EXPECT_EQ(twin.answer().payload.size(), sizeof access + 4);
+
+    std::promise<void> gone;
+    function->on_disconnect([&] { gone.set_value(); });
+    twin.close(); // one without the other is nothing
+    gone.get_future().get();
+    EXPECT_FALSE(pci::read32(*function, pci::Region::bar0, 0));
+}
+
+TEST_F(HostileServer, ASecondSocketThatDoesNotComeIsAProtocolError) {
+    version_json_ = R"({"capabilities":{"twin_socket":{"supported":true,"fd_index":3}}})";
+    EXPECT_EQ(connect().error().code(), Errc::protocol);
+}
+
 TEST_F(HostileServer, AFloodOfDmaIsNotStored) {
     struct Stuck : pci::DmaTarget {
         Result<> read(uint64_t, std::span<std::byte>) override {
