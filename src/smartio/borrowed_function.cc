@@ -130,8 +130,8 @@ void BorrowedFunction::write(pci::Region region, uint64_t offset_bytes, std::spa
 
 void BorrowedFunction::read_config(uint64_t offset_bytes, size_t size_bytes, Data reply) {
     ++counters_.config_accesses;
-    // A function that is gone answers all-ones, and its driver looks here for that: nvme gives a present controller a
-    // minute for each command before it lets go, an absent one none.
+    // A function that is gone answers all-ones, and its driver looks here for that: nvme gives a present
+    // controller a minute for each command before it lets go, an absent one none.
     if (link_.broken()) return reply(std::vector<std::byte>(size_bytes, std::byte{0xff}));
     // Who shares an INTx line asks the status register whether it was this function.
     if (irqs_.active(pci::Irq::intx) && overlaps(offset_bytes, size_bytes, pci::config::status, 2))
