@@ -378,12 +378,14 @@ TEST_F(Lent, ABorrowerThatDiesIsCutWithoutBeingAsked) {
     guest.drive();
     std::atomic<bool> lost{false};
     store.thread.run([&] {
-        store.peer_changed = [&](auto peer, bool alive) {
-            if (peer == a.partition() && !alive) lost = true;
+        store.peer_changed = [&lost, dying = a.partition()](auto peer, bool alive) {
+            if (peer == dying && !alive) lost = true;
         };
     });
     a.die();
     ASSERT_TRUE(eventually([&] { return lost.load(); }));
+    store.thread.run(
+        [&] { store.peer_changed = [](auto, bool) {}; }); // the hosts end after this test's locals
     EXPECT_TRUE(lending->cut(1));
     EXPECT_TRUE(lending->reset());
     EXPECT_EQ(lending->state(), LenderState::ready);
