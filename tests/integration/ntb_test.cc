@@ -300,7 +300,7 @@ TEST(Adapter, WaitsForALockOnlySoLong) {
     // A lock that is given back in time only delays.
     ASSERT_TRUE(pci::write32(other->function(), pci::Region::bar0, op, lock));
     std::thread owner([&] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
         EXPECT_TRUE(pci::write32(other->function(), pci::Region::bar0, op, config));
     });
     EXPECT_TRUE(adapter->open_window(shared.target(*other)));
