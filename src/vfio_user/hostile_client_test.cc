@@ -439,6 +439,7 @@ TEST_F(HostileClient, UnmappingTakesWholeMappingsOnly) {
 }
 
 TEST_F(HostileClient, ARangeIsMappedAnewBehindAnUnmapThatIsStillBeingDone) {
+    start({.reply_timeout = std::chrono::seconds(30)});
     auto peer = connected();
     ASSERT_EQ(peer.call(Command::dma_map, {wire::bytes_of(dma_map(0, page))}), 0);
     served_->run([&] { function().hold = true; });

@@ -35,7 +35,7 @@ class HostileServer : public ::testing::Test {
     }
 
     // Connects our client. Answers set before hold from the first message on.
-    Result<std::unique_ptr<pci::Function>> connect(io::Duration timeout = std::chrono::seconds(5)) {
+    Result<std::unique_ptr<pci::Function>> connect(io::Duration timeout = std::chrono::seconds(30)) {
         thread_ = std::thread([this] { serve(); });
         return vfio_user::connect(folder_ / "s", {.timeout = timeout});
     }

@@ -35,6 +35,11 @@ struct Scratch : pci::DmaTarget {
     std::vector<std::byte> memory = std::vector<std::byte>(3 << 20);
 };
 
+Result<std::unique_ptr<pci::Function>>
+connect(const std::filesystem::path& path, ClientOptions options = {.timeout = std::chrono::seconds(30)}) {
+    return vfio_user::connect(path, options);
+}
+
 Result<> dma_write(ServedFunction& served, Iova address, std::span<const std::byte> data) {
     std::promise<Result<>> done;
     served.run([&] {
@@ -89,7 +94,7 @@ TEST(RoundTrip, MappedMemoryIsTheFunctionsOwn) {
 }
 
 TEST(RoundTrip, ResetPutsFreshMemoryBehindTheRegion) {
-    ServedFunction served({.fresh_memory_on_reset = true});
+    ServedFunction served({.reply_timeout = std::chrono::seconds(30), .fresh_memory_on_reset = true});
     const auto function = *connect(served.path());
     ASSERT_TRUE(function->fresh_memory_on_reset());
     const auto before = *Mapping::create((*function->memory(pci::Region::bar2, 0, page))[0].memory);

@@ -213,7 +213,8 @@ class LoopThread {
 // A TestFunction on a socket.
 class ServedFunction {
   public:
-    explicit ServedFunction(ServerOptions options = {}) {
+    // Patient, as a test machine may be busy.
+    explicit ServedFunction(ServerOptions options = {.reply_timeout = std::chrono::seconds(30)}) {
         thread.run([&] { server = *Server::create(thread.loop(), path(), function, options); });
     }
     ~ServedFunction() {
