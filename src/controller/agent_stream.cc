@@ -23,7 +23,9 @@ AgentStream* AgentStream::start(Core& core) {
     }
     core.post([stream] {
         stream->last_heard_ = stream->core_.time();
-        if (stream->core_.add(*stream)) stream->StartRead(&stream->in_);
+        if (!stream->core_.add(*stream)) return;
+        stream->core_.listen_to(*stream);
+        stream->StartRead(&stream->in_);
     });
     return stream.get();
 }
@@ -107,6 +109,7 @@ void AgentStream::close(const grpc::Status& status) {
     if (std::exchange(closed_, true)) return;
     queue_.clear();
     core_.remove(*this);
+    core_.listen_no_more(*this);
     core_.leave_stream();
     // Not from inside of whatever closes it. Before Finish: OnDone may come at once, on another thread, and
     // takes self_.

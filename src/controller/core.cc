@@ -149,7 +149,7 @@ void Core::tick() {
 void Core::check_heartbeats() {
     const io::TimePoint limit = loop_.clock().now() - options_.heartbeat_timeout;
     std::vector<AgentStream*> silent;
-    for (const auto& [host, agent] : agents_)
+    for (AgentStream* agent : agent_streams_)
         if (agent->last_heard() < limit) silent.push_back(agent);
     for (AgentStream* agent : silent)
         agent->close({grpc::StatusCode::DEADLINE_EXCEEDED,

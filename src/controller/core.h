@@ -63,7 +63,11 @@ class Core {
     void follow(TrailStream& stream) { followers_.insert(&stream); }
     void unfollow(TrailStream& stream) { followers_.erase(&stream); }
 
-    // ---- Agents. An error means that the stream is to be closed: its agent connects again and says what is
+    // ---- Agents.
+    // Connections that say nothing are closed, also those that have not said whose they are.
+    void listen_to(AgentStream& stream) { agent_streams_.insert(&stream); }
+    void listen_no_more(AgentStream& stream) { agent_streams_.erase(&stream); }
+    // An error means that the stream is to be closed: its agent connects again and says what is
     // there.
     Result<v1::Welcome> hello(AgentStream& stream, const v1::Hello& hello);
     Result<> heard(const std::string& host, const v1::AgentMessage& message);
@@ -94,7 +98,8 @@ class Core {
     std::unique_ptr<store::Store> store_;
     std::unique_ptr<pool::Pool> pool_;
     std::set<Stream*> open_;
-    std::map<std::string, AgentStream*> agents_; // by host
+    std::set<AgentStream*> agent_streams_;       // all of them
+    std::map<std::string, AgentStream*> agents_; // by host, after their Hello
     // Disconnections that could not be stored yet: the reason, by host.
     std::map<std::string, std::string> unstored_;
     std::map<pool::Fdid, std::set<WatchStream*>> watchers_;

@@ -328,6 +328,16 @@ TEST_F(ControllerTest, RefusesAgentsThatBreakTheRules) {
     EXPECT_EQ(up(), 4);
 }
 
+TEST_F(ControllerTest, AConnectionThatSaysNothingIsClosed) {
+    const auto connected = client();
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + 10s);
+    const auto stream = connected->agents().Connect(&context);
+    v1::ControllerMessage reply;
+    EXPECT_FALSE(stream->Read(&reply));
+    EXPECT_THAT(stream->Finish().error_message(), HasSubstr("nothing was heard"));
+}
+
 TEST_F(ControllerTest, AnAgentThatFallsSilentIsDown) {
     ASSERT_TRUE(borrow("a").status.ok());
     a.fall_silent(true);
