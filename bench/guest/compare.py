@@ -86,6 +86,8 @@ def wanted_ratios():
             ratios.append(Ratio(over, "nvme-tcp", case, "iops", (">=", 2.5) if has_goal else None))
         for case in ("randread-4k-qd1", "randread-4k-qd32"):
             ratios.append(Ratio(over, "vhost-user-blk", case, "iops", None))
+    # The most that the polled comparison above can come to in this guest.
+    ratios.append(Ratio("null-blk", "qemu-nvme", "randread-4k-qd1-polled", "iops", None))
     return ratios
 
 
@@ -229,7 +231,7 @@ class Comparison:
 def contestants(arguments):
     """The systems that were asked for."""
     known = [systems.QemuNvme(aio) for aio in ("threads", "native", "io_uring")]
-    known += [systems.VhostUserBlk(), systems.NvmeTcp()]
+    known += [systems.VhostUserBlk(), systems.NvmeTcp(), systems.NullBlk()]
     known.append(systems.VfioUser("local", lambda setup: systems.model_server(arguments.binary, setup)))
     known.append(systems.Lent(arguments.binary))
     for given in arguments.vfio_user:

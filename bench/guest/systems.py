@@ -149,6 +149,20 @@ class QemuNvme(System):
             yield Running(guest.exec, wait_disk(guest.exec, before, setup.size_bytes), [guest.process.pid])
 
 
+class NullBlk(System):
+    """No device at all: what fio and the guest's block layer cost by themselves, which no drive can be quicker than."""
+    name = "null-blk"
+    can_poll = True
+
+    @contextlib.contextmanager
+    def attach(self, setup):
+        with booted(setup) as guest:
+            # queue_mode 2: blk-mq; irqmode 0: complete at once. As large as the others.
+            guest.exec.check(f"modprobe null_blk queue_mode=2 irqmode=0 nr_devices=1 poll_queues={int(setup.polled)} "
+                             f"gb={setup.size_bytes >> 30 or 1}")
+            yield Running(guest.exec, "/dev/nullb0", [guest.process.pid])
+
+
 class VhostUserBlk(System):
     """qemu-storage-daemon serving vhost-user-blk."""
     name = "vhost-user-blk"

@@ -211,12 +211,17 @@ void Agent::attach(const v1::Step& step, std::function<void(Result<>)> done) {
 void Agent::detach(const v1::Step& step, std::function<void(Result<>)> done) {
     const auto found = borrowed_.find(step.loan_id());
     if (found == borrowed_.end()) return done({}); // nothing of it is here
-    found->second->detach(patience(step),
-                          [this, loan = step.loan_id(), done = std::move(done)](const Result<>& result) {
-                              // Not from inside of its own callback.
-                              loop_.post([this, loan] { borrowed_.erase(loan); });
-                              done(result);
-                          });
+    // Not erased from inside of its own callback.
+    auto detached = [this, loan = step.loan_id(), done = std::move(done)](const Result<>& result) {
+        loop_.post([this, loan] { borrowed_.erase(loan); });
+        done(result);
+    };
+    BorrowedDevice& device = *found->second;
+    // A newer epoch than the loan's: the lender cuts, or has cut, without asking.
+    if (step.epoch() > device.key().epoch)
+        device.detach_cut_off(patience(step), std::move(detached));
+    else
+        device.detach(patience(step), std::move(detached));
 }
 
 // ---- from the fabric ----

@@ -117,6 +117,13 @@ void BorrowedDevice::detach(io::Duration deadline, Done done) {
                          });
 }
 
+void BorrowedDevice::detach_cut_off(io::Duration deadline, Done done) {
+    finish_attach(fail(Errc::cancelled, "the loan has been taken back"));
+    phase_ = Phase::detaching;
+    lender_lost();
+    detach(deadline, std::move(done));
+}
+
 void BorrowedDevice::unplugged(Result<> result, Done done) {
     if (!borrower_) return done(std::move(result));
     detach_done_ = std::move(done);

@@ -47,6 +47,9 @@ class BorrowedDevice {
     // Asks the guest to let go, for at most DEADLINE, then takes the function away and tells the lender. The
     // error is the guest's; the function is gone in either case.
     void detach(io::Duration deadline, Done done);
+    // The same for a loan that is cut at the lender already: the guest finds the function gone, as after a
+    // surprise removal, instead of waiting for answers that do not come.
+    void detach_cut_off(io::Duration deadline, Done done);
     void lender_lost();
 
   private:

@@ -1,36 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/device_records.h"
 
-#include "base/unique_fd.h"
+#include "io/replace_file.h"
 
-#include <fcntl.h>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 namespace lanepool::agent {
-
-namespace {
-
-Result<> write_durably(const std::filesystem::path& file, const std::string& text) {
-    const std::filesystem::path temporary = file.string() + ".new";
-    UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd) return fail_errno(fmt::format("creating {}", temporary.string()));
-    for (size_t done = 0; done < text.size();) {
-        const ssize_t count = ::write(fd.get(), text.data() + done, text.size() - done);
-        if (count < 0 && errno != EINTR) return fail_errno(fmt::format("writing {}", temporary.string()));
-        if (count > 0) done += static_cast<size_t>(count);
-    }
-    if (::fsync(fd.get()) != 0) return fail_errno(fmt::format("flushing {}", temporary.string()));
-    if (::rename(temporary.c_str(), file.c_str()) != 0)
-        return fail_errno(fmt::format("replacing {}", file.string()));
-    UniqueFd folder(::open(file.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!folder || ::fsync(folder.get()) != 0)
-        return fail_errno(fmt::format("flushing the folder of {}", file.string()));
-    return {};
-}
-
-} // namespace
 
 Result<DeviceRecords> DeviceRecords::open(const std::filesystem::path& file) {
     DeviceRecords records(file);
@@ -70,7 +46,7 @@ Result<> DeviceRecords::put(const std::string& device, const DeviceRecord& recor
     nlohmann::json json = nlohmann::json::object();
     for (const auto& [name, value] : changed)
         json[name] = {{"epoch", value.epoch}, {"clean", value.clean}, {"problem", value.problem}};
-    TRY(write_durably(file_, json.dump(2) + "\n"));
+    TRY(io::replace_file(file_, json.dump(2) + "\n"));
     records_ = std::move(changed);
     return {};
 }

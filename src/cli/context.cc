@@ -49,6 +49,14 @@ int report(const Context& context, const Error& error) {
     return exit_code_of(error.code());
 }
 
+void finish(Context& context, const Result<>& result) {
+    if (!result) context.exit_code = report(context, result.error());
+}
+
+void finish(Context& context, const Result<int>& exit_code) {
+    context.exit_code = exit_code ? *exit_code : report(context, exit_code.error());
+}
+
 int run(int argc, char** argv) {
     Context context;
     CLI::App app("lanepool lends the PCIe devices of many hosts over an NTB fabric.", "lanepool");

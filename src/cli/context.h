@@ -34,6 +34,9 @@ struct Context {
 
 // Prints the error (to stderr; with -o json as an object) and returns the exit code for it.
 int report(const Context& context, const Error& error);
+// The end of a command: its exit code is 0 or what it says, or that of its error, which is reported.
+void finish(Context& context, const Result<>& result);
+void finish(Context& context, const Result<int>& exit_code);
 
 // Each adds its commands. A command's callback runs when it was chosen, and sets Context::exit_code.
 void add_query_commands(CLI::App& app, Context& context);  // ls hosts loans show events audit

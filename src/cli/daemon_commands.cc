@@ -27,10 +27,6 @@ CLI::App* daemon(CLI::App& app, const char* name, const char* help) {
     return app.add_subcommand(name, help)->group("Daemons");
 }
 
-void finish(Context& context, const Result<int>& result) {
-    context.exit_code = result ? *result : report(context, result.error());
-}
-
 // "NAME=PATH"
 Result<std::pair<std::string, std::string>> named_path(const std::string& text) {
     const auto equals = text.find('=');

@@ -144,10 +144,6 @@ Result<> stats(const Context& context, const DevOptions& options) {
     return {};
 }
 
-void finish(Context& context, const Result<>& result) {
-    if (!result) context.exit_code = report(context, result.error());
-}
-
 void add_folder(CLI::App* sub, const std::shared_ptr<DevOptions>& options) {
     sub->add_option("--dir", options->folder, "the cluster's folder (also $LANEPOOL_DEV_DIR)")
         ->capture_default_str();

@@ -80,10 +80,6 @@ Result<> perform(const Context& context, Start start) {
     return {};
 }
 
-void finish(Context& context, const Result<>& result) {
-    if (!result) context.exit_code = report(context, result.error());
-}
-
 void add_borrow(CLI::App& app, Context& context) {
     auto* sub = app.add_subcommand("borrow", "Lend a device to a host")->group("Lending");
     auto device = std::make_shared<std::string>();

@@ -4,8 +4,6 @@
 #include "api/convert.h"
 #include "api/status.h"
 #include "controller/agent_stream.h"
-#include "controller/trail_stream.h"
-#include "controller/watch_stream.h"
 
 namespace lanepool::controller {
 
@@ -64,6 +62,14 @@ grpc::ServerUnaryReactor* PoolService::answer(grpc::CallbackServerContext* conte
     return reactor;
 }
 
+grpc::ServerWriteReactor<v1::Progress>* PoolService::watch(std::string about, WatchStream::Ask ask) {
+    return WatchStream::start(std::make_shared<WatchStream>(core_, std::move(about), std::move(ask)));
+}
+
+grpc::ServerWriteReactor<v1::AuditEntry>* PoolService::trail(TrailStream::Wish wish) {
+    return TrailStream::start(std::make_shared<TrailStream>(core_, std::move(wish)));
+}
+
 grpc::ServerUnaryReactor* PoolService::ListDevices(grpc::CallbackServerContext* context,
                                                    const v1::ListRequest*, v1::DeviceList* reply) {
     return answer(context, [this, reply] {
@@ -99,36 +105,35 @@ grpc::ServerUnaryReactor* PoolService::Show(grpc::CallbackServerContext* context
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Borrow(grpc::CallbackServerContext*,
                                                             const v1::BorrowRequest* request) {
-    return WatchStream::start(
-        core_, request->device(),
-        ask_for_loan(Goal::Kind::loan_active, &pool::Pool::borrow, api::from_message(*request)));
+    return watch(request->device(),
+                 ask_for_loan(Goal::Kind::loan_active, &pool::Pool::borrow, api::from_message(*request)));
 }
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Return(grpc::CallbackServerContext*,
                                                             const v1::ReturnRequest* request) {
-    return WatchStream::start(
-        core_, request->loan_or_device(),
+    return watch(
+        request->loan_or_device(),
         ask_for_loan(Goal::Kind::loan_over, &pool::Pool::give_back, api::from_message(*request)));
 }
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Reclaim(grpc::CallbackServerContext*,
                                                              const v1::ReclaimRequest* request) {
-    return WatchStream::start(
-        core_, request->loan_or_device(),
+    return watch(
+        request->loan_or_device(),
         ask_for_loan(Goal::Kind::loan_over, &pool::Pool::reclaim, api::from_message(*request)));
 }
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Reassign(grpc::CallbackServerContext*,
                                                               const v1::ReassignRequest* request) {
-    return WatchStream::start(
-        core_, request->loan_or_device(),
+    return watch(
+        request->loan_or_device(),
         ask_for_loan(Goal::Kind::loan_active, &pool::Pool::reassign, api::from_message(*request)));
 }
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Reset(grpc::CallbackServerContext*,
                                                            const v1::ResetRequest* request) {
-    return WatchStream::start(
-        core_, request->device(), [request = api::from_message(*request)](Core& core) -> Result<Goal> {
+    return watch(
+        request->device(), [request = api::from_message(*request)](Core& core) -> Result<Goal> {
             const pool::Fdid fdid = TRY(core.decide<pool::Fdid>(
                 [&](pool::Pool& pool, pool::Now now) { return pool.reset(request, now); }));
             return Goal{Goal::Kind::device_available, fdid, {}};
@@ -137,16 +142,15 @@ grpc::ServerWriteReactor<v1::Progress>* PoolService::Reset(grpc::CallbackServerC
 
 grpc::ServerWriteReactor<v1::AuditEntry>* PoolService::Events(grpc::CallbackServerContext*,
                                                               const v1::EventsRequest* request) {
-    return TrailStream::start(core_, {.subject = {},
-                                      .after_sequence = request->after_sequence(),
-                                      .last = request->last(),
-                                      .follow = request->follow()});
+    return trail({.subject = {},
+                  .after_sequence = request->after_sequence(),
+                  .last = request->last(),
+                  .follow = request->follow()});
 }
 
 grpc::ServerWriteReactor<v1::AuditEntry>* PoolService::Audit(grpc::CallbackServerContext*,
                                                              const v1::AuditRequest* request) {
-    return TrailStream::start(
-        core_,
+    return trail(
         {.subject = request->subject(), .after_sequence = 0, .last = request->last(), .follow = false});
 }
 

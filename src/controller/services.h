@@ -4,7 +4,8 @@
 #pragma once
 
 #include "api/lanepool.grpc.pb.h"
-#include "controller/core.h"
+#include "controller/trail_stream.h"
+#include "controller/watch_stream.h"
 
 namespace lanepool::controller {
 
@@ -39,6 +40,9 @@ class PoolService final : public v1::Pool::CallbackService {
     // FILL on the loop's thread; its status ends the call.
     grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context,
                                      std::function<grpc::Status()> fill);
+    grpc::ServerWriteReactor<v1::Progress>* watch(std::string about, WatchStream::Ask ask);
+    grpc::ServerWriteReactor<v1::AuditEntry>* trail(TrailStream::Wish wish);
+
     Core& core_;
 };
 

@@ -37,37 +37,7 @@ Result<store::AuditFilter> filter_for(const pool::Pool& pool, const std::string&
 }
 } // namespace
 
-TrailStream* TrailStream::start(Core& core, Wish wish) {
-    std::shared_ptr<TrailStream> stream(new TrailStream(core, std::move(wish)));
-    stream->self_ = stream;
-    if (!core.enter_stream()) {
-        stream->closed_ = true;
-        stream->Finish(
-            {grpc::StatusCode::RESOURCE_EXHAUSTED, "the controller has as many streams as it takes"});
-        return stream.get();
-    }
-    core.post([stream] { stream->begin(); });
-    return stream.get();
-}
-
-void TrailStream::OnWriteDone(bool ok) {
-    core_.post([stream = self_, ok] {
-        stream->writing_ = false;
-        if (!ok) return stream->close(grpc::Status::CANCELLED);
-        stream->pump();
-    });
-}
-
-void TrailStream::OnCancel() {
-    core_.post([stream = self_] { stream->close(grpc::Status::CANCELLED); });
-}
-
-void TrailStream::OnDone() {
-    core_.post([stream = std::move(self_)] { static_cast<void>(stream); });
-}
-
 void TrailStream::begin() {
-    if (closed_ || !core_.add(*this)) return;
     if (const auto found = find_start(); !found) return close(api::to_status(found.error()));
     if (wish_.follow) core_.follow(*this);
     pump();
@@ -81,7 +51,7 @@ Result<> TrailStream::find_start() {
 }
 
 void TrailStream::pump() {
-    if (writing_ || closed_) return;
+    if (!ready()) return;
     if (read_.empty()) {
         auto entries = core_.store().audit(filter_, after_, batch);
         if (!entries) return close(api::to_status(entries.error()));
@@ -91,19 +61,11 @@ void TrailStream::pump() {
         }
         read_.assign(std::make_move_iterator(entries->begin()), std::make_move_iterator(entries->end()));
     }
-    writing_ = true;
-    out_ = api::to_message(read_.front());
     after_ = read_.front().sequence;
+    send(api::to_message(read_.front()));
     read_.pop_front();
-    StartWrite(&out_);
 }
 
-void TrailStream::close(const grpc::Status& status) {
-    if (std::exchange(closed_, true)) return;
-    core_.unfollow(*this);
-    core_.remove(*this);
-    core_.leave_stream();
-    Finish(status);
-}
+void TrailStream::forget() { core_.unfollow(*this); }
 
 } // namespace lanepool::controller

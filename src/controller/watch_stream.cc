@@ -5,38 +5,7 @@
 
 namespace lanepool::controller {
 
-WatchStream* WatchStream::start(Core& core, std::string about, Ask ask) {
-    std::shared_ptr<WatchStream> stream(new WatchStream(core, std::move(about), std::move(ask)));
-    stream->self_ = stream;
-    if (!core.enter_stream()) {
-        stream->closed_ = true;
-        stream->Finish(
-            {grpc::StatusCode::RESOURCE_EXHAUSTED, "the controller has as many streams as it takes"});
-        return stream.get();
-    }
-    core.post([stream] { stream->begin(); });
-    return stream.get();
-}
-
-void WatchStream::OnWriteDone(bool ok) {
-    core_.post([stream = self_, ok] {
-        stream->writing_ = false;
-        if (!ok) return stream->close(grpc::Status::CANCELLED);
-        stream->pump();
-    });
-}
-
-void WatchStream::OnCancel() {
-    core_.post([stream = self_] { stream->close(grpc::Status::CANCELLED); });
-}
-
-void WatchStream::OnDone() {
-    core_.post([stream = std::move(self_)] { static_cast<void>(stream); });
-}
-
 void WatchStream::begin() {
-    // One that was cancelled before it began has asked for nothing.
-    if (closed_ || !core_.add(*this)) return;
     began_ = core_.time();
     const auto goal = ask_(core_);
     if (!goal)
@@ -54,7 +23,7 @@ std::string WatchStream::holder() const {
 }
 
 void WatchStream::changed() {
-    if (closed_ || end_) return;
+    if (closed() || end_) return;
     Standing now = standing(core_.pool(), *goal_);
     const bool done = now.progress.done();
     if (now.progress.step() != last_step_ || now.over()) {
@@ -72,23 +41,15 @@ void WatchStream::changed() {
 }
 
 void WatchStream::pump() {
-    if (writing_ || closed_) return;
-    if (next_) {
-        writing_ = true;
-        out_ = std::move(*next_);
-        next_.reset();
-        StartWrite(&out_);
-    } else if (end_) {
+    if (!ready()) return;
+    if (next_)
+        send(*std::exchange(next_, std::nullopt));
+    else if (end_)
         close(*end_);
-    }
 }
 
-void WatchStream::close(const grpc::Status& status) {
-    if (std::exchange(closed_, true)) return;
+void WatchStream::forget() {
     if (goal_) core_.unwatch(goal_->fdid, *this);
-    core_.remove(*this);
-    core_.leave_stream();
-    Finish(status);
 }
 
 } // namespace lanepool::controller

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dev/process_table.h"
 
+#include "io/replace_file.h"
+
 #include <csignal>
 #include <fcntl.h>
 #include <fstream>
@@ -109,15 +111,7 @@ Result<> ProcessTable::save() const {
     Json json = Json::object();
     for (const auto& [name, process] : processes_)
         json[name] = {{"pid", process.pid}, {"start_time", process.start_time}, {"argv", process.argv}};
-    const std::filesystem::path temporary = file_.string() + ".new";
-    {
-        std::ofstream stream(temporary);
-        stream << json.dump(1) << '\n';
-        if (!stream.flush()) return fail(Errc::io, "cannot write {}", temporary.string());
-    }
-    if (::rename(temporary.c_str(), file_.c_str()) != 0)
-        return fail_errno(fmt::format("replacing {}", file_.string()));
-    return {};
+    return io::replace_file(file_, json.dump(1) + "\n");
 }
 
 Result<> ProcessTable::start(const std::string& name, const std::vector<std::string>& argv,

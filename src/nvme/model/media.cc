@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nvme/model/media.h"
 
+#include "io/replace_file.h"
+
 #include <algorithm>
-#include <cerrno>
-#include <fcntl.h>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 #include <sstream>
-#include <unistd.h>
 
 namespace lanepool::nvme::model {
 
@@ -29,23 +28,6 @@ void visit_counters(C& c, Visit visit) {
     visit("unsafe_shutdowns", c.unsafe_shutdowns);
     visit("busy_us", c.busy_us);
     visit("powered_s", c.powered_s);
-}
-
-// Writes beside PATH and renames, so that a crash leaves the old file or the new one.
-Result<> replace_file(const std::filesystem::path& path, const std::string& text) {
-    const std::string temporary = path.string() + ".new";
-    const UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd) return fail_errno(fmt::format("creating {}", temporary));
-    for (size_t done = 0; done < text.size();) {
-        const ssize_t count = ::write(fd.get(), text.data() + done, text.size() - done);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return fail_errno(fmt::format("writing {}", temporary));
-        done += static_cast<size_t>(count);
-    }
-    if (::fsync(fd.get()) != 0) return fail_errno(fmt::format("writing {}", temporary));
-    if (::rename(temporary.c_str(), path.c_str()) != 0)
-        return fail_errno(fmt::format("renaming {}", temporary));
-    return {};
 }
 
 // What a Sanitize command asks for, as passes over the image (section 5.24; 8.21 for the patterns).
@@ -123,7 +105,7 @@ Result<> Media::save() {
                  {"sanitize_dword11", sanitize_dword11_}};
     visit_counters(counters_,
                    [&](const char* name, const uint64_t& value) { json["counters"][name] = value; });
-    return replace_file(state_path_, json.dump(1) + "\n");
+    return io::replace_file(state_path_, json.dump(1) + "\n");
 }
 
 StatusCode Media::availability() const {

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A stream that answers one request with messages, one on its way at a time.
+#pragma once
+
+#include "controller/core.h"
+
+#include <grpcpp/support/server_callback.h>
+#include <memory>
+#include <utility>
+
+namespace lanepool::controller {
+
+template <class Message>
+class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
+  public:
+    // Hands a new stream to gRPC; it deletes itself when the call is done.
+    static ServerStream* start(std::shared_ptr<ServerStream> stream) {
+        ServerStream& self = *stream;
+        self.self_ = stream;
+        if (self.core_.enter_stream()) {
+            self.core_.post([stream] {
+                // One that was cancelled before it began has asked for nothing.
+                if (!stream->closed_ && stream->core_.add(*stream)) stream->begin();
+            });
+        } else {
+            self.closed_ = true;
+            self.Finish(
+                {grpc::StatusCode::RESOURCE_EXHAUSTED, "the controller has as many streams as it takes"});
+        }
+        return &self;
+    }
+
+    void close(const grpc::Status& status) override {
+        if (std::exchange(closed_, true)) return;
+        forget();
+        core_.remove(*this);
+        core_.leave_stream();
+        this->Finish(status);
+    }
+
+  protected:
+    explicit ServerStream(Core& core) : core_(core) {}
+
+    // All of these run on the loop's thread.
+    virtual void begin() = 0;
+    // May send() the next message, or close(); called when one has gone out, and by the stream itself.
+    virtual void pump() = 0;
+    // The stream ends: nobody is to call it any more.
+    virtual void forget() = 0;
+    bool ready() const { return !writing_ && !closed_; }
+    bool closed() const { return closed_; }
+    void send(Message message) {
+        writing_ = true;
+        out_ = std::move(message);
+        this->StartWrite(&out_);
+    }
+
+    Core& core_;
+
+  private:
+    void OnWriteDone(bool ok) override {
+        core_.post([stream = self_, ok] {
+            stream->writing_ = false;
+            if (!ok) return stream->close(grpc::Status::CANCELLED);
+            stream->pump();
+        });
+    }
+    void OnCancel() override {
+        core_.post([stream = self_] { stream->close(grpc::Status::CANCELLED); });
+    }
+    void OnDone() override {
+        core_.post([stream = std::move(self_)] { static_cast<void>(stream); });
+    }
+
+    std::shared_ptr<ServerStream> self_; // until OnDone
+    Message out_;
+    bool writing_ = false;
+    bool closed_ = false;
+};
+
+} // namespace lanepool::controller
