@@ -45,17 +45,22 @@ TEST(Driver, WritesAndReadsBackThroughPrpLists) {
     auto driver = Driver::create(fake, clock).value();
     auto* queue = driver->create_queue({}).value();
     const auto& ns = driver->namespaces()[0];
-    auto memory = driver->allocate(512 * 1024).value();
+    auto memory = driver->allocate(4 * 1024 * 1024).value();
     auto bytes = memory.bytes();
     for (size_t i = 0; i < bytes.size(); ++i)
         bytes[i] = static_cast<std::byte>(i * 7 + i / 4096);
-    for (const auto& [offset, blocks] : {std::pair{512u, 16u}, {4096u, 8u}, {0u, 255u}, {12800u, 200u}}) {
-        const auto second = Buffer{memory, 256 * 1024};
+    for (const auto& [offset, blocks] : {std::pair{512u, 16u},
+                                         {4096u, 8u},
+                                         {0u, 255u},
+                                         {12800u, 200u},
+                                         {1024u * 1024 - 8192, 255u},
+                                         {2560u * 1024, 256u}}) {
+        const auto second = Buffer{memory, 3 * 1024 * 1024};
         ASSERT_TRUE(
             queue->execute(make_write(ns, 100, blocks, {memory, offset}).value(), std::chrono::seconds(1))
                 .ok());
         ASSERT_TRUE(queue->execute(make_read(ns, 100, blocks, second).value(), std::chrono::seconds(1)).ok());
-        EXPECT_EQ(std::memcmp(&bytes[offset], &bytes[256 * 1024], blocks * 512), 0) << offset;
+        EXPECT_EQ(std::memcmp(&bytes[offset], &bytes[3 * 1024 * 1024], blocks * 512), 0) << offset;
         EXPECT_EQ(std::memcmp(&bytes[offset], &fake.disk[100 * 512], blocks * 512), 0) << offset;
     }
 }

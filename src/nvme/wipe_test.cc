@@ -80,6 +80,18 @@ TEST_F(WipeTest, ASanitizeThatFailsIsAnError) {
     expect_quiet();
 }
 
+TEST_F(WipeTest, ALogThatSpeaksOfAnotherCommandIsNoProof) {
+    fake.controller.sanicap = sanicap::block_erase;
+    fake.on_command = [this](uint16_t queue,
+                             const Command& command) -> std::optional<FakeController::Answer> {
+        auto other = command;
+        if (queue == 0 && command.opcode == static_cast<uint8_t>(AdminOpcode::sanitize))
+            other.cdw10 = sanitize_command::sanact(static_cast<uint32_t>(SanitizeAction::overwrite));
+        return fake.answer(queue, other);
+    };
+    EXPECT_EQ(run().error().code(), Errc::failed_precondition);
+}
+
 TEST_F(WipeTest, ADriveThatLiesIsCaught) {
     fake.controller.sanicap = sanicap::block_erase;
     fake.sanitize_lies = true;
