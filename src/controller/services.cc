@@ -111,33 +111,29 @@ grpc::ServerWriteReactor<v1::Progress>* PoolService::Borrow(grpc::CallbackServer
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Return(grpc::CallbackServerContext*,
                                                             const v1::ReturnRequest* request) {
-    return watch(
-        request->loan_or_device(),
-        ask_for_loan(Goal::Kind::loan_over, &pool::Pool::give_back, api::from_message(*request)));
+    return watch(request->loan_or_device(),
+                 ask_for_loan(Goal::Kind::loan_over, &pool::Pool::give_back, api::from_message(*request)));
 }
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Reclaim(grpc::CallbackServerContext*,
                                                              const v1::ReclaimRequest* request) {
-    return watch(
-        request->loan_or_device(),
-        ask_for_loan(Goal::Kind::loan_over, &pool::Pool::reclaim, api::from_message(*request)));
+    return watch(request->loan_or_device(),
+                 ask_for_loan(Goal::Kind::loan_over, &pool::Pool::reclaim, api::from_message(*request)));
 }
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Reassign(grpc::CallbackServerContext*,
                                                               const v1::ReassignRequest* request) {
-    return watch(
-        request->loan_or_device(),
-        ask_for_loan(Goal::Kind::loan_active, &pool::Pool::reassign, api::from_message(*request)));
+    return watch(request->loan_or_device(),
+                 ask_for_loan(Goal::Kind::loan_active, &pool::Pool::reassign, api::from_message(*request)));
 }
 
 grpc::ServerWriteReactor<v1::Progress>* PoolService::Reset(grpc::CallbackServerContext*,
                                                            const v1::ResetRequest* request) {
-    return watch(
-        request->device(), [request = api::from_message(*request)](Core& core) -> Result<Goal> {
-            const pool::Fdid fdid = TRY(core.decide<pool::Fdid>(
-                [&](pool::Pool& pool, pool::Now now) { return pool.reset(request, now); }));
-            return Goal{Goal::Kind::device_available, fdid, {}};
-        });
+    return watch(request->device(), [request = api::from_message(*request)](Core& core) -> Result<Goal> {
+        const pool::Fdid fdid = TRY(core.decide<pool::Fdid>(
+            [&](pool::Pool& pool, pool::Now now) { return pool.reset(request, now); }));
+        return Goal{Goal::Kind::device_available, fdid, {}};
+    });
 }
 
 grpc::ServerWriteReactor<v1::AuditEntry>* PoolService::Events(grpc::CallbackServerContext*,
