@@ -38,7 +38,7 @@ TEST(Convert, ShowsTheStepsOfALoan) {
     pool::Loan loan;
     loan.id = {7};
     loan.steps = {{pool::StepKind::prepare, 12}, {pool::StepKind::attach, 34}};
-    const auto message = to_message(loan, pool::Device{});
+    const auto message = to_message(loan, nullptr);
     ASSERT_EQ(message.steps_size(), 2);
     EXPECT_EQ(message.steps(1).step(), "attach");
     EXPECT_EQ(message.steps(1).duration_us(), 34);
