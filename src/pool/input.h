@@ -164,6 +164,9 @@ struct Options {
     uint32_t lender_grace_ms = 10'000;
     uint32_t restart_grace_ms = 10'000; // both, after the controller itself was away
     uint32_t sendings = 8;              // of one step to an agent that comes and goes
+    // How much longer than to its due time a lender goes on with a loan while it hears nothing from a
+    // controller: long enough for another one to take over and to have the loan returned.
+    uint32_t lease_grace_ms = 60'000;
 
     size_t hosts = 4096;
     size_t devices_per_host = 256;

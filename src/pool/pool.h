@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "pool/input.h"
 #include "pool/ledger.h"
+#include "pool/site.h"
 
 #include <memory>
 #include <optional>
@@ -25,22 +26,40 @@ namespace lanepool::pool {
 
 class Pool {
   public:
-    // From what was stored. Nobody is connected yet: devices are offline and loans wait until their agents
-    // say hello, for a while. There is an outcome to store afterwards. internal: records that contradict each
-    // other.
-    static Result<std::unique_ptr<Pool>> create(const Snapshot& stored, const Options& options, Now now);
+    // From what was stored. SITE is what stored.site says, read by who calls: the pool only keeps that text.
+    // Nobody is connected yet: devices are offline and loans wait until their agents say hello, for a while.
+    // There is an outcome to store afterwards. internal: records that contradict each other.
+    static Result<std::unique_ptr<Pool>> create(const Snapshot& stored, Site site, const Options& options,
+                                                Now now);
 
-    // ---- What people ask. A refusal says who holds the device, why, and what to do next, and is audited.
-    // The new loan, on its way to active.
-    Result<LoanId> borrow(const BorrowRequest& request, Now now);
-    // The loan, on its way back. One that is already on its way is left alone.
+    // ---- What people ask. Each acts on one host, device or loan and never on more. A refusal says who holds
+    // the device or which rule is against it, why, and what to do next, and is audited.
+    // The new loans, one for each selector, all on their way to active; or all queued, if the request waits.
+    Result<std::vector<LoanId>> borrow(const BorrowRequest& request, Now now);
+    // What borrow() would do now. Changes and audits nothing.
+    Explanation explain(const BorrowRequest& request, Now now) const;
+    // The loan, on its way back. One that is already on its way is left alone; one that is queued is
+    // withdrawn, with its group.
     Result<LoanId> give_back(const ReturnRequest& request, Now now);
     // The same, without asking the borrower: the lender cuts first.
     Result<LoanId> reclaim(const ReclaimRequest& request, Now now);
+    // The loan, with another due time.
+    Result<LoanId> renew(const RenewRequest& request, Now now);
     // The new loan; it waits until the old one is over.
     Result<LoanId> reassign(const ReassignRequest& request, Now now);
     // The device, on its way to available. One that is already on its way is left alone.
     Result<Fdid> reset(const ResetRequest& request, Now now);
+    // Nothing new from or to it, or no longer so. The loans that are asked back, where the request says so.
+    Result<std::vector<LoanId>> drain(const DrainRequest& request, Now now);
+    // The device, quarantined, or on its way there where it has to be cut off first.
+    Result<Fdid> quarantine(const QuarantineRequest& request, Now now);
+    // The device, on its way from quarantine or local use to available.
+    Result<Fdid> restore(const RestoreRequest& request, Now now);
+    // The device, out of the pool.
+    Result<Fdid> keep_local(const KeepLocalRequest& request, Now now);
+    // From now on SITE decides; loans that are there go on as they were granted. TEXT, which SITE was read
+    // from, is stored.
+    Result<> apply_site(Site site, const std::string& text, const Caller& caller, Now now);
 
     // ---- What agents say.
     // What is really there on a host. CONNECTED: the first Hello of a connection; unanswered steps are sent

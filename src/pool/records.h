@@ -64,7 +64,8 @@ struct Device {
     LoanId loan;                // that holds it
     LoanId successor;           // queued for it by a reassignment
     std::string draining;       // why it is not lent any more; empty: it is
-    bool kept_local = false;    // for its own host's use, until somebody lends it again
+    bool kept_local = false;    // for its own host's use, until somebody restores it
+    std::string condemned;      // why it is quarantined as soon as it is cut off; empty: it is not
     bool iommu = false;         // its host isolates it by an IOMMU
     bool qualified = false;     // there is a stored qualification of it
     uint32_t failed_resets = 0; // since the last that has verified
@@ -118,7 +119,10 @@ struct Loan {
     int64_t ended_us = 0;
     std::vector<StepTime> steps;
     int64_t due_steady_us = 0;
+    int64_t warn_steady_us = 0;
     int64_t wait_until_steady_us = 0;
+    int64_t crash_steady_us =
+        0; // when it is given up, its borrower's agent being away; 0: by the host's grace
 
     bool operator==(const Loan&) const = default;
 };
@@ -135,8 +139,9 @@ struct Step {
     uint32_t deadline_ms = 0; // for the agent; ours is a little later
     // prepare and extend: after so long a lender that hears nothing more ends the loan by itself; 0: never.
     int64_t lease_ms = 0;
-    bool cleanup = false; // nothing waits for it: a borrower that has been cut off is told to forget
-    uint32_t sent = 0;    // how often
+    bool suffices = false; // reset: no sanitize follows; the device is clean once it has verified
+    bool cleanup = false;  // nothing waits for it: a borrower that has been cut off is told to forget
+    uint32_t sent = 0;     // how often
     int64_t sent_steady_us = 0;
     int64_t deadline_steady_us = 0;
 
