@@ -133,7 +133,31 @@ v1::Step to_message(const pool::Order& order) {
     message.set_guest(order.guest);
     message.set_deadline_ms(order.step.deadline_ms);
     message.set_lease_ms(order.step.lease_ms);
+    message.set_suffices(order.step.suffices);
     return message;
+}
+
+Result<pool::StepKind> from_message(v1::StepKind message) {
+    for (const pool::StepKind kind : pool::step_kinds)
+        if (to_message(kind) == message) return kind;
+    return fail(Errc::protocol, "there is no step of kind {}", static_cast<int>(message));
+}
+
+Result<pool::Order> from_message(const v1::Step& message) {
+    pool::Order order;
+    order.step.kind = TRY(from_message(message.kind()));
+    order.step.id = {message.step_id()};
+    order.step.loan = {message.loan_id()};
+    order.step.fdid = {message.fdid()};
+    order.step.epoch = {message.epoch()};
+    order.step.deadline_ms = message.deadline_ms();
+    order.step.lease_ms = message.lease_ms();
+    order.step.suffices = message.suffices();
+    order.device = message.device();
+    order.lender_partition = message.lender_partition();
+    order.borrower_partition = message.borrower_partition();
+    order.guest = message.guest();
+    return order;
 }
 
 namespace {
@@ -238,12 +262,9 @@ pool::LoanLost from_message(const v1::LoanLost& message) {
 }
 
 Result<pool::StepAnswer> from_message(const v1::StepDone& done) {
-    for (const pool::StepKind kind : pool::step_kinds)
-        if (to_message(kind) == done.kind())
-            return pool::StepAnswer{{done.step_id()}, {done.loan_id()}, {done.epoch()}, kind,
-                                    done.ok(),        done.code(),      done.message()};
-    return fail(Errc::protocol, "an answer to a step of kind {}, which does not exist",
-                static_cast<int>(done.kind()));
+    return pool::StepAnswer{
+        {done.step_id()}, {done.loan_id()}, {done.epoch()}, TRY(from_message(done.kind())),
+        done.ok(),        done.code(),      done.message()};
 }
 
 } // namespace lanepool::api

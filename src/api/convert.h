@@ -33,7 +33,9 @@ pool::RestoreRequest from_message(const v1::RestoreRequest& request, pool::Calle
 pool::KeepLocalRequest from_message(const v1::KeepLocalRequest& request, pool::Caller caller);
 pool::Hello from_message(const v1::Hello& hello);
 pool::LoanLost from_message(const v1::LoanLost& lost);
-// protocol: a kind of step that does not exist.
+// protocol: a kind of step that does not exist. As an agent sees it: nothing that only the controller knows.
+Result<pool::Order> from_message(const v1::Step& step);
+Result<pool::StepKind> from_message(v1::StepKind kind);
 Result<pool::StepAnswer> from_message(const v1::StepDone& done);
 
 } // namespace lanepool::api

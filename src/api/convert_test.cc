@@ -45,6 +45,29 @@ TEST(Convert, ShowsTheStepsOfALoan) {
     EXPECT_EQ(message.access_model(), "lending");
 }
 
+TEST(Convert, TakesAnOrderThereAndBack) {
+    pool::Order order;
+    order.step.kind = pool::StepKind::reset;
+    order.step.id = {5};
+    order.step.loan = {7};
+    order.step.fdid = {0x80001};
+    order.step.epoch = {9};
+    order.step.deadline_ms = 70'000;
+    order.step.lease_ms = 11;
+    order.step.suffices = true;
+    order.device = "nvme0";
+    order.lender_partition = 1;
+    order.borrower_partition = 2;
+    order.guest = "g";
+    const auto back = from_message(to_message(order));
+    ASSERT_TRUE(back);
+    EXPECT_EQ(back->step, order.step);
+    EXPECT_EQ(back->device, "nvme0");
+    EXPECT_EQ(back->lender_partition, 1u);
+    EXPECT_EQ(back->borrower_partition, 2u);
+    EXPECT_EQ(back->guest, "g");
+}
+
 TEST(Convert, TakesEveryKindOfStepThereAndBack) {
     for (const pool::StepKind kind : pool::step_kinds) {
         v1::StepDone done;
