@@ -14,8 +14,8 @@ constexpr size_t most_pending = 64;
 } // namespace
 
 std::string_view name(LenderFence::State state) {
-    constexpr std::array<std::string_view, 10> names = {"absent", "verifying", "unverified", "ready",
-                                                        "opening", "open",     "closing",    "resetting",
+    constexpr std::array<std::string_view, 10> names = {"absent",     "verifying", "unverified", "ready",
+                                                        "opening",    "open",      "closing",    "resetting",
                                                         "sanitizing", "broken"};
     return names.at(static_cast<size_t>(state));
 }
@@ -128,22 +128,22 @@ void LenderFence::prepare(const Pending& pending, int64_t now_us) {
     if (loan_ == wanted && state_ == State::open) return ports_.answer(order, {});
     if (loan_ == wanted && state_ == State::opening) return at_it_.push_back(pending);
     if (wanted.epoch.value <= record_.epoch)
-        return ports_.answer(order,
-                             fail(Errc::stale_epoch, "epoch {} is not newer than {}, which device {} has seen",
-                                  wanted.epoch, record_.epoch, device_));
+        return ports_.answer(order, fail(Errc::stale_epoch,
+                                         "epoch {} is not newer than {}, which device {} has seen",
+                                         wanted.epoch, record_.epoch, device_));
     if (loan_)
-        return ports_.answer(order,
-                             fail(Errc::busy, "device {} is lent to partition {} by loan {}; cut that one first",
-                                  device_, loan_->borrower_partition, loan_->loan));
+        return ports_.answer(order, fail(Errc::busy,
+                                         "device {} is lent to partition {} by loan {}; cut that one first",
+                                         device_, loan_->borrower_partition, loan_->loan));
     if (state_ == State::absent || under_way()) return wait(pending);
     if (state_ != State::ready)
         return ports_.answer(order, fail(Errc::failed_precondition,
                                          "device {} is {}: reset it before it is lent{}{}", device_,
                                          name(state_), problem_.empty() ? "" : "; ", problem_));
     if (!record_.clean)
-        return ports_.answer(order, fail(Errc::failed_precondition,
-                                         "device {} has not been reset and sanitized since its last use",
-                                         device_));
+        return ports_.answer(order,
+                             fail(Errc::failed_precondition,
+                                  "device {} has not been reset and sanitized since its last use", device_));
     if (auto stored = store({wanted.epoch.value, false, {}}); !stored)
         return ports_.answer(order, std::move(stored));
     loan_ = wanted;
@@ -187,13 +187,14 @@ void LenderFence::reset(const Pending& pending) {
 
 void LenderFence::sanitize(const Pending& pending, int64_t now_us) {
     const pool::Step& step = pending.order.step;
-    if (state_ == State::absent || (under_way() && !loan_)) return wait(pending);
+    const bool is_lent = state_ == State::open || state_ == State::opening;
+    if (state_ == State::absent || (under_way() && !is_lent)) return wait(pending);
     if (record_.clean && step.id == sanitize_done_ && step.epoch.value == record_.epoch)
         return ports_.answer(pending.order, {});
     if (state_ != State::ready)
         return ports_.answer(pending.order,
-                             fail(Errc::failed_precondition, "device {} is {}: reset it before it is sanitized",
-                                  device_, name(state_)));
+                             fail(Errc::failed_precondition,
+                                  "device {} is {}: reset it before it is sanitized", device_, name(state_)));
     if (auto stored = raise(step.epoch); !stored) return ports_.answer(pending.order, std::move(stored));
     const uint64_t operation = start(State::sanitizing);
     at_it_.push_back(pending);
@@ -204,9 +205,9 @@ void LenderFence::extend(const Pending& pending, int64_t now_us) {
     const pool::Step& step = pending.order.step;
     const bool is_open = state_ == State::open || state_ == State::opening;
     if (!is_open || loan_->loan != step.loan || loan_->epoch != step.epoch)
-        return ports_.answer(pending.order, fail(Errc::failed_precondition,
-                                                 "device {} is not lent by loan {} at epoch {}", device_,
-                                                 step.loan, step.epoch));
+        return ports_.answer(pending.order,
+                             fail(Errc::failed_precondition, "device {} is not lent by loan {} at epoch {}",
+                                  device_, step.loan, step.epoch));
     arm_lease(step, now_us);
     ports_.answer(pending.order, {});
 }
@@ -281,9 +282,9 @@ void LenderFence::closed(const std::vector<Pending>& steps, const Result<>& resu
     if (!result) failed(result.error().message());
     for (const Pending& step : steps) {
         if (!cut_stored_ && result)
-            ports_.answer(step.order,
-                          fail(Errc::io, "device {} is cut off, but its epoch could not be written down",
-                               device_));
+            ports_.answer(
+                step.order,
+                fail(Errc::io, "device {} is cut off, but its epoch could not be written down", device_));
         else
             ports_.answer(step.order, result);
     }
@@ -303,8 +304,9 @@ void LenderFence::was_reset(const std::vector<Pending>& steps, Result<> result) 
         const pool::Step& step = pending.order.step;
         Result<> answer = result;
         if (answer && step.epoch.value != record_.epoch)
-            answer = fail(Errc::stale_epoch, "device {} has come to epoch {} meanwhile", device_, record_.epoch);
-        if (answer && step.reset_is_enough) answer = store({record_.epoch, true, {}});
+            answer =
+                fail(Errc::stale_epoch, "device {} has come to epoch {} meanwhile", device_, record_.epoch);
+        if (answer && step.suffices) answer = store({record_.epoch, true, {}});
         if (answer) reset_done_ = step.id;
         ports_.answer(pending.order, std::move(answer));
     }
@@ -319,7 +321,8 @@ void LenderFence::sanitized(const std::vector<Pending>& steps, Result<> result) 
         const pool::Step& step = pending.order.step;
         Result<> answer = result;
         if (answer && step.epoch.value != record_.epoch)
-            answer = fail(Errc::stale_epoch, "device {} has come to epoch {} meanwhile", device_, record_.epoch);
+            answer =
+                fail(Errc::stale_epoch, "device {} has come to epoch {} meanwhile", device_, record_.epoch);
         if (answer) answer = store({record_.epoch, true, {}});
         if (answer) sanitize_done_ = step.id;
         ports_.answer(pending.order, std::move(answer));
@@ -356,8 +359,8 @@ void LenderFence::lose(const std::string& reason) {
 
 void LenderFence::tick(int64_t now_us) {
     if (lease_until_us_ != 0 && lease_until_us_ <= now_us && loan_) {
-        const std::string reason = fmt::format("the lease of loan {} has run out, and nobody has extended it",
-                                               loan_->loan);
+        const std::string reason =
+            fmt::format("the lease of loan {} has run out, and nobody has extended it", loan_->loan);
         const auto steps = end_operation();
         close();
         for (const Pending& step : steps)
@@ -371,10 +374,9 @@ void LenderFence::tick(int64_t now_us) {
         }
         const Pending expired = *step;
         step = waiting_.erase(step);
-        ports_.answer(expired.order,
-                      fail(Errc::unavailable, "device {} is {}{}{}", device_,
-                           state_ == State::absent ? "not there" : name(state_),
-                           problem_.empty() ? "" : ": ", problem_));
+        ports_.answer(expired.order, fail(Errc::unavailable, "device {} is {}{}{}", device_,
+                                          state_ == State::absent ? "not there" : name(state_),
+                                          problem_.empty() ? "" : ": ", problem_));
     }
 }
 

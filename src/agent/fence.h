@@ -7,8 +7,8 @@
 //   - A step of an epoch below the highest that is on disk is refused, and so is a second loan while one is
 //     open, and one of a device that has not been reset and sanitized since its last user.
 //   - The disk knows that a device is not clean, and of which epoch it is, before anything is opened. It is
-//     clean again after a verified reset and a verified sanitize (or the reset alone, where the step says that
-//     this is enough), and by nothing else.
+//     clean again after a verified reset and a verified sanitize (or the reset alone, where the step says
+//     that this is enough), and by nothing else.
 //   - A loan whose lease has run out is closed without being told to. After a restart no loan is open.
 //   - A step that comes twice is done once, as far as anybody can tell.
 //
@@ -89,10 +89,11 @@ class LenderFence {
     // DEVICE: its name, for messages. FOUND: its record on disk. PORTS must outlive this.
     LenderFence(std::string device, DeviceRecord found, FencePorts& ports);
 
-    // The device can be worked with. WINDOWS_OPEN: somebody may still have a way to it, which is closed first.
+    // The device can be worked with. WINDOWS_OPEN: somebody may still have a way to it, which is closed
+    // first.
     void present(bool windows_open);
-    // The device, or what is needed to lend it, has gone; nothing of it is open any more. Operations under way
-    // are not answered.
+    // The device, or what is needed to lend it, has gone; nothing of it is open any more. Operations under
+    // way are not answered.
     void absent(const std::string& reason);
     // One step for this device. It waits for a device that is not ready for it, for at most its deadline.
     void perform(const pool::Order& order, int64_t now_us);
@@ -142,16 +143,16 @@ class LenderFence {
     DeviceRecord record_;
     FencePorts& ports_;
     State state_ = State::absent;
-    bool reached_ = false;                      // it has been reset well since it came
-    bool cut_stored_ = true;                    // of the close that is under way
-    std::string problem_ = "not reached yet";   // why it is absent, verifying or broken
-    std::optional<Opening> loan_;               // of opening, open, closing
-    bool announced_ = false;                    // whoever decides knows that this loan is over
-    int64_t lease_until_us_ = 0;                // 0: without end
-    pool::StepId lease_step_;                   // which set it
-    pool::StepId reset_done_;                   // that left it ready
-    pool::StepId sanitize_done_;                // that left it clean
-    uint64_t operation_ = 0;                    // under way; 0: none
+    bool reached_ = false;                    // it has been reset well since it came
+    bool cut_stored_ = true;                  // of the close that is under way
+    std::string problem_ = "not reached yet"; // why it is absent, verifying or broken
+    std::optional<Opening> loan_;             // of opening, open, closing
+    bool announced_ = false;                  // whoever decides knows that this loan is over
+    int64_t lease_until_us_ = 0;              // 0: without end
+    pool::StepId lease_step_;                 // which set it
+    pool::StepId reset_done_;                 // that left it ready
+    pool::StepId sanitize_done_;              // that left it clean
+    uint64_t operation_ = 0;                  // under way; 0: none
     uint64_t next_operation_ = 1;
     std::vector<Pending> at_it_; // the steps that the operation answers
     std::list<Pending> waiting_;
