@@ -175,6 +175,7 @@ struct Options {
     size_t live_loans = 200'000;
     size_t devices_per_request = 64;
     size_t ended_loans_kept = 10'000;
+    size_t timers_per_tick = 512; // the rest is for the next call, so that requests come in between
     int64_t longest_loan_s = 10LL * 366 * 24 * 3600;
 };
 

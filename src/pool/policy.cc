@@ -200,9 +200,8 @@ void note_changes(std::string& text, std::string_view what, const std::vector<Va
                   const std::vector<Value>& now) {
     if (before == now) return;
     const auto is_missing_in = [](const std::vector<Value>& from) {
-        return [&from](const Value& value) {
-            return std::find(from.begin(), from.end(), value) == from.end();
-        };
+        return
+            [&from](const Value& value) { return std::find(from.begin(), from.end(), value) == from.end(); };
     };
     const auto gone = std::count_if(before.begin(), before.end(), is_missing_in(now));
     const auto come = std::count_if(now.begin(), now.end(), is_missing_in(before));

@@ -68,7 +68,7 @@ struct Device {
     std::string condemned;      // why it is quarantined as soon as it is cut off; empty: it is not
     bool iommu = false;         // its host isolates it by an IOMMU
     bool qualified = false;     // there is a stored qualification of it
-    uint32_t failed_resets = 0; // since the last that has verified
+    uint32_t failed_resets = 0; // of the recovery that is under way, or was the last
     bool clean = false;         // false from each reservation until a reset and a sanitize have verified
 
     std::string full_name() const { return host + "/" + name; }

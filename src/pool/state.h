@@ -11,7 +11,7 @@
 namespace lanepool::pool {
 
 enum class LoanState {
-    queued,    // waits for the device; only a reassignment waits
+    queued,    // waits for a device
     reserved,  // the device is kept for it
     preparing, // the lender opens the device to the borrower
     attaching, // the borrower shows it to its guest
@@ -24,7 +24,7 @@ enum class LoanState {
 };
 
 enum class DeviceState {
-    local,     // of its host alone, not (yet) in the pool
+    local,     // of its host alone, not in the pool
     available, // clean, and nobody has it
     reserved,
     lent,

@@ -25,6 +25,9 @@ class Disk {
             loans_[loan.id] = loan;
         for (const auto& step : outcome.steps)
             steps_[step.id] = step;
+        for (const auto& used : outcome.usage)
+            usage_[used.tenant] = used;
+        if (outcome.site) site_ = *outcome.site;
         for (const auto id : outcome.erased_loans)
             loans_.erase(id);
         for (const auto id : outcome.erased_steps)
@@ -43,6 +46,9 @@ class Disk {
             all.loans.push_back(loan);
         for (const auto& [key, step] : steps_)
             all.steps.push_back(step);
+        for (const auto& [key, used] : usage_)
+            all.usage.push_back(used);
+        all.site = site_;
         all.counters = counters_;
         return all;
     }
@@ -54,6 +60,8 @@ class Disk {
     std::map<Fdid, Device> devices_;
     std::map<LoanId, Loan> loans_;
     std::map<StepId, Step> steps_;
+    std::map<std::string, Usage> usage_;
+    std::string site_;
     Counters counters_;
 };
 
@@ -63,7 +71,7 @@ class Bench : public ::testing::Test {
     Bench() { restart(); }
 
     void restart() {
-        auto made = Pool::create(disk.snapshot(), options, now);
+        auto made = Pool::create(disk.snapshot(), site, options, now);
         ASSERT_TRUE(made) << made.error().message();
         pool = std::move(*made);
         keep();
@@ -117,11 +125,26 @@ class Bench : public ::testing::Test {
         sent.clear();
     }
 
+    static Caller owner(const std::string& user = "user") { return {user, true}; }
+
+    static BorrowRequest request(const std::string& host, const std::string& device = "80000",
+                                 int64_t duration_s = 0, const std::string& guest = "") {
+        BorrowRequest request;
+        request.devices.resize(1);
+        request.devices[0].device = device;
+        request.host = host;
+        request.guest = guest;
+        request.duration_s = duration_s;
+        request.caller = owner();
+        return request;
+    }
+
     Result<LoanId> borrow(const std::string& host, const std::string& device = "80000",
                           int64_t duration_s = 0) {
-        auto loan = pool->borrow({device, host, "", duration_s, "user"}, now);
+        auto loans = pool->borrow(request(host, device, duration_s), now);
         keep();
-        return loan;
+        if (!loans) return tl::unexpected<Error>(loans.error());
+        return loans->front();
     }
 
     // The one step that has been sent and not been taken yet.
@@ -192,6 +215,7 @@ class Bench : public ::testing::Test {
     }
 
     Options options;
+    Site site;
     Now now{1'000'000, 1'700'000'000'000'000};
     Disk disk;
     std::unique_ptr<Pool> pool;

@@ -75,7 +75,8 @@ class Walk {
                 for (const auto& [fdid, device] : std::map(pool_->ledger().devices.all()))
                     if (device.loan)
                         input([&, id = fdid] {
-                            static_cast<void>(pool_->give_back({fmt::format("{}", id), "end", 0}, now_));
+                            static_cast<void>(
+                                pool_->give_back({fmt::format("{}", id), {"end", true}, 0}, now_));
                         });
             pass(1500);
             check();
@@ -151,7 +152,7 @@ class Walk {
     void restart() {
         for (auto& [host, agent] : agents_)
             drop(agent);
-        auto pool = Pool::create(disk_.snapshot(), options_, now_);
+        auto pool = Pool::create(disk_.snapshot(), Site(), options_, now_);
         ASSERT_TRUE(pool) << pool.error().message();
         pool_ = std::move(*pool);
         const bool faults = std::exchange(faults_, false); // a controller that cannot store does not start
@@ -285,25 +286,35 @@ class Walk {
         if (input([&] { pool_->tick(now_); })) check_patience();
     }
 
+    static BorrowRequest wish(const std::string& device, const std::string& host, int64_t duration_s) {
+        BorrowRequest request;
+        request.devices.resize(1);
+        request.devices[0].device = device;
+        request.host = host;
+        request.duration_s = duration_s;
+        request.caller = {"u", true};
+        return request;
+    }
+
     void ask() {
         const std::string device = any_device();
         const std::string host = any_borrower();
         input([&] {
             switch (pick(8)) {
             case 0:
-                static_cast<void>(pool_->give_back({device, "u", 0}, now_));
+                static_cast<void>(pool_->give_back({device, {"u", true}, 0}, now_));
                 break;
             case 1:
-                static_cast<void>(pool_->reclaim({device, "", "u"}, now_));
+                static_cast<void>(pool_->reclaim({device, "", {"u", true}}, now_));
                 break;
             case 2:
-                static_cast<void>(pool_->reassign({device, host, "", "u", chance(50)}, now_));
+                static_cast<void>(pool_->reassign({device, host, "", {"u", true}, chance(50)}, now_));
                 break;
             case 3:
-                static_cast<void>(pool_->reset({device, "u"}, now_));
+                static_cast<void>(pool_->reset({device, {"u", true}}, now_));
                 break;
             default:
-                static_cast<void>(pool_->borrow({device, host, "", chance(50) ? 0 : 20, "u"}, now_));
+                static_cast<void>(pool_->borrow(wish(device, host, chance(50) ? 0 : 20), now_));
             }
         });
     }
