@@ -62,8 +62,11 @@ void Pool::step_expired(StepId id) {
     entry.epoch = step.epoch;
     audit(std::move(entry));
     if (step.kind == StepKind::extend && step.sent < options_.sendings) {
-        ledger_.steps.put(id, step);
-        return send(id);
+        Step again = step;
+        again.deadline_steady_us = 0;
+        ledger_.steps.put(id, again);
+        if (is_up(step.host)) send(id); // else its next Hello has it sent
+        return;
     }
     if (!step.cleanup) step_failed(step, why);
 }
@@ -98,7 +101,7 @@ void Pool::disconnected(const std::string& host, std::string_view why, Now now) 
 void Pool::wait_for_borrower(const std::string& host, int64_t least_us) {
     for (const LoanId id : ledger_.live_loans_of(host)) {
         const Loan& loan = *ledger_.loans.find(id);
-        if (loan.state == LoanState::queued) continue;
+        if (loan.state != LoanState::active) continue;
         const FailureRule& rule = policy_->failure_rule(*ledger_.devices.find(loan.fdid));
         if (rule.on_borrower_crash != OnBorrowerCrash::wait) continue;
         const int64_t wait_us = std::max(rule.wait_s * 1'000'000, least_us);
@@ -114,7 +117,8 @@ void Pool::borrower_gone(const std::string& host) {
         const Loan& loan = *ledger_.loans.find(id);
         if (loan.state == LoanState::queued && loan.fdid)
             end(id, LoanState::failed, reason);
-        else if (loan.state != LoanState::queued && loan.crash_steady_us == 0)
+        else if (loan.state != LoanState::queued &&
+                 (loan.crash_steady_us == 0 || loan.state != LoanState::active))
             lose(id, reason);
     }
 }

@@ -65,12 +65,11 @@ Result<LoanId> Pool::try_renew(const RenewRequest& request, const Who& who) {
 void Pool::activated(LoanId id) {
     ledger_.change(id, [&](Loan& loan) { loan.active_us = now_.unix_us; });
     const Loan loan = *ledger_.loans.find(id);
-    if (loan.duration_s == 0) return plan_warning(id);
+    if (loan.duration_s == 0 && loan.due_us == 0) return;
     // Who has been pre-empted on the way here keeps the earlier end.
-    const int64_t whole_us = loan.duration_s * 1'000'000;
-    set_due(id, loan.due_steady_us == 0
-                    ? whole_us
-                    : std::clamp<int64_t>(loan.due_steady_us - now_.steady_us, 1, whole_us));
+    const int64_t whole_us = loan.duration_s == 0 ? INT64_MAX : loan.duration_s * 1'000'000;
+    const int64_t left_us = std::max<int64_t>(1, loan.due_steady_us - now_.steady_us);
+    set_due(id, loan.due_steady_us == 0 ? whole_us : std::min(left_us, whole_us));
 }
 
 // 0: without a due time.
@@ -82,13 +81,18 @@ void Pool::set_due(LoanId id, int64_t in_us) {
     plan_warning(id);
 }
 
+// 0: never.
+int64_t Pool::warning_steady_us(int64_t due_steady_us) const {
+    const int64_t before_us = policy_->site().warn_before_due_s * 1'000'000;
+    return due_steady_us == 0 || before_us == 0 ? 0 : std::max<int64_t>(1, due_steady_us - before_us);
+}
+
 // At once where that moment has passed already, as for a loan that is shorter.
 void Pool::plan_warning(LoanId id) {
-    const int64_t before_us = policy_->site().warn_before_due_s * 1'000'000;
     const Loan& loan = *ledger_.loans.find(id);
-    const int64_t warn_us =
-        loan.due_steady_us == 0 || before_us == 0 ? 0 : std::max<int64_t>(1, loan.due_steady_us - before_us);
-    ledger_.change(id, [&](Loan& record) { record.warn_steady_us = warn_us; });
+    const int64_t warn_us = warning_steady_us(loan.due_steady_us);
+    if (warn_us != loan.warn_steady_us)
+        ledger_.change(id, [&](Loan& record) { record.warn_steady_us = warn_us; });
     if (warn_us != 0 && warn_us <= now_.steady_us && loan.state == LoanState::active && !loan.warned)
         warn(id);
 }
@@ -98,13 +102,13 @@ void Pool::plan_warning(LoanId id) {
 int64_t Pool::lease_ms(const Step& step) const {
     const Loan* loan = ledger_.loans.find(step.loan);
     if (!loan) return 0;
-    if (step.kind == StepKind::prepare && loan->duration_s > 0)
-        // The loan's time has not begun: it does when the borrower has attached it, in so long at most.
-        return int64_t{options_.prepare_ms} + options_.attach_ms + 2 * int64_t{options_.margin_ms} +
-               loan->duration_s * 1000 + options_.lease_grace_ms;
-    if (step.kind == StepKind::extend && loan->due_steady_us != 0)
+    if (step.kind != StepKind::prepare && step.kind != StepKind::extend) return 0;
+    if (loan->due_steady_us != 0)
         return std::max<int64_t>(0, loan->due_steady_us - now_.steady_us) / 1000 + options_.lease_grace_ms;
-    return 0;
+    if (loan->duration_s == 0) return 0;
+    // Its time has not begun: it does when the borrower has attached it, in so long at most.
+    return int64_t{options_.prepare_ms} + options_.attach_ms + 2 * int64_t{options_.margin_ms} +
+           loan->duration_s * 1000 + options_.lease_grace_ms;
 }
 
 // Nothing waits for the answer, but it is asked for until there is one: a lender that has missed it would

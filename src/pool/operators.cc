@@ -99,17 +99,17 @@ Result<Fdid> Pool::try_restore(const RestoreRequest& request, const Who& who) {
             "{}` resets it",
             describe(device), name(device.state), device.fdid);
     TRY(check_lender(device, "restored"));
+    AuditEntry entry;
+    entry.subject = fmt::format("device:{}", device.fdid);
+    entry.action = "restore";
+    entry.reason = device.reason;
+    entry.fdid = device.fdid;
+    entry.epoch = device.epoch;
+    audit(std::move(entry));
     if (device.kept_local) ledger_.change(device.fdid, [](Device& record) { record.kept_local = false; });
     // It may still be on its way out of the pool: then it stays in.
     if (!device.loan && !in_recovery(device.fdid))
         recover(device.fdid, fmt::format("restored by {}", actor_), false);
-    AuditEntry entry;
-    entry.subject = fmt::format("device:{}", device.fdid);
-    entry.action = "restore";
-    entry.reason = fmt::format("restored by {}", actor_);
-    entry.fdid = device.fdid;
-    entry.epoch = device.epoch;
-    audit(std::move(entry));
     return device.fdid;
 }
 

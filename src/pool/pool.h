@@ -147,7 +147,7 @@ class Pool {
     Result<std::vector<LoanId>> try_borrow(const BorrowRequest& request, const Who& who);
     LoanId add_loan(Loan loan, LoanId group, std::string_view what);
 
-    // ---- queue.cc
+    // ---- serving.cc
     void start(LoanId id, Fdid fdid, const std::string& reservation);
     void start_successor(Fdid fdid);
     void serve_queue();
@@ -177,6 +177,7 @@ class Pool {
     Result<LoanId> try_renew(const RenewRequest& request, const Who& who);
     void activated(LoanId id);
     void set_due(LoanId id, int64_t in_us);
+    int64_t warning_steady_us(int64_t due_steady_us) const;
     void plan_warning(LoanId id);
     void extend_lease(LoanId id);
     int64_t lease_ms(const Step& step) const;

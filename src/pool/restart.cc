@@ -171,14 +171,13 @@ void Pool::restart() {
     std::vector<LoanId> live;
     for (const auto& [id, loan] : ledger_.loans.all())
         if (!has_ended(loan.state)) live.push_back(id);
-    for (const LoanId id : live) {
-        ledger_.change(id, [&](Loan& loan) {
+    for (const LoanId id : live)
+        ledger_.loans.set(id, [&](Loan& loan) {
             loan.due_steady_us = steady_us(loan.due_us);
             loan.wait_until_steady_us = steady_us(loan.wait_until_us);
+            loan.warn_steady_us = warning_steady_us(loan.due_steady_us);
             loan.crash_steady_us = 0;
         });
-        plan_warning(id);
-    }
     for (const auto& host : hosts)
         wait_for_borrower(host, int64_t{options_.restart_grace_ms} * 1000);
 }

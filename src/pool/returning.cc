@@ -112,6 +112,10 @@ void Pool::start_return(LoanId id, const std::string& reason, uint32_t deadline_
     case LoanState::queued:
         return end_wish(id, LoanState::returned, reason);
     case LoanState::active:
+        // A borrower that is waited for after its crash cannot be asked.
+        if (const Host& host = *ledger_.hosts.find(loan.borrower);
+            !host.up && host.borrower_grace_steady_us == 0)
+            return start_reclaim(id, reason);
         ledger_.change(id, [&](Loan& record) { record.reason = limited(reason); });
         set_state(id, LoanState::quiescing, reason);
         return issue(StepKind::detach, loan.fdid, id, deadline_ms);
