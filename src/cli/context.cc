@@ -75,6 +75,7 @@ int run(int argc, char** argv) {
     add_loan_commands(app, context);
     add_dev_commands(app, context);
     add_daemon_commands(app, context);
+    add_site_commands(app, context);
     add_completion_command(app, context);
     try {
         app.parse(argc, argv);

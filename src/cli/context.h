@@ -43,6 +43,7 @@ void add_query_commands(CLI::App& app, Context& context);  // ls hosts loans sho
 void add_loan_commands(CLI::App& app, Context& context);   // borrow return reclaim reassign reset
 void add_daemon_commands(CLI::App& app, Context& context); // controller agent fabric model
 void add_dev_commands(CLI::App& app, Context& context);    // dev up|down|status|exec, stats
+void add_site_commands(CLI::App& app, Context& context);   // site check
 void add_completion_command(CLI::App& app, Context& context);
 
 // Everything: parses, runs, returns the exit code.
