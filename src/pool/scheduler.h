@@ -30,15 +30,19 @@ struct SchedulerLimits {
     size_t sweep_looks = 64;  // at those behind, where the looks did not suffice
     size_t candidates = 2048; // devices tried, for all groups together
     size_t candidates_per_wish = 64;
-    size_t starts = 256;     // wishes served
-    size_t preemptions = 64; // loans told to end
-    size_t victims = 256;    // active loans looked at, for one group
-    size_t shadows = 16;     // waiting groups whose earliest start is worked out, for backfill
-    size_t returns = 256;    // due times counted for one reservation or one shadow
-    size_t reasons = 16;     // texts
+    size_t hosts_onwards = 256; // looked at where those candidates are all of no use
+    size_t matchings = 4;       // of a group with its candidates, until reservations let it have all of them
+    size_t starts = 256;        // wishes served
+    size_t preemptions = 64;    // loans told to end
+    size_t victims = 256;       // active loans looked at, for one group
+    size_t shadows = 16;        // waiting groups whose earliest start is worked out, for backfill
+    size_t returns = 256;       // due times counted for one reservation or one shadow
+    size_t reasons = 16;        // texts
     // From a loan's due time to its device being available again: detach, cut, reset and sanitize at their
     // longest.
     int64_t turnaround_us = 240'000'000;
+    // From a loan's start to its being active, when its duration begins: prepare and attach at their longest.
+    int64_t setup_us = 80'000'000;
     // A device that is held counts as used for so long from the moment in which it is given, so that one
     // decision that serves many does not serve one tenant alone.
     int64_t counted_ahead_s = 60;
