@@ -154,7 +154,10 @@ void Pool::observe(Fdid fdid, const ObservedDevice& observed) {
 
 // It stays so until somebody restores it, but nobody is to have it meanwhile.
 void Pool::observe_quarantined(const Device& device, const ObservedDevice& observed) {
-    if (!observed.loan || !ledger_.steps_for(device.fdid).empty()) return;
+    const auto steps = ledger_.steps_for(device.fdid);
+    const bool told = std::any_of(steps.begin(), steps.end(),
+                                  [&](StepId id) { return ledger_.steps.find(id)->kind == StepKind::cut; });
+    if (!observed.loan || told) return;
     raise_epoch(device.fdid);
     issue_cleanup(StepKind::cut, device.host, device.fdid, observed.loan,
                   ledger_.devices.find(device.fdid)->epoch);
