@@ -13,18 +13,33 @@
 
 namespace lanepool::pool::testing {
 
+// Without what is not stored.
+inline Host stored(Host host) {
+    host.up = false;
+    host.borrower_grace_steady_us = host.lender_grace_steady_us = 0;
+    return host;
+}
+inline Loan stored(Loan loan) {
+    loan.due_steady_us = loan.warn_steady_us = loan.wait_until_steady_us = loan.crash_steady_us = 0;
+    return loan;
+}
+inline Step stored(Step step) {
+    step.sent_steady_us = step.deadline_steady_us = 0;
+    return step;
+}
+
 // What a store keeps, without one.
 class Disk {
   public:
     void apply(const Outcome& outcome) {
         for (const auto& host : outcome.hosts)
-            hosts_[host.name] = host;
+            hosts_[host.name] = stored(host);
         for (const auto& device : outcome.devices)
             devices_[device.fdid] = device;
         for (const auto& loan : outcome.loans)
-            loans_[loan.id] = loan;
+            loans_[loan.id] = stored(loan);
         for (const auto& step : outcome.steps)
-            steps_[step.id] = step;
+            steps_[step.id] = stored(step);
         for (const auto& used : outcome.usage)
             usage_[used.tenant] = used;
         if (outcome.site) site_ = *outcome.site;
