@@ -94,12 +94,6 @@ Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now 
         if (auto available = check_available(device); !available) plan.not_now = available.error();
     }
     Placement placement = scheduler_->place(plan.wishes, now);
-    if (!plan.not_now && named.size() == plan.wishes.size()) {
-        placement.now = true;
-        for (const Loan& wish : plan.wishes)
-            placement.starts.push_back(
-                {LoanId{placement.starts.size() + 1}, *find_device(wish.wanted.device), {}});
-    }
     plan.why.insert(plan.why.end(), placement.why.begin(), placement.why.end());
     if (!plan.not_now && placement.now) {
         plan.starts = std::move(placement.starts);

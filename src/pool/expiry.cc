@@ -64,6 +64,7 @@ Result<LoanId> Pool::try_renew(const RenewRequest& request, const Who& who) {
 // From here on its time counts.
 void Pool::activated(LoanId id) {
     ledger_.change(id, [&](Loan& loan) { loan.active_us = now_.unix_us; });
+    wants_decision(); // from here on it can be pre-empted
     const Loan loan = *ledger_.loans.find(id);
     if (loan.duration_s == 0 && loan.due_us == 0) return;
     // Who has been pre-empted on the way here keeps the earlier end.

@@ -47,6 +47,8 @@ class Walk {
         for (const char* host : {"a", "b", "c"})
             add(host, {});
         restart();
+        if (seed % 2 == 1)
+            input([&] { EXPECT_TRUE(pool_->apply_site(sites_.at("strict"), "strict", owner_, now_)); });
     }
 
     void run(int steps) {
@@ -344,11 +346,11 @@ class Walk {
     static std::map<std::string, Site> make_sites() {
         std::map<std::string, Site> sites;
         Site strict;
-        strict.tenants = {{"red", 1, 3}};
+        strict.tenants = {{"red", 1, 8}};
         strict.users = {{"u", "red", Role::user}};
         Rule low;
         low.name = "low";
-        low.hosts = {"a"};
+        low.hosts = {"a", "c"};
         low.preemptible = true;
         low.grace_s = 2;
         low.sanitize = false;
@@ -398,7 +400,7 @@ class Walk {
         return selector;
     }
 
-    Caller any_caller() { return {"u", chance(50)}; }
+    Caller any_caller() { return {"u", chance(10)}; }
 
     BorrowRequest any_wish() {
         BorrowRequest request;
