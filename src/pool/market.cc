@@ -53,6 +53,12 @@ const DeviceEntry* Market::find(Fdid fdid) const {
     return found == devices_.end() ? nullptr : &found->second;
 }
 
+const DeviceEntry* Market::held_by(LoanId loan) const {
+    const auto found = device_of_loan_.find(loan);
+    const DeviceEntry* device = found == device_of_loan_.end() ? nullptr : find(found->second);
+    return device != nullptr && device->loan != nullptr ? device : nullptr;
+}
+
 const std::map<Fdid, LoanId>& Market::ending_for(LoanId group) const {
     static const std::map<Fdid, LoanId> none;
     const auto found = ending_for_.find(group);
@@ -88,6 +94,10 @@ void Market::note(const Loan& loan, bool comes) {
         mark(borrower);
     }
     if (!loan.fdid) return;
+    if (comes)
+        device_of_loan_[loan.id] = loan.fdid;
+    else
+        device_of_loan_.erase(loan.id);
     if (loan.preempted_by) {
         auto& ending = ending_for_[loan.preempted_by];
         if (comes)

@@ -139,6 +139,7 @@ class Market {
     HostEntry* host(const std::string& name); // made if there is none
     DeviceEntry* device(Fdid fdid);           // null if there is none
     const DeviceEntry* find(Fdid fdid) const;
+    const DeviceEntry* held_by(LoanId loan) const; // by a live loan; null if there is none
     const std::map<std::string, HostEntry>& hosts() const { return hosts_; }
     // Devices of live loans that are pre-empted for this group, with the loans.
     const std::map<Fdid, LoanId>& ending_for(LoanId group) const;
@@ -176,6 +177,7 @@ class Market {
     std::map<std::string, std::set<Want*>> wants_of_host_;
     std::map<std::string, std::set<Want*>> wants_of_name_;
     std::map<Fdid, std::set<Want*>> wants_of_fdid_;
+    std::map<LoanId, Fdid> device_of_loan_; // of live ones
     std::map<LoanId, std::map<Fdid, LoanId>> ending_for_;
     uint64_t next_want_ = 1;
     std::vector<Fdid> dirty_devices_;

@@ -112,15 +112,8 @@ void add_unavailable(const Market& market, const Want& want, std::vector<std::st
 }
 
 void add_obstacles(const Obstacles& in_the_way, const Unit& unit, std::vector<std::string>& lines) {
-    if (in_the_way.reserved > 0) {
-        const auto& reservation = *in_the_way.verdict.stands;
-        lines.push_back(
-            fmt::format("{} free, but needed for reservation '{}': {} of class '{}' for tenant '{}' "
-                        "from {} until {}",
-                        in_the_way.reserved, reservation.name, reservation.count, reservation.device_class,
-                        reservation.tenant, time_text(in_the_way.verdict.interval.begin_us),
-                        time_text(in_the_way.verdict.interval.end_us)));
-    }
+    if (in_the_way.reserved > 0)
+        lines.push_back(fmt::format("{} free, but {}", in_the_way.reserved, reservation_text(in_the_way.verdict)));
     if (in_the_way.kept > 0)
         lines.push_back(fmt::format("{} free, but kept for loan:{}, which is ahead in the queue",
                                     in_the_way.kept, in_the_way.kept_for));
@@ -138,6 +131,13 @@ void add_obstacles(const Obstacles& in_the_way, const Unit& unit, std::vector<st
 }
 
 } // namespace
+
+std::string reservation_text(const Reservations::Verdict& verdict) {
+    return fmt::format("needed for reservation '{}': {} of class '{}' for tenant '{}' from {} until {}",
+                       verdict.stands->name, verdict.stands->count, verdict.stands->device_class,
+                       verdict.stands->tenant, time_text(verdict.interval.begin_us),
+                       time_text(verdict.interval.end_us));
+}
 
 std::vector<std::string> why_not(const Market& market, const Unit& unit, const Look& look) {
     if (!look.blocked.empty()) return {look.blocked};

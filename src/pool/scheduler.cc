@@ -162,6 +162,22 @@ Placement Scheduler::explain(LoanId group, Now now) {
     return unit == nullptr ? Placement() : state_->placement(*unit, now);
 }
 
+Result<> Scheduler::may_keep(LoanId loan, int64_t due_us, Now now) {
+    State& state = *state_;
+    state.settle();
+    const DeviceEntry* device = state.market.held_by(loan);
+    if (device == nullptr) return fail(Errc::not_found, "loan:{} has no device", loan);
+    const auto& listing = device->listing;
+    if (!device->loan->reservation.empty()) return {};
+    const int64_t turnaround_us = state.limits.turnaround_us;
+    const auto verdict = state.reservations.ask(
+        listing.classes, device->loan->tenant, due_us == 0 ? never_us : due_us, false,
+        listing.counts_back ? listing.back_us + turnaround_us : never_us, {}, now.unix_us, turnaround_us,
+        state.limits.returns);
+    if (verdict.allowed) return {};
+    return fail(Errc::busy, "{}", reservation_text(verdict));
+}
+
 std::optional<int64_t> Scheduler::next_change_us(Now now) const {
     return state_->reservations.next_change_us(now.unix_us);
 }

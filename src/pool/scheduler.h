@@ -123,6 +123,9 @@ class Scheduler {
     Placement place(const std::vector<Loan>& wishes, Now now);
     // What would become of a queued group, or why it waits. not `now` and empty for one that is none.
     Placement explain(LoanId group, Now now);
+    // Whether a loan may have its device until DUE_US (Unix time; 0: for ever): not where a reservation needs
+    // it before. For renewals. busy: the message says which; not_found: no live loan with a device.
+    Result<> may_keep(LoanId loan, int64_t due_us, Now now);
     // The next Unix time at which the passing of time alone changes something: a reservation begins or ends.
     // Nothing where there is none to come.
     std::optional<int64_t> next_change_us(Now now) const;
