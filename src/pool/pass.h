@@ -87,6 +87,8 @@ class Pass {
     const std::vector<Start>& starts() const { return starts_; }
     const std::vector<Preemption>& preemptions() const { return preemptions_; }
     bool exhausted() const { return exhausted_; }
+    // What was given away hid from a group that waits when it could start: the next decision knows better.
+    bool unsettled() const { return unsettled_; }
     // What stands in the way of a group that was not looked at; decides nothing.
     Look look_only(Unit& unit) { return look(unit, false); }
 
@@ -161,6 +163,7 @@ class Pass {
     size_t tries_allowed_ = 0;
     size_t shadows_ = 0;
     bool exhausted_ = false;
+    bool unsettled_ = false;
     std::set<Fdid> gone_; // given away, or to be taken back for somebody
     std::map<const HostEntry*, int64_t> used_;
     std::map<const HostEntry*, Kept> room_until_;

@@ -285,6 +285,8 @@ void Pass::wait(Group& group, Look& look, const Matching& matching) {
         if (shadow_us > now_.unix_us) look.not_before_us = shadow_us;
     }
     if (single) return;
+    for (const Obstacles& obstacles : look.obstacles)
+        unsettled_ |= obstacles.taken > 0;
     const auto keep = [&](auto& kept, const auto& key) {
         const auto [found, added] = kept.try_emplace(key, Kept{shadow_us, group.unit.group});
         if (!added) found->second.until_us = std::min(found->second.until_us, shadow_us);

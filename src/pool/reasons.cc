@@ -113,7 +113,8 @@ void add_unavailable(const Market& market, const Want& want, std::vector<std::st
 
 void add_obstacles(const Obstacles& in_the_way, const Unit& unit, std::vector<std::string>& lines) {
     if (in_the_way.reserved > 0)
-        lines.push_back(fmt::format("{} free, but {}", in_the_way.reserved, reservation_text(in_the_way.verdict)));
+        lines.push_back(
+            fmt::format("{} free, but {}", in_the_way.reserved, reservation_text(in_the_way.verdict)));
     if (in_the_way.kept > 0)
         lines.push_back(fmt::format("{} free, but kept for loan:{}, which is ahead in the queue",
                                     in_the_way.kept, in_the_way.kept_for));

@@ -85,7 +85,7 @@ Decision Scheduler::decide(Now now) {
     Decision decision;
     decision.starts = pass.starts();
     decision.preemptions = pass.preemptions();
-    decision.more = pass.exhausted();
+    decision.more = pass.exhausted() || pass.unsettled();
     std::set<LoanId> told;
     for (const auto& start : decision.starts)
         told.insert(start.loan);
@@ -170,10 +170,10 @@ Result<> Scheduler::may_keep(LoanId loan, int64_t due_us, Now now) {
     const auto& listing = device->listing;
     if (!device->loan->reservation.empty()) return {};
     const int64_t turnaround_us = state.limits.turnaround_us;
-    const auto verdict = state.reservations.ask(
-        listing.classes, device->loan->tenant, due_us == 0 ? never_us : due_us, false,
-        listing.counts_back ? listing.back_us + turnaround_us : never_us, {}, now.unix_us, turnaround_us,
-        state.limits.returns);
+    const auto verdict =
+        state.reservations.ask(listing.classes, device->loan->tenant, due_us == 0 ? never_us : due_us, false,
+                               listing.counts_back ? listing.back_us + turnaround_us : never_us, {},
+                               now.unix_us, turnaround_us, state.limits.returns);
     if (verdict.allowed) return {};
     return fail(Errc::busy, "{}", reservation_text(verdict));
 }
