@@ -98,7 +98,9 @@ Decision Scheduler::decide(Now now) {
         if (decision.waiting.size() >= 2 * state.limits.reasons) break;
         Unit* unit = state.queue.find(group);
         if (unit == nullptr || told.contains(group) || told.contains(unit->wishes.begin()->first)) continue;
-        decision.waiting.push_back({group, state.reason(*unit, pass.look_only(*unit))});
+        // One that could be served waits only for a look: there is nothing to say about it.
+        if (const Look look = pass.look_only(*unit); look.starts.empty())
+            decision.waiting.push_back({group, state.reason(*unit, look)});
     }
     return decision;
 }

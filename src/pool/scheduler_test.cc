@@ -498,6 +498,25 @@ TEST_F(SchedulerTest, AnEmptySelectorMeansNothing) {
     EXPECT_FALSE(scheduler.place({loan}, now).now);
 }
 
+// ---- Limits
+
+TEST_F(SchedulerTest, WhoWasNotLookedAtHearsNothingAndIsLookedAtLater) {
+    add_device("store");
+    const LoanId loan = queue(wish("a"));
+    SchedulerLimits none = Records::limits();
+    none.looks = none.sweep_looks = 0;
+    Scheduler hasty({}, none);
+    for (const auto& [name, host] : hosts)
+        hasty.note(host, true);
+    for (const auto& [fdid, device] : devices)
+        hasty.note(device, true);
+    hasty.note(loans.at(loan), true);
+    const Decision decision = hasty.decide(now);
+    EXPECT_THAT(decision.starts, IsEmpty());
+    EXPECT_THAT(decision.waiting, IsEmpty());
+    EXPECT_TRUE(decision.more);
+}
+
 // ---- Placing without queueing
 
 TEST_F(SchedulerTest, PlacingSaysWhatWouldBeAndChangesNothing) {
