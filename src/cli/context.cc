@@ -76,6 +76,7 @@ int run(int argc, char** argv) {
     add_dev_commands(app, context);
     add_daemon_commands(app, context);
     add_site_commands(app, context);
+    add_pki_commands(app, context);
     add_completion_command(app, context);
     try {
         app.parse(argc, argv);

@@ -44,6 +44,7 @@ void add_loan_commands(CLI::App& app, Context& context);   // borrow return recl
 void add_daemon_commands(CLI::App& app, Context& context); // controller agent fabric model
 void add_dev_commands(CLI::App& app, Context& context);    // dev up|down|status|exec, stats
 void add_site_commands(CLI::App& app, Context& context);   // site check
+void add_pki_commands(CLI::App& app, Context& context);    // pki init issue renew revoke ls
 void add_completion_command(CLI::App& app, Context& context);
 
 // Everything: parses, runs, returns the exit code.
