@@ -12,10 +12,10 @@
 #define TOML_HEADER_ONLY 1
 #define TOML_ENABLE_FORMATTERS 0
 #define TOML_MAX_NESTED_VALUES 16
-// The parser asserts things that a malformed text breaks ("[[", line break, "]"); with NDEBUG the compiler would believe
-// them. Behind each it checks the same again and reports an error, so they are made to mean nothing. The classification
-// of characters calls places unreachable that are reached, by an accented letter where whitespace may stand: "no" is the
-// right answer there.
+// The parser asserts things that a malformed text breaks ("[[", line break, "]"); with NDEBUG the compiler
+// would believe them. Behind each it checks the same again and reports an error, so they are made to mean
+// nothing. The classification of characters calls places unreachable that are reached, by an accented letter
+// where whitespace may stand: "no" is the right answer there.
 // clang-format off
 #include <toml++/impl/preprocessor.h>
 #undef TOML_ASSERT
