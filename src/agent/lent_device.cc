@@ -2,7 +2,6 @@
 #include "agent/lent_device.h"
 
 #include "agent/device_class.h"
-#include "api/convert.h"
 #include "vfio_user/client.h"
 
 #include <atomic>
@@ -187,11 +186,9 @@ const std::optional<smartio::LenderStatus> LentDevice::lender_status() const {
     return lender_ ? std::optional(lender_->status()) : std::nullopt;
 }
 
-void LentDevice::perform(const v1::Step& step, Done done) {
-    const auto order = api::from_message(step);
-    if (!order) return done(tl::unexpected<Error>(order.error()));
-    answers_.emplace(order->step.id, std::move(done));
-    fence_.perform(*order, now_us());
+void LentDevice::perform(const pool::Order& order, Done done) {
+    answers_.emplace(order.step.id, std::move(done));
+    fence_.perform(order, now_us());
     arm();
 }
 

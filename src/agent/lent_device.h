@@ -48,7 +48,7 @@ class LentDevice final : private FencePorts {
 
     // Carries out one step for which this host is the lender. DONE comes at the latest after the step's
     // deadline.
-    void perform(const v1::Step& step, Done done);
+    void perform(const pool::Order& order, Done done);
     // A borrower's request for this device.
     void serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply);
 
