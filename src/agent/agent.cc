@@ -212,7 +212,10 @@ void Agent::attach(const pool::Order& order, std::function<void(Result<>)> done)
         [this, loan, epoch = step.epoch.value](const std::string& reason) {
             report_lost(loan, epoch, false, reason);
         });
-    device->attach(std::move(done));
+    device->attach([this, done = std::move(done)](const Result<>& result) {
+        done(result);
+        if (!result) hello_soon(); // what is left of it is here until somebody says detach
+    });
 }
 
 void Agent::detach(const pool::Order& order, std::function<void(Result<>)> done) {

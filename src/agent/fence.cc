@@ -11,6 +11,8 @@ using pool::StepKind;
 namespace {
 // More than a controller ever has under way for one device.
 constexpr size_t most_pending = 64;
+// How long after a failure it is tried again whether the device comes back from a reset.
+constexpr int64_t reset_retry_us = 5'000'000;
 } // namespace
 
 std::string_view name(LenderFence::State state) {
@@ -25,7 +27,7 @@ LenderFence::LenderFence(std::string device, DeviceRecord found, FencePorts& por
 
 FenceObservation LenderFence::observed() const {
     FenceObservation seen;
-    seen.answering = reached_ && state_ != State::broken;
+    seen.answering = answering_;
     seen.clean = record_.clean;
     seen.epoch = {record_.epoch};
     if (loan_) seen.loan = loan_->loan;
@@ -53,7 +55,8 @@ void LenderFence::absent(const std::string& reason) {
     problem_ = reason;
     if (state_ == State::absent) return;
     state_ = State::absent;
-    reached_ = false;
+    retry_us_ = 0;
+    reached_ = answering_ = false;
     const auto steps = end_operation();
     lose(reason);
     loan_.reset();
@@ -224,6 +227,7 @@ void LenderFence::arm_lease(const pool::Step& step, int64_t now_us) {
 
 uint64_t LenderFence::start(State state) {
     state_ = state;
+    retry_us_ = 0;
     operation_ = next_operation_++;
     return operation_;
 }
@@ -260,6 +264,7 @@ void LenderFence::finished(uint64_t operation, Result<> result, int64_t now_us) 
     default:
         return;
     }
+    if (state_ == State::broken) retry_us_ = now_us + reset_retry_us;
     if (!under_way()) retry_waiting(now_us);
 }
 
@@ -297,6 +302,7 @@ void LenderFence::was_reset(const std::vector<Pending>& steps, Result<> result) 
         reached_ = true;
         state_ = State::ready;
         problem_.clear();
+        set_answering(true);
     } else {
         failed(result.error().message());
     }
@@ -310,7 +316,6 @@ void LenderFence::was_reset(const std::vector<Pending>& steps, Result<> result) 
         if (answer) reset_done_ = step.id;
         ports_.answer(pending.order, std::move(answer));
     }
-    ports_.changed();
 }
 
 void LenderFence::sanitized(const std::vector<Pending>& steps, Result<> result) {
@@ -327,7 +332,6 @@ void LenderFence::sanitized(const std::vector<Pending>& steps, Result<> result) 
         if (answer) sanitize_done_ = step.id;
         ports_.answer(pending.order, std::move(answer));
     }
-    ports_.changed();
 }
 
 // What it was trusted with is in doubt: only a reset that verifies makes it usable. Why is written down for
@@ -335,7 +339,12 @@ void LenderFence::sanitized(const std::vector<Pending>& steps, Result<> result) 
 void LenderFence::failed(const std::string& problem) {
     state_ = State::broken;
     problem_ = problem;
+    set_answering(false);
     if (record_.problem != problem) static_cast<void>(store({record_.epoch, false, problem}));
+}
+
+void LenderFence::set_answering(bool answering) {
+    if (std::exchange(answering_, answering) != answering) ports_.changed();
 }
 
 Result<> LenderFence::store(const DeviceRecord& record) {
@@ -367,6 +376,7 @@ void LenderFence::tick(int64_t now_us) {
             ports_.answer(step.order, fail(Errc::cancelled, "{}", reason));
         lose(reason);
     }
+    if (retry_us_ != 0 && retry_us_ <= now_us) first_reset();
     for (auto step = waiting_.begin(); step != waiting_.end();) {
         if (step->deadline_us > now_us) {
             ++step;
@@ -382,7 +392,8 @@ void LenderFence::tick(int64_t now_us) {
 
 std::optional<int64_t> LenderFence::next_tick_us() const {
     std::optional<int64_t> next;
-    if (lease_until_us_ != 0) next = lease_until_us_;
+    for (const int64_t time_us : {lease_until_us_, retry_us_})
+        if (time_us != 0) next = next ? std::min(*next, time_us) : time_us;
     for (const Pending& step : waiting_)
         next = next ? std::min(*next, step.deadline_us) : step.deadline_us;
     return next;

@@ -58,7 +58,7 @@ class FencePorts {
     virtual void answer(const pool::Order& order, Result<> result) = 0;
     // Nobody asked for it, but the loan cannot go on; its ways are closed, or being closed.
     virtual void lost(const Opening& opening, const std::string& reason) = 0;
-    // What observed() says.
+    // Whether it answers, as observed() says; of all else the answers to the steps have told.
     virtual void changed() = 0;
 };
 
@@ -75,7 +75,7 @@ class LenderFence {
   public:
     enum class State {
         absent,     // there is no device to work with
-        verifying,  // the reset with which it begins whenever it comes
+        verifying,  // the reset with which it begins whenever it comes, until one has worked
         unverified, // closed, and not reset since
         ready,      // reset, and seen to be
         opening,
@@ -83,7 +83,7 @@ class LenderFence {
         closing,
         resetting,
         sanitizing,
-        broken, // it has not done what it should; a reset may bring it back
+        broken, // it has not done what it should; a reset may bring it back, and is tried now and then
     };
 
     // DEVICE: its name, for messages. FOUND: its record on disk. PORTS must outlive this.
@@ -133,6 +133,7 @@ class LenderFence {
     void was_reset(const std::vector<Pending>& steps, Result<> result);
     void sanitized(const std::vector<Pending>& steps, Result<> result);
     void failed(const std::string& problem);
+    void set_answering(bool answering);
     Result<> store(const DeviceRecord& record);
     Result<> raise(pool::Epoch epoch);
     void arm_lease(const pool::Step& step, int64_t now_us);
@@ -144,10 +145,12 @@ class LenderFence {
     FencePorts& ports_;
     State state_ = State::absent;
     bool reached_ = false;                    // it has been reset well since it came
+    bool answering_ = false;                  // and no operation has failed it since
     bool cut_stored_ = true;                  // of the close that is under way
     std::string problem_ = "not reached yet"; // why it is absent, verifying or broken
     std::optional<Opening> loan_;             // of opening, open, closing
     bool announced_ = false;                  // whoever decides knows that this loan is over
+    int64_t retry_us_ = 0;                    // of a reset of a broken device; 0: no need
     int64_t lease_until_us_ = 0;              // 0: without end
     pool::StepId lease_step_;                 // which set it
     pool::StepId reset_done_;                 // that left it ready

@@ -238,6 +238,18 @@ TEST_F(Fence, LetsAFailedResetBeTriedAgain) {
     EXPECT_TRUE(fence->observed().answering);
 }
 
+TEST_F(Fence, TriesABrokenDeviceAgainUntilItsResetWorks) {
+    fence->present(false);
+    done("reset", fail(Errc::io, "it is not back"));
+    EXPECT_FALSE(fence->observed().answering);
+    pass(4999);
+    EXPECT_THAT(operations, IsEmpty());
+    pass(1);
+    done("reset");
+    EXPECT_TRUE(fence->observed().answering);
+    EXPECT_EQ(fence->next_tick_us(), std::nullopt);
+}
+
 TEST_F(Fence, ClosesALoanWhoseLeaseHasRunOut) {
     lent(2000);
     EXPECT_EQ(fence->next_tick_us(), now_us + 2'000'000);
