@@ -65,9 +65,9 @@ void Ledger::index(const Loan& loan, bool comes) {
     scheduler_.note(loan, comes);
     if (has_ended(loan.state)) {
         if (comes)
-            ended_.insert(loan.id);
+            ended_.emplace(loan.ended_us, loan.id);
         else
-            ended_.erase(loan.id);
+            ended_.erase({loan.ended_us, loan.id});
         return;
     }
     note(loans_by_borrower_, loan.borrower, loan.id, comes);
@@ -112,7 +112,7 @@ std::optional<Fdid> Ledger::device_named(std::string_view full_name) const {
 
 std::optional<LoanId> Ledger::oldest_ended() const {
     if (ended_.empty()) return std::nullopt;
-    return *ended_.begin();
+    return ended_.begin()->second;
 }
 
 void Ledger::commit() {

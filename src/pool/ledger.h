@@ -142,7 +142,7 @@ class Ledger {
     std::map<std::pair<std::string, std::string>, size_t> loans_by_rule_;
     std::map<std::string, std::set<StepId>> steps_by_host_;
     std::map<Fdid, std::set<StepId>> steps_by_device_;
-    std::set<LoanId> ended_;
+    std::set<std::pair<int64_t, LoanId>> ended_; // by the time of their end
     std::set<Timer> timers_;
     size_t live_loans_ = 0;
     size_t wishes_ = 0;

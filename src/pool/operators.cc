@@ -232,7 +232,7 @@ void Pool::judge_wishes() {
     for (Loan& loan : changed)
         ledger_.loans.put(loan.id, std::move(loan));
     for (const auto& [id, reason] : refused)
-        if (ledger_.loans.find(id)->state == LoanState::queued)
+        if (const Loan* loan = ledger_.loans.find(id); loan && loan->state == LoanState::queued)
             end_wish(id, LoanState::failed, fmt::format("the site was changed: {}", reason));
 }
 

@@ -107,7 +107,9 @@ void Pool::settle_groups() {
         const auto broken = std::exchange(broken_groups_, {});
         for (const auto& [group, reason] : broken)
             for (const LoanId id : ledger_.live_loans_of_group(group)) {
-                if (ledger_.loans.find(id)->state == LoanState::queued)
+                const Loan* loan = ledger_.loans.find(id);
+                if (!loan || has_ended(loan->state)) continue;
+                if (loan->state == LoanState::queued)
                     end(id, LoanState::failed, reason);
                 else
                     start_return(id, limited(reason), options_.detach_ms);
