@@ -43,6 +43,8 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::filesystem::pa
     TRY(database->execute("PRAGMA locking_mode = EXCLUSIVE"));
     TRY(database->execute("PRAGMA journal_mode = WAL"));
     TRY(database->execute("PRAGMA synchronous = FULL"));
+    // 64 MiB: writes touch the indices of the trail everywhere, and would read them in anew each time.
+    TRY(database->execute("PRAGMA cache_size = -65536"));
     TRY(migrate(*database));
     TRY(database->execute("BEGIN EXCLUSIVE; COMMIT"));
     TRY(check(*database));
