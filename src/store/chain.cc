@@ -101,22 +101,22 @@ Result<> ChainCheck::add(const std::vector<ChainedEntry>& entries) {
     return {};
 }
 
-Result<AuditCheck> ChainCheck::finish() const {
+Result<AuditCheck> ChainCheck::finish(const ChainEnds& ends) const {
     // Two places say where the trail ends: whoever cuts it off has to know both.
-    const uint64_t end = ends_.next_sequence - 1;
-    if (last_.sequence < std::max(end, ends_.head.sequence))
+    const uint64_t end = ends.next_sequence - 1;
+    if (last_.sequence < std::max(end, ends.head.sequence))
         return fail(
             Errc::io,
             "the audit trail does not verify at sequence {}: it ends before this one, and should go on "
             "to {}",
-            last_.sequence + 1, std::max(end, ends_.head.sequence));
-    if (last_.sequence > std::min(end, ends_.head.sequence))
+            last_.sequence + 1, std::max(end, ends.head.sequence));
+    if (last_.sequence > std::min(end, ends.head.sequence))
         return fail(
             Errc::io,
             "the audit trail does not verify at sequence {}: it should end before this one; something "
             "was put in",
-            std::min(end, ends_.head.sequence) + 1);
-    if (last_ != ends_.head)
+            std::min(end, ends.head.sequence) + 1);
+    if (last_ != ends.head)
         return fail(
             Errc::io,
             "the audit trail does not verify at sequence {}: its hash is not the one that was kept as "
@@ -125,7 +125,7 @@ Result<AuditCheck> ChainCheck::finish() const {
     AuditCheck check;
     check.entries = entries();
     if (check.entries > 0) {
-        check.first_sequence = ends_.start.sequence + 1;
+        check.first_sequence = start_.sequence + 1;
         check.last_sequence = last_.sequence;
     }
     check.head = last_.hash;

@@ -67,21 +67,21 @@ struct AuditCheck {
     bool operator==(const AuditCheck&) const = default;
 };
 
-// Verifies a trail piece by piece, so that a long one holds nobody up.
+// Verifies a trail piece by piece, so that a long one holds nobody up and may grow meanwhile.
 class ChainCheck {
   public:
-    explicit ChainCheck(const ChainEnds& ends) : ends_(ends), last_(ends.start) {}
+    explicit ChainCheck(const ChainEnd& start) : start_(start), last_(start) {}
 
     // The next ones, in their order. io: the message names the first sequence that does not fit.
     Result<> add(const std::vector<ChainedEntry>& entries);
     // Where the next ones begin: after this one.
     uint64_t last_sequence() const { return last_.sequence; }
-    uint64_t entries() const { return last_.sequence - ends_.start.sequence; }
-    // There are no more. io: it does not end where it should.
-    Result<AuditCheck> finish() const;
+    uint64_t entries() const { return last_.sequence - start_.sequence; }
+    // There are no more. ENDS: as they are now. io: it does not end where it should.
+    Result<AuditCheck> finish(const ChainEnds& ends) const;
 
   private:
-    ChainEnds ends_;
+    ChainEnd start_;
     ChainEnd last_;
 };
 

@@ -27,9 +27,9 @@ Trail trail(uint64_t first, uint64_t last) {
 }
 
 Result<AuditCheck> verify(const Trail& trail) {
-    ChainCheck check(trail.ends);
+    ChainCheck check(trail.ends.start);
     if (auto added = check.add(trail.entries); !added) return tl::unexpected(added.error());
-    return check.finish();
+    return check.finish(trail.ends);
 }
 
 // Of the format, as docs/store.md gives it, by another program (Python's hashlib).

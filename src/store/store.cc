@@ -35,14 +35,20 @@ Result<> follows(const ChainEnd& head, const pool::Outcome& outcome) {
 }
 
 Result<AuditCheck> Store::verify_audit() {
-    ChainCheck check(TRY(audit_ends()));
-    for (;;) {
+    ChainCheck check(TRY(audit_ends()).start);
+    for (bool again = false;;) {
         // From the very first that is there, also if it is one that should have been forgotten.
         const auto entries = TRY(audit_chain(check.entries() == 0 ? 0 : check.last_sequence(), piece));
-        if (entries.empty()) break;
         TRY(check.add(entries));
+        if (!entries.empty()) {
+            again = false;
+            continue;
+        }
+        const auto ends = TRY(audit_ends());
+        // Where another controller writes, it may have grown just now.
+        if (ends.head.sequence <= check.last_sequence() || again) return check.finish(ends);
+        again = true;
     }
-    return check.finish();
 }
 
 } // namespace lanepool::store
