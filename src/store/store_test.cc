@@ -3,6 +3,7 @@
 // What holds of every store.
 #include "store/copy.h"
 #include "store/test_backend.h"
+#include "store/test_etcd.h"
 #include "store/test_records.h"
 
 #include <gmock/gmock.h>
@@ -28,14 +29,17 @@ class StoreTest : public ::testing::TestWithParam<Kind> {
     std::unique_ptr<test::Backend> backend = GetParam().make();
 };
 
+template <class Made>
+std::unique_ptr<test::Backend> make() {
+    return std::make_unique<Made>();
+}
+
 INSTANTIATE_TEST_SUITE_P(All, StoreTest,
-                         ::testing::Values(Kind{"Sqlite",
-                                                []() -> std::unique_ptr<test::Backend> {
-                                                    return std::make_unique<test::SqliteBackend>();
-                                                }}),
+                         ::testing::Values(Kind{"Sqlite", make<test::SqliteBackend>},
+                                           Kind{"Etcd", make<test::EtcdBackend>}),
                          [](const auto& kind) { return std::string(kind.param.name); });
 
-// NUMBER entries, one in each outcome.
+// Entries FIRST to LAST, one in each outcome.
 void grow(Store& store, uint64_t first, uint64_t last) {
     for (uint64_t i = first; i <= last; ++i) {
         const auto stored = store.apply(outcome(i));
