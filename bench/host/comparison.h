@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "host/rows.h"
+#include "report/rows.h"
 #include "host/workload.h"
 
 #include <map>

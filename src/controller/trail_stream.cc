@@ -12,8 +12,9 @@ namespace lanepool::controller {
 namespace {
 constexpr uint32_t batch = 256;
 
-Result<store::AuditFilter> filter_for(const pool::Pool& pool, const std::string& subject) {
-    store::AuditFilter filter;
+// FILTER, narrowed down to SUBJECT.
+Result<store::AuditFilter> filter_for(const pool::Pool& pool, store::AuditFilter filter,
+                                      const std::string& subject) {
     if (subject.empty()) return filter;
     if (const auto fdid = pool.find_device(subject)) {
         filter.fdid = *fdid;
@@ -44,7 +45,7 @@ void TrailStream::begin() {
 }
 
 Result<> TrailStream::find_start() {
-    filter_ = TRY(filter_for(core_.pool(), wish_.subject));
+    filter_ = TRY(filter_for(core_.pool(), wish_.filter, wish_.subject));
     after_ = wish_.after_sequence;
     if (wish_.last > 0) after_ = std::max(after_, TRY(core_.store().audit_before_last(filter_, wish_.last)));
     return {};
