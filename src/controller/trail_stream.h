@@ -30,6 +30,7 @@ class TrailStream final : public ServerStream<v1::AuditEntry> {
     void pump() override;
     void forget() override;
     Result<> find_start();
+    bool may_see(const pool::AuditEntry& entry) const;
 
     const Wish wish_;
     // On the loop's thread:
