@@ -6,6 +6,7 @@
 
 #include <grpcpp/grpcpp.h>
 #include <poll.h>
+#include <thread>
 
 namespace lanepool::api {
 
@@ -36,7 +37,8 @@ Result<std::string> read_token(const UniqueFd& socket, std::chrono::milliseconds
         if (left.count() <= 0 || ::poll(&readable, 1, static_cast<int>(left.count())) <= 0)
             return fail(Errc::timeout, "the controller has not said who we are within {} ms",
                         timeout.count());
-        const auto received = TRY(io::receive(socket.get(), std::as_writable_bytes(std::span(token)).subspan(have)));
+        const auto received =
+            TRY(io::receive(socket.get(), std::as_writable_bytes(std::span(token)).subspan(have)));
         if (received.bytes == 0) return fail(Errc::disconnected, "the controller takes no more connections");
         have += received.bytes;
     }
@@ -55,8 +57,15 @@ Result<std::unique_ptr<Client>> Client::connect(const std::string& endpoint,
                                                 std::chrono::milliseconds timeout) {
     std::unique_ptr<Client> client(new Client);
     const auto path = socket_path(endpoint);
+    const auto deadline = std::chrono::steady_clock::now() + timeout;
     if (!path.empty()) {
         auto identity = io::connect_unix(identity_socket(path));
+        // It may be starting.
+        while (!identity && identity.error().code() != Errc::permission_denied &&
+               std::chrono::steady_clock::now() < deadline) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+            identity = io::connect_unix(identity_socket(path));
+        }
         if (!identity && identity.error().code() == Errc::permission_denied)
             return tl::unexpected<Error>(std::move(identity).error());
         if (!identity) return nobody(endpoint);
