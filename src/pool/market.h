@@ -27,6 +27,7 @@ namespace lanepool::pool {
 inline constexpr int64_t unlimited_room = 1 << 30;
 
 struct HostEntry;
+struct Lane;
 struct Line;
 struct Row;
 
@@ -107,7 +108,7 @@ struct Want {
     bool scoped = false;       // to one host or one device: `types` says nothing
     std::vector<bool> matches; // by type
     size_t live = 0;           // types, or if scoped devices, of which one can be lent
-    std::set<Line*> lines;
+    std::set<Lane*> lanes;
     bool changed = false; // `live` has become zero, or is not zero any more
     bool stale = false;   // scoped: `live` has to be counted anew
 };

@@ -44,8 +44,8 @@ void Pass::run_priority(const std::vector<const Bucket*>& buckets, Unit* target)
         turns[i].used_s =
             in_.queue.used_s(tenant, now_.unix_us) + std::max<int64_t>(0, held) * in_.limits.counted_ahead_s;
         Source source;
-        source.line = buckets[i]->awake.begin();
-        source.age = source.line->first;
+        source.lane = buckets[i]->awake.begin();
+        source.age = source.lane->first;
         turns[i].sources.push(source);
         if (advance(turns[i])) order.push(&turns[i]);
     }
@@ -91,13 +91,25 @@ bool Pass::advance(Turn& turn) {
             }
             continue;
         }
-        Source rows;
-        rows.in_line = source.line->second;
-        rows.row = rows.in_line->able.begin();
-        rows.age = rows.row->first;
-        turn.sources.push(rows);
-        if (++source.line != turn.bucket->awake.end()) {
-            source.age = source.line->first;
+        if (source.in_lane != nullptr) {
+            Source rows;
+            rows.in_line = source.line->second;
+            rows.row = rows.in_line->able.begin();
+            rows.age = rows.row->first;
+            turn.sources.push(rows);
+            if (++source.line != source.in_lane->lines.end()) {
+                source.age = source.line->first;
+                turn.sources.push(source);
+            }
+            continue;
+        }
+        Source lines;
+        lines.in_lane = source.lane->second;
+        lines.line = lines.in_lane->lines.begin();
+        lines.age = lines.line->first;
+        turn.sources.push(lines);
+        if (++source.lane != turn.bucket->awake.end()) {
+            source.age = source.lane->first;
             turn.sources.push(source);
         }
     }
@@ -115,6 +127,32 @@ void Pass::take_a_look(Unit& unit, Unit* target) {
         waiting_.emplace_back(&unit, std::move(result));
 }
 
+// False where a limit was reached.
+bool Pass::sweep_lane(const Lane& lane, SweepCursor& cursor) {
+    const auto has_started = [&](const Unit& unit) {
+        return std::any_of(starts_.begin(), starts_.end(),
+                           [&](const Start& start) { return unit.wishes.contains(start.loan); });
+    };
+    for (auto line = lane.lines.lower_bound(cursor.line); line != lane.lines.end(); ++line) {
+        if (line->first != cursor.line) cursor.row = {};
+        cursor.line = line->first;
+        const auto& rows = line->second->able;
+        for (auto row = rows.lower_bound(cursor.row); row != rows.end(); ++row) {
+            cursor.row = row->first;
+            if (line->second->given_up == number_) break;
+            if (row->second->given_up == number_) continue;
+            if (out_of_budget()) return false;
+            // Groups that were served above are still listed: the records have not changed yet.
+            for (const auto& [age, unit] : row->second->units) {
+                if (has_started(*unit)) continue;
+                take_a_look(*unit, nullptr);
+                break;
+            }
+        }
+    }
+    return true;
+}
+
 void Pass::sweep(SweepCursor& cursor) {
     if (!exhausted_) {
         cursor = {};
@@ -125,29 +163,13 @@ void Pass::sweep(SweepCursor& cursor) {
     const size_t before = starts_.size() + preemptions_.size();
     const auto& buckets = in_.queue.buckets();
     for (auto bucket = buckets.lower_bound(cursor.bucket); bucket != buckets.end(); ++bucket) {
-        if (bucket->first != cursor.bucket) cursor = {bucket->first, {}, {}, cursor.useful};
-        const auto& lines = bucket->second.awake;
-        for (auto line = lines.lower_bound(cursor.line); line != lines.end(); ++line) {
-            if (line->first != cursor.line) cursor.row = {};
-            cursor.line = line->first;
-            const auto& rows = line->second->able;
-            for (auto row = rows.lower_bound(cursor.row); row != rows.end(); ++row) {
-                cursor.row = row->first;
-                if (line->second->given_up == number_) break;
-                if (row->second->given_up == number_) continue;
-                if (out_of_budget()) {
-                    cursor.useful |= starts_.size() + preemptions_.size() > before;
-                    return;
-                }
-                // Groups that were served above are still listed: the records have not changed yet.
-                for (const auto& [age, unit] : row->second->units) {
-                    const auto started = std::any_of(starts_.begin(), starts_.end(), [&](const Start& start) {
-                        return unit->wishes.contains(start.loan);
-                    });
-                    if (started) continue;
-                    take_a_look(*unit, nullptr);
-                    break;
-                }
+        if (bucket->first != cursor.bucket) cursor = {bucket->first, {}, {}, {}, cursor.useful};
+        const auto& lanes = bucket->second.awake;
+        for (auto lane = lanes.lower_bound(cursor.lane); lane != lanes.end(); ++lane) {
+            if (lane->first != cursor.lane) cursor = {bucket->first, lane->first, {}, {}, cursor.useful};
+            if (!sweep_lane(*lane->second, cursor)) {
+                cursor.useful |= starts_.size() + preemptions_.size() > before;
+                return;
             }
         }
     }

@@ -22,6 +22,7 @@ namespace lanepool::pool {
 // Where the sweep goes on.
 struct SweepCursor {
     std::pair<int32_t, std::string> bucket{INT32_MIN, ""};
+    Age lane;
     Age line;
     Age row;
     bool useful = false; // since it was at the beginning
@@ -96,6 +97,8 @@ class Pass {
     // What a tenant's groups of one priority are drawn from, the oldest first.
     struct Source {
         Age age;
+        std::map<Age, Lane*>::const_iterator lane;
+        Lane* in_lane = nullptr;
         std::map<Age, Line*>::const_iterator line;
         Line* in_line = nullptr;
         std::map<Age, Row*>::const_iterator row;
@@ -128,6 +131,7 @@ class Pass {
         std::map<const DeviceEntry*, size_t> distances;
     };
 
+    bool sweep_lane(const Lane& lane, SweepCursor& cursor);
     void run_priority(const std::vector<const Bucket*>& buckets, Unit* target);
     bool advance(Turn& turn);
     void take_a_look(Unit& unit, Unit* target);

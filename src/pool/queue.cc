@@ -60,18 +60,28 @@ void Queue::set_site(const Site& site) {
     }
 }
 
-// A line is awake if it is worth a look: something it wants is there, or may be made free for it, or it is a
-// group, which keeps for itself what is there of it.
+// A lane is awake if it is worth a look: something it wants is there, or may be made free for it, or it is of
+// groups, which keep for themselves what is there of it.
+void Queue::refresh(Lane& lane) {
+    const bool awake = lane.wants.size() > 1 || lane.key.first || lane.wants.front()->live > 0;
+    const bool listed = awake && !lane.lines.empty();
+    const Age age = lane.lines.empty() ? Age() : lane.lines.begin()->first;
+    if (listed == lane.is_listed && age == lane.listed) return;
+    if (lane.is_listed) lane.bucket->awake.erase(lane.listed);
+    if (listed) lane.bucket->awake[age] = &lane;
+    lane.is_listed = listed;
+    lane.listed = age;
+}
+
 void Queue::refresh(Line& line) {
-    line.awake =
-        line.wants.size() > 1 || std::get<bool>(line.key) ||
-        std::all_of(line.wants.begin(), line.wants.end(), [](const Want* want) { return want->live > 0; });
-    const bool listed = line.awake && !line.able.empty();
+    const bool listed = !line.able.empty();
     const Age age = line.able.empty() ? Age() : line.able.begin()->first;
-    if (line.is_listed && (!listed || line.listed != age)) line.bucket->awake.erase(line.listed);
-    if (listed && (!line.is_listed || line.listed != age)) line.bucket->awake[age] = &line;
+    if (listed == line.is_listed && age == line.listed) return;
+    if (line.is_listed) line.lane->lines.erase(line.listed);
+    if (listed) line.lane->lines[age] = &line;
     line.is_listed = listed;
     line.listed = age;
+    refresh(*line.lane);
 }
 
 // After its units or its borrower have changed. BEFORE: its oldest unit until then, under which it is listed
@@ -98,11 +108,17 @@ void Queue::leave(Unit& unit) {
         line.rows.erase(row.borrower);
     }
     if (line.rows.empty()) {
-        for (Want* want : line.wants) {
-            want->lines.erase(&line);
+        Lane& lane = *line.lane;
+        for (Want* want : line.wants)
             market_.release(want);
-        }
         lines_.erase(Line::Key(line.key));
+        if (--lane.users == 0) {
+            for (Want* want : lane.wants) {
+                want->lanes.erase(&lane);
+                market_.release(want);
+            }
+            bucket.lanes.erase(Lane::Key(lane.key));
+        }
     }
     if (bucket.ages.empty()) buckets_.erase({-bucket.priority, bucket.tenant->name});
 }
@@ -117,10 +133,19 @@ void Queue::enter(Unit& unit, Line::Key key, HostEntry* borrower, Age age) {
         bucket.priority = -std::get<0>(key);
         bucket.tenant = &tenant(whose);
         line.bucket = &bucket;
-        for (const auto& [id, wish] : unit.wishes) {
+        for (const auto& [id, wish] : unit.wishes)
             line.wants.push_back(market_.use(wish->wanted));
-            line.wants.back()->lines.insert(&line);
+        Lane::Key lane_key{std::get<bool>(key), std::get<std::vector<uint64_t>>(key)};
+        Lane& lane = bucket.lanes[lane_key];
+        if (lane.users++ == 0) {
+            lane.bucket = &bucket;
+            lane.key = std::move(lane_key);
+            for (const auto& [id, wish] : unit.wishes) {
+                lane.wants.push_back(market_.use(wish->wanted));
+                lane.wants.back()->lanes.insert(&lane);
+            }
         }
+        line.lane = &lane;
     }
     Row& row = line.rows[borrower];
     row.line = &line;
@@ -170,16 +195,16 @@ void Queue::settle(std::vector<LoanId>& fresh) {
         for (const auto& [line, row] : host->rows)
             refresh(*row, row->units.begin()->first, true);
     for (Want* want : market_.take_woken_wants())
-        for (Line* line : want->lines)
-            refresh(*line);
+        for (Lane* lane : want->lanes)
+            refresh(*lane);
     for (const LoanId group : std::exchange(dirty_, {})) {
         Unit& unit = units_[group];
         unit.dirty = false;
         resolve(unit, fresh);
     }
     for (Want* want : market_.take_woken_wants())
-        for (Line* line : want->lines)
-            refresh(*line);
+        for (Lane* lane : want->lanes)
+            refresh(*lane);
 }
 
 size_t Queue::ahead_of(const Unit& unit) const {

@@ -3,9 +3,10 @@
 // The demand side of the scheduler: queued groups of wishes in their order. Wishes that fare alike stand
 // together, so that a decision looks at each kind of wish and not at each wish:
 //   Bucket  a priority and a tenant
-//   Line    in a bucket: the same selectors, rule and duration
+//   Lane    in a bucket: the same selectors
+//   Line    in a lane: the same rule and duration
 //   Row     in a line: the same borrower; its groups by age
-// Lines that nothing in the pool can serve now are asleep and cost a decision nothing.
+// Lanes that nothing in the pool can serve now are asleep and cost a decision nothing.
 #pragma once
 
 #include "pool/fair_share.h"
@@ -52,17 +53,28 @@ struct Row {
 
 struct Bucket;
 
+struct Lane {
+    using Key = std::pair<bool, std::vector<uint64_t>>; // whether it pre-empts, and the wants
+    Bucket* bucket = nullptr;
+    Key key;
+    std::vector<Want*> wants;
+    size_t users = 0;           // lines
+    std::map<Age, Line*> lines; // with somebody who may borrow, by their oldest group
+    bool is_listed = false;     // in the bucket's `awake`, under `listed`
+    Age listed;
+};
+
 struct Line {
     // Priority (negative: the highest first), tenant, rule, duration, whether it pre-empts, wants.
     using Key = std::tuple<int32_t, std::string, std::string, int64_t, bool, std::vector<uint64_t>>;
     Key key;
     Bucket* bucket = nullptr;
+    Lane* lane = nullptr;
     std::vector<Want*> wants;
     std::map<HostEntry*, Row> rows;
     std::map<Age, Row*> able; // those whose borrower may borrow, by their oldest group
-    bool awake = false;
-    Age listed; // in the bucket's `awake`, if it is there
-    bool is_listed = false;
+    bool is_listed = false;   // in the lane's `lines`, under `listed`
+    Age listed;
     uint64_t given_up = 0;    // as in Row
     std::string looked_until; // the host after which to go on where the nearest devices are of no use
 };
@@ -70,8 +82,9 @@ struct Line {
 struct Bucket {
     int32_t priority = 0;
     TenantEntry* tenant = nullptr;
-    std::set<Age> ages;         // of all its groups
-    std::map<Age, Line*> awake; // lines that can be served, by their oldest group
+    std::set<Age> ages; // of all its groups
+    std::map<Lane::Key, Lane> lanes;
+    std::map<Age, Lane*> awake; // lanes that can be served, by their oldest group
 };
 
 class Queue {
@@ -102,8 +115,9 @@ class Queue {
     void resolve(Unit& unit, std::vector<LoanId>& fresh);
     void enter(Unit& unit, Line::Key key, HostEntry* borrower, Age age);
     void leave(Unit& unit);
-    void refresh(Line& line);
-    void refresh(Row& row, Age before, bool was_there);
+    static void refresh(Lane& lane);
+    static void refresh(Line& line);
+    static void refresh(Row& row, Age before, bool was_there);
 
     Market& market_;
     std::map<std::string, TenantEntry> tenants_;

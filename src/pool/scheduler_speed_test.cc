@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <random>
 
 namespace lanepool::pool::testing {
@@ -16,28 +17,40 @@ constexpr int host_count = 1000;
 constexpr int device_count = 10'000;
 constexpr int loan_count = 100'000;
 
+// Processor time of this thread: what a decision costs, also on a machine with other work. The time on the
+// wall is printed beside it.
 class Timings {
   public:
     template <class Work>
     auto measure(Work&& work) {
         const auto begin = std::chrono::steady_clock::now();
+        const double begin_ms = used_ms();
         auto result = work();
+        used_.push_back(used_ms() - begin_ms);
         const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
-        all_ms_.push_back(took.count());
+        wall_.push_back(took.count());
         return result;
     }
     void report(const char* what) {
-        std::sort(all_ms_.begin(), all_ms_.end());
-        const auto at = [&](double part) {
-            return all_ms_[static_cast<size_t>(part * static_cast<double>(all_ms_.size() - 1))];
-        };
-        fmt::print("{}: {} times, p50 {:.3f} ms, p99 {:.3f} ms, longest {:.3f} ms\n", what, all_ms_.size(),
-                   at(0.5), at(0.99), at(1));
-        EXPECT_LT(at(0.99), most_p99_ms) << what;
+        fmt::print("{}: {} times, processor p50 {:.3f} p99 {:.3f} longest {:.3f} ms; wall p50 {:.3f} p99 "
+                   "{:.3f} ms\n",
+                   what, used_.size(), at(used_, 0.5), at(used_, 0.99), at(used_, 1), at(wall_, 0.5),
+                   at(wall_, 0.99));
+        EXPECT_LT(at(used_, 0.99), most_p99_ms) << what;
     }
 
   private:
-    std::vector<double> all_ms_;
+    static double used_ms() {
+        timespec now{};
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+    }
+    static double at(std::vector<double>& times, double part) {
+        std::sort(times.begin(), times.end());
+        return times[static_cast<size_t>(part * static_cast<double>(times.size() - 1))];
+    }
+    std::vector<double> used_;
+    std::vector<double> wall_;
 };
 
 class SchedulerSpeedTest : public ::testing::Test, protected Records {
