@@ -25,7 +25,8 @@ struct Ca {
 
 // A certificate that no command issues.
 std::string strange(std::string_view common_name, std::string_view unit,
-                    const std::vector<std::pair<int, std::string>>& extensions) {
+                    const std::vector<std::pair<int, std::string>>& extensions,
+                    std::string_view second_name = "") {
     const Ca ca;
     const CertificatePtr certificate(X509_new());
     auto* subject = X509_get_subject_name(certificate.get());
@@ -36,6 +37,7 @@ std::string strange(std::string_view common_name, std::string_view unit,
     };
     add("CN", common_name);
     add("OU", unit);
+    if (!second_name.empty()) add("CN", second_name);
     X509_set_version(certificate.get(), X509_VERSION_3);
     ASN1_INTEGER_set(X509_get_serialNumber(certificate.get()), 2);
     X509_set1_notBefore(certificate.get(), to_asn1(validity.not_before_s).value().get());
@@ -141,6 +143,12 @@ TEST(Identity, ANameWithAZeroInItIsRefused) {
     EXPECT_THAT(refusal(strange(std::string_view("eve\0x", 5), "lanepool user",
                                 {{NID_subject_alt_name, "URI:lanepool:user/eve"}})),
                 HasSubstr("somebody else"));
+}
+
+TEST(Identity, ASubjectOfTwoNamesIsRefused) {
+    EXPECT_THAT(
+        refusal(strange("eve", "lanepool user", {{NID_subject_alt_name, "URI:lanepool:user/eve"}}, "ada")),
+        HasSubstr("does not have one common name"));
 }
 
 TEST(Identity, AnAgentWithoutAHostIsRefused) {

@@ -133,6 +133,27 @@ TEST(Checks, AReservationOnceBetweenWeeklyOnesIsNone) {
         IsEmpty());
 }
 
+TEST(Checks, ARuleOfOneHostDoesNotHideOneOfAnother) {
+    const auto of_host = [](std::string_view name, std::string_view host) {
+        return fmt::format("[[rule]]\nname='{}'\ntenants='*'\nusers='*'\nhosts='{}'\nclasses='*'\n", name,
+                           host);
+    };
+    EXPECT_THAT(problems("[[host]]\nname='bench'\n" + of_host("a", "desk") + of_host("b", "bench")),
+                IsEmpty());
+}
+
+TEST(Checks, ARuleThatFitsNobodyHidesNoOther) {
+    EXPECT_THAT(only_problem(rule("a", "'red'", "'bert'", "'*'") + open_rule("")),
+                HasSubstr("rule 'a' fits nobody"));
+}
+
+TEST(Checks, NothingIsConcludedFromARuleThatIsWrong) {
+    EXPECT_THAT(only_problem(rule("a", "[]", "'*'", "'*'") + open_rule("")),
+                HasSubstr("rule 'a': tenants is empty"));
+    EXPECT_THAT(only_problem(open_rule("") + rule("b", "[]", "'*'", "'*'")),
+                HasSubstr("rule 'b': tenants is empty"));
+}
+
 // What an unfriendly file of the largest size costs: a moment even with sanitizers, and not minutes.
 TEST(Checks, RulesWithLongListsAreComparedInBoundedTime) {
     constexpr int users = 700;
