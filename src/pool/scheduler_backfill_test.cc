@@ -50,6 +50,16 @@ TEST_F(BackfillTest, WhoIsBackInTimeGoesAhead) {
     EXPECT_EQ(given(decide()).count(low), 1u);
 }
 
+TEST_F(BackfillTest, WhoIsBackInTimeGoesAheadOfAGroupThatWantsTheSameInOtherWords) {
+    add_device("store");
+    lend(add_device("store"), of(0, 100));
+    Loan by_size = of(5);
+    by_size.wanted.least_capacity_bytes = 500;
+    queue_group({of(5), by_size});
+    const LoanId low = queue(of(0, 100));
+    EXPECT_EQ(given(decide()).count(low), 1u);
+}
+
 TEST_F(BackfillTest, WhoIsNotDoesNot) {
     group_waits_for_100_s();
     queue(of(0, 101));

@@ -454,6 +454,16 @@ TEST_F(SchedulerTest, AGroupIsMatchedWithinTheLendersRoom) {
     EXPECT_EQ(served.at(any.id), elsewhere);
 }
 
+TEST_F(SchedulerTest, AGroupNearAHostCountsThatHostsDevicesOnce) {
+    add_device("b");
+    add_device("store");
+    Loan first = wish("a");
+    Loan second = wish("a");
+    first.near = second.near = "b";
+    queue_group({first, second});
+    EXPECT_EQ(decide().starts.size(), 2u);
+}
+
 TEST_F(SchedulerTest, AGroupThatHasChangedIsAnotherOne) {
     add_device("store");
     const LoanId group = queue_group({wish("a"), wish("a")});
