@@ -8,7 +8,8 @@ namespace lanepool::store {
 
 namespace {
 
-constexpr int64_t page = 200; // batches
+constexpr int64_t page = 200;             // batches
+constexpr uint64_t backwards_reach = 256; // entries
 
 // The number in a key of the trail; it is what we have asked for, so it is there.
 uint64_t number_in(const std::string& key) {
@@ -30,13 +31,25 @@ Result<etcdserverpb::RangeResponse> EtcdStore::batches(uint64_t from, uint64_t t
     return client_->range(request);
 }
 
+// Looks near HIGHEST first: to read backwards, etcd reads the whole range and turns it round.
+Result<std::optional<mvccpb::KeyValue>> EtcdStore::last_batch(uint64_t lowest, uint64_t highest) const {
+    if (lowest > highest) return std::nullopt;
+    for (uint64_t reach = 64;; reach *= 16) {
+        const bool all = highest - lowest < reach;
+        const auto found = TRY(batches(all ? lowest : highest - reach + 1, highest, true, 1));
+        if (!found.kvs().empty()) return found.kvs(0);
+        if (all) return std::nullopt;
+    }
+}
+
 template <class Use>
 Result<> EtcdStore::each_entry(uint64_t after_sequence, const Use& use) const {
     // The batch in which the next one lies may begin before it.
-    const auto before = TRY(batches(0, after_sequence, true, 1));
-    uint64_t from = before.kvs().empty() ? 0 : number_in(before.kvs(0).key());
-    for (;;) {
-        const auto found = TRY(batches(from, UINT64_MAX, false, page));
+    const auto before = TRY(last_batch(0, after_sequence));
+    uint64_t from = before ? number_in(before->key()) : 0;
+    // More and more: whoever wants a few entries does not wait for a thousand.
+    for (int64_t limit = 8;; limit = std::min(2 * limit, page)) {
+        const auto found = TRY(batches(from, UINT64_MAX, false, limit));
         if (found.kvs().empty()) return {};
         for (const auto& kv : found.kvs()) {
             const auto entries = decode_batch(kv.value());
@@ -63,12 +76,11 @@ Result<std::vector<pool::AuditEntry>> EtcdStore::audit(const AuditFilter& filter
 }
 
 Result<uint64_t> EtcdStore::audit_before_last(const AuditFilter& filter, uint32_t count) {
-    if (leadership_ && usable()) TRY(ready());
-    uint64_t to = UINT64_MAX;
+    uint64_t to = TRY(audit_ends()).head.sequence;
     uint64_t left = count;
     for (;;) {
-        const auto found = TRY(batches(0, to, true, page));
-        if (found.kvs().empty()) return 0;
+        const uint64_t from = to < backwards_reach ? 0 : to - backwards_reach + 1;
+        const auto found = TRY(batches(from, to, true, 0));
         for (const auto& kv : found.kvs()) {
             const auto entries = TRY(decode_batch(kv.value()));
             for (auto one = entries.rbegin(); one != entries.rend(); ++one) {
@@ -77,9 +89,8 @@ Result<uint64_t> EtcdStore::audit_before_last(const AuditFilter& filter, uint32_
                 --left;
             }
         }
-        const uint64_t first = number_in(found.kvs().rbegin()->key());
-        if (first == 0) return 0;
-        to = first - 1;
+        if (from == 0) return 0;
+        to = from - 1;
     }
 }
 
@@ -107,12 +118,12 @@ Result<> EtcdStore::forget(EtcdChanges& changes, ChainEnds& ends) const {
     const uint64_t kept = options_.audit_kept;
     if (ends.head.sequence - ends.start.sequence <= kept + kept / 100) return {};
     const uint64_t forgotten = ends.head.sequence - kept;
-    const auto first = TRY(batches(ends.start.sequence + 1, forgotten + 1, true, 1)); // that stays
-    if (first.kvs().empty()) return {};
-    const uint64_t begin = number_in(first.kvs(0).key());
-    const auto last = TRY(batches(ends.start.sequence + 1, begin - 1, true, 1)); // that goes
-    if (last.kvs().empty()) return {};
-    const auto entries = TRY(decode_batch(last.kvs(0).value()));
+    const auto first = TRY(last_batch(ends.start.sequence + 1, forgotten + 1)); // that stays
+    if (!first) return {};
+    const uint64_t begin = number_in(first->key());
+    const auto last = TRY(last_batch(ends.start.sequence + 1, begin - 1)); // that goes
+    if (!last) return {};
+    const auto entries = TRY(decode_batch(last->value()));
     ends.start = {entries.back().entry.sequence, entries.back().hash};
     changes.erase_range(keys_.of("audit", uint64_t{0}), keys_.of("audit", begin));
     return {};

@@ -102,6 +102,8 @@ class EtcdStore final : public Store {
     Result<> forget(EtcdChanges& changes, ChainEnds& ends) const;
     Result<etcdserverpb::RangeResponse> batches(uint64_t from, uint64_t to, bool backwards,
                                                 int64_t limit) const;
+    // The last batch that begins at LOWEST to HIGHEST.
+    Result<std::optional<mvccpb::KeyValue>> last_batch(uint64_t lowest, uint64_t highest) const;
     // Calls USE with each entry after AFTER_SEQUENCE until it returns false.
     template <class Use>
     Result<> each_entry(uint64_t after_sequence, const Use& use) const;
