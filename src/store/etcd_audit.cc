@@ -8,8 +8,8 @@ namespace lanepool::store {
 
 namespace {
 
-constexpr int64_t page = 200;             // batches
-constexpr uint64_t backwards_reach = 256; // entries
+constexpr int64_t page = 200;    // batches
+constexpr uint64_t reach = 1024; // entries
 
 // The number in a key of the trail; it is what we have asked for, so it is there.
 uint64_t number_in(const std::string& key) {
@@ -34,9 +34,9 @@ Result<etcdserverpb::RangeResponse> EtcdStore::batches(uint64_t from, uint64_t t
 // Looks near HIGHEST first: to read backwards, etcd reads the whole range and turns it round.
 Result<std::optional<mvccpb::KeyValue>> EtcdStore::last_batch(uint64_t lowest, uint64_t highest) const {
     if (lowest > highest) return std::nullopt;
-    for (uint64_t reach = 64;; reach *= 16) {
-        const bool all = highest - lowest < reach;
-        const auto found = TRY(batches(all ? lowest : highest - reach + 1, highest, true, 1));
+    for (uint64_t span = 64;; span *= 16) {
+        const bool all = highest - lowest < span;
+        const auto found = TRY(batches(all ? lowest : highest - span + 1, highest, true, 1));
         if (!found.kvs().empty()) return found.kvs(0);
         if (all) return std::nullopt;
     }
@@ -49,7 +49,10 @@ Result<> EtcdStore::each_entry(uint64_t after_sequence, const Use& use) const {
     uint64_t from = before ? number_in(before->key()) : 0;
     // More and more: whoever wants a few entries does not wait for a thousand.
     for (int64_t limit = 8;; limit = std::min(2 * limit, page)) {
-        const auto found = TRY(batches(from, UINT64_MAX, false, limit));
+        // etcd looks at every key of a range before it counts to the limit: a short one first.
+        const uint64_t near = from > UINT64_MAX - reach ? UINT64_MAX : from + reach;
+        auto found = TRY(batches(from, near, false, limit));
+        if (found.kvs().empty()) found = TRY(batches(from, UINT64_MAX, false, limit));
         if (found.kvs().empty()) return {};
         for (const auto& kv : found.kvs()) {
             const auto entries = decode_batch(kv.value());
@@ -79,7 +82,7 @@ Result<uint64_t> EtcdStore::audit_before_last(const AuditFilter& filter, uint32_
     uint64_t to = TRY(audit_ends()).head.sequence;
     uint64_t left = count;
     for (;;) {
-        const uint64_t from = to < backwards_reach ? 0 : to - backwards_reach + 1;
+        const uint64_t from = to < reach ? 0 : to - reach + 1;
         const auto found = TRY(batches(from, to, true, 0));
         for (const auto& kv : found.kvs()) {
             const auto entries = TRY(decode_batch(kv.value()));

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::array tables{"host", "device", "loan", "step", "usage", "single"};
 // Of records at a time: some megabytes.
-constexpr int64_t page = 5000;
+constexpr int64_t page = 20000;
 // How the keys and values are laid out.
 constexpr std::string_view layout = "1";
 
