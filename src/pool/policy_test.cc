@@ -312,11 +312,11 @@ TEST_F(PolicyTest, AnEndedLoanIsChargedToItsTenant) {
     ASSERT_TRUE(pool->reclaim({fmt::format("loan:{}", id), "", owner()}, now));
     keep();
     recover();
-    const Usage* used = pool->ledger().usage.find("red");
-    ASSERT_TRUE(used);
-    EXPECT_NEAR(static_cast<double>(used->used_s), 100, 1);
+    ASSERT_TRUE(pool->ledger().usage.find("red"));
+    const Usage used = *pool->ledger().usage.find("red");
+    EXPECT_NEAR(static_cast<double>(used.used_s), 100, 1);
     restart();
-    EXPECT_EQ(pool->ledger().usage.find("red")->used_s, used->used_s);
+    EXPECT_EQ(*pool->ledger().usage.find("red"), used);
 }
 
 } // namespace
