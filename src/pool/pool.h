@@ -190,7 +190,7 @@ class Pool {
     void step_failed(const Step& step, const std::string& why);
     bool retries_reset(Fdid fdid) const;
     void note_duration(const Step& step);
-    void recover(Fdid fdid, const std::string& reason, bool tell_borrower);
+    void recover(Fdid fdid, std::string reason, bool tell_borrower);
     void lose(LoanId id, const std::string& reason);
     void finish(Fdid fdid);
     void quarantine(Fdid fdid, const std::string& reason);

@@ -123,7 +123,8 @@ bool Pool::retries_reset(Fdid fdid) const {
 }
 
 // Takes the device away from whoever has it: from here on only a verified sanitize leads back to the pool.
-void Pool::recover(Fdid fdid, const std::string& reason, bool tell_borrower) {
+// REASON is a copy: it may be the loan's own, which changes here.
+void Pool::recover(Fdid fdid, std::string reason, bool tell_borrower) {
     if (in_recovery(fdid)) return;
     const LoanId loan = ledger_.devices.find(fdid)->loan;
     drop_steps(fdid);
