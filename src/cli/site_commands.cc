@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `lanepool site ...`: the file that says who may borrow what.
-#include "cli/context.h"
+#include "cli/follow.h"
 #include "site/site_file.h"
 #include "site/words.h"
 
@@ -75,6 +75,38 @@ Result<int> check(const Context& context, const std::string& path) {
     return reading.good() ? exit_ok : exit_usage;
 }
 
+Result<int> apply(const Context& context, const std::string& path) {
+    v1::ApplySiteRequest request;
+    request.set_text(TRY(read_text(path)));
+    request.set_file_name(path);
+    const auto reading = site::read(request.text());
+    if (!reading.good()) return check(context, path); // which says what is wrong with it
+    TRY(ask<v1::Done>(context, [&](auto& pool, auto* grpc_context, auto* out) {
+        return pool.ApplySite(grpc_context, request, out);
+    }));
+    if (context.json())
+        print_json(path, reading);
+    else
+        std::cout << path << " is in force" << std::endl;
+    return exit_ok;
+}
+
+Result<> show(const Context& context) {
+    const auto reply = TRY(ask<v1::SiteReply>(context, [](auto& pool, auto* grpc_context, auto* out) {
+        return pool.GetSite(grpc_context, {}, out);
+    }));
+    if (context.json())
+        std::cout << Json{{"text", reply.text()}}.dump(2, ' ', false, Json::error_handler_t::replace)
+                  << std::endl;
+    else if (reply.text().empty())
+        std::cout << "there is no site file: everybody may borrow everything; `lanepool site apply FILE` "
+                     "brings one into force"
+                  << std::endl;
+    else
+        std::cout << reply.text() << std::flush;
+    return {};
+}
+
 } // namespace
 
 void add_site_commands(CLI::App& app, Context& context) {
@@ -84,6 +116,14 @@ void add_site_commands(CLI::App& app, Context& context) {
     auto path = std::make_shared<std::string>();
     sub->add_option("FILE", *path, "the site file")->required();
     sub->callback([=, &context] { finish(context, check(context, *path)); });
+
+    auto* apply_command = site->add_subcommand("apply", "Let the controller go by a site file from now on");
+    apply_command->add_option("FILE", *path, "the site file; loans that are there go on as they were granted")
+        ->required();
+    apply_command->callback([=, &context] { finish(context, apply(context, *path)); });
+
+    auto* show_command = site->add_subcommand("show", "Print the site file that the controller goes by");
+    show_command->callback([&context] { finish(context, show(context)); });
 }
 
 } // namespace lanepool::cli
