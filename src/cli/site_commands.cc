@@ -75,7 +75,7 @@ Result<int> check(const Context& context, const std::string& path) {
     return reading.good() ? exit_ok : exit_usage;
 }
 
-Result<int> apply(const Context& context, const std::string& path) {
+Result<int> bring_into_force(const Context& context, const std::string& path) {
     v1::ApplySiteRequest request;
     request.set_text(TRY(read_text(path)));
     request.set_file_name(path);
@@ -120,7 +120,7 @@ void add_site_commands(CLI::App& app, Context& context) {
     auto* apply_command = site->add_subcommand("apply", "Let the controller go by a site file from now on");
     apply_command->add_option("FILE", *path, "the site file; loans that are there go on as they were granted")
         ->required();
-    apply_command->callback([=, &context] { finish(context, apply(context, *path)); });
+    apply_command->callback([=, &context] { finish(context, bring_into_force(context, *path)); });
 
     auto* show_command = site->add_subcommand("show", "Print the site file that the controller goes by");
     show_command->callback([&context] { finish(context, show(context)); });
