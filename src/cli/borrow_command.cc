@@ -19,10 +19,10 @@ struct Wish {
     uint32_t count = 1;
     int64_t duration_s = 0;
     int32_t priority = 0;
-    int64_t wait_s = -1; // without a value: for ever
+    bool wait = false;
+    int64_t wait_s = 0;
     CLI::Option* duration_given = nullptr;
     CLI::Option* priority_given = nullptr;
-    CLI::Option* wait_given = nullptr;
     bool dry_run = false;
 };
 
@@ -52,7 +52,7 @@ Result<v1::BorrowRequest> request_of(const Wish& wish) {
     request.set_near(wish.near);
     if (wish.duration_given->count()) request.set_duration_s(wish.duration_s);
     if (wish.priority_given->count()) request.set_priority(wish.priority);
-    if (wish.wait_given->count()) request.set_wait_s(wish.wait_s);
+    request.set_wait_s(wish.wait ? -1 : wish.wait_s);
     return request;
 }
 
@@ -111,9 +111,8 @@ void add_borrow_command(CLI::App& app, Context& context) {
                  "for how long, for example 90m or 8h; it is returned when the time is over; 0: no due time");
     wish->priority_given =
         sub->add_option("--priority", wish->priority, "-1000 to 1000, as far as the site allows");
-    wish->wait_given =
-        add_time(sub, "--wait", wish->wait_s, "queue until it can be had; with a time: for at most so long")
-            ->expected(0, 1);
+    auto* wait = sub->add_flag("--wait", wish->wait, "queue what cannot be had now, until it can");
+    add_time(sub, "--wait-for", wish->wait_s, "the same, for at most so long")->excludes(wait);
     sub->add_flag("--dry-run", wish->dry_run, "only say what would become of it, and why");
     sub->callback([=, &context] { finish(context, borrow(context, *wish)); });
 }

@@ -16,9 +16,9 @@ any = [{ kind = "nvme" }]
 
 [[rule]]
 name = "short"
-tenants = ["*"]
-users = ["*"]
-hosts = ["*"]
+tenants = "*"
+users = "*"
+hosts = "*"
 classes = ["drives"]
 longest = "8h"
 """
@@ -56,11 +56,11 @@ def queue(cluster, held):
     output, errors = waiting.communicate(timeout=60)
     check("the queue is served when a drive comes back", waiting.returncode == 0, errors)
     cluster.ok("return", f"loan:{held[1]['id']}")
-    short = cluster.run("borrow", "store/nvme9", "--host", "a", "--wait", "1s")
+    short = cluster.run("borrow", "store/nvme9", "--host", "a", "--wait-for", "1s")
     check("a device that does not exist is not waited for", short.returncode == 3, short.stderr)
     device = next(d["name"] for d in cluster.json("ls") if d["state"] == "lent")
     started = time.monotonic()
-    late = cluster.run("borrow", device, "--host", "b", "--wait", "2s")
+    late = cluster.run("borrow", device, "--host", "b", "--wait-for", "2s")
     check("who has waited long enough is told so", late.returncode != 0 and time.monotonic() - started < 15, late.stderr)
     cluster.ok("return", device)
 
