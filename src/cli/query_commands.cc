@@ -191,7 +191,8 @@ void add_audit_command(CLI::App& app, Context& context) {
     sub->add_option("--action", *action, "only this, for example borrow-refused");
     sub->add_option("--since", *from_us, "only from this time on, for example 2026-01-31T18:00:00Z")
         ->transform(CLI::Validator(read_time, "TIME"));
-    sub->add_option("--until", *until_us, "only up to this time")->transform(CLI::Validator(read_time, "TIME"));
+    sub->add_option("--until", *until_us, "only up to this time")
+        ->transform(CLI::Validator(read_time, "TIME"));
     sub->callback([=, &context] {
         if (*subject == "verify") return finish(context, verify_audit(context));
         v1::AuditRequest request;

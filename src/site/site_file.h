@@ -32,8 +32,4 @@ std::string problem_lines(const Reading& reading, std::string_view file_name);
 // The site that TEXT describes. Errors: invalid_argument, with problem_lines().
 Result<pool::Site> parse(std::string_view text, std::string_view file_name);
 
-// What has changed, for the audit trail: one line of at most pool::longest_text bytes, for example
-// "rules: night added, lab changed; hosts: store2 removed". "nothing" where both are the same.
-std::string summary(const pool::Site& before, const pool::Site& after);
-
 } // namespace lanepool::site
