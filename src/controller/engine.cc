@@ -115,7 +115,7 @@ void Engine::disconnect(const std::string& host, const std::string& why) {
 
 Result<> Engine::flush() {
     if (!dirty_) return {};
-    dirty_ = false;
+    dirty_ = ticked_ = false;
     auto outcome = pool_->outcome();
     Result<> stored;
     if (!outcome) {
@@ -180,7 +180,8 @@ void Engine::rolled_back(const std::vector<Arrival>& arrivals, const std::vector
 
 io::TimePoint Engine::next_tick() const {
     io::TimePoint next = next_heartbeat_check_;
-    if (const auto due = pool_->next_tick_steady_us())
+    // What was due stays so in the pool until it is stored.
+    if (const auto due = pool_->next_tick_steady_us(); due && !ticked_)
         next = std::min(next, std::max(not_before_, io::TimePoint(std::chrono::microseconds(*due + 1))));
     return next;
 }
@@ -193,7 +194,7 @@ void Engine::tick() {
     }
     const auto due = pool_->next_tick_steady_us();
     if (!due || at < not_before_ || at < io::TimePoint(std::chrono::microseconds(*due))) return;
-    dirty_ = true;
+    dirty_ = ticked_ = true;
     pool_->tick(now());
 }
 

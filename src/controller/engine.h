@@ -95,7 +95,7 @@ class Engine {
     Result<> flush();
     // What is due. Call flush() afterwards.
     void tick();
-    // When tick() is wanted next.
+    // When tick() is wanted next; ask again after each flush().
     io::TimePoint next_tick() const;
 
     const pool::Pool& pool() const { return *pool_; }
@@ -137,6 +137,7 @@ class Engine {
 
     // Since the last flush:
     bool dirty_ = false;
+    bool ticked_ = false; // what was due has been handed in
     std::vector<std::function<void(const Result<>&)>> acts_;
     std::vector<Arrival> arrivals_;
     std::vector<AgentLink*> speakers_; // who are disconnected if it cannot be stored
