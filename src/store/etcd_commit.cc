@@ -138,6 +138,7 @@ etcdserverpb::TxnRequest EtcdStore::request_for(std::span<const EtcdChange> chan
 }
 
 Result<> EtcdStore::submit(std::span<const EtcdChange> changes, Part part) {
+    fresh_.reset(); // also where this fails: it may be carried out
     const uint64_t serial = ++serial_;
     const auto response = client_->txn(request_for(changes, part, serial));
     if (!response) {

@@ -59,6 +59,10 @@ Result<int64_t> EtcdStore::read_commit() {
         return fail(Errc::cancelled, "this controller does not lead any more");
     }
     commit_revision_ = last.empty() ? 0 : last[0].mod_revision();
+    // Another store of this leadership may have written: no serial is used twice.
+    v1::Commit commit;
+    if (!last.empty() && commit.ParseFromString(last[0].value()))
+        serial_ = std::max(serial_, commit.serial());
     return response.header().revision();
 }
 
@@ -78,11 +82,24 @@ Result<> EtcdStore::read_table(std::string_view table, int64_t revision, Values&
     }
 }
 
+// From when on nothing changes that we do not know of. A transaction that was lost on its way could still
+// arrive: ours takes the place that it was for, and it is refused.
+Result<int64_t> EtcdStore::fence() {
+    for (int tries = 0;; ++tries) {
+        const int64_t revision = TRY(read_commit());
+        stale_ = false;
+        unknown_.reset();
+        if (!leadership_) return revision;
+        const auto fenced = submit({}, Part::outcome);
+        if (fenced) return commit_revision_;
+        // It has arrived just now.
+        if (fenced.error().code() != Errc::busy || tries == 2) return tl::unexpected(fenced.error());
+    }
+}
+
 // Everything is read as it was at one moment: all the reads name one revision.
 Result<pool::Snapshot> EtcdStore::refresh() {
-    const int64_t revision = TRY(read_commit());
-    stale_ = false;
-    unknown_.reset(); // one that comes late is refused: it knows the commit before
+    const int64_t revision = TRY(fence());
     redo_.clear();
     redone_ = 0;
     Values values;
@@ -167,7 +184,6 @@ Result<> EtcdStore::apply(const pool::Outcome& outcome) {
     const std::string layout_key = keys_.of("single", "layout");
     if (seen(layout_key) == 0) changes.put(layout_key, std::string(layout));
     TRY(commit(changes.take()));
-    fresh_.reset();
     ends_ = ends;
     return {};
 }
@@ -191,7 +207,6 @@ Result<> EtcdStore::begin_copy(const ChainEnd& start) {
     changes.put(keys_.of("single", "layout"), std::string(layout));
     changes.put(keys_.of("single", "audit_ends"), encode_ends(ends));
     TRY(commit(changes.take()));
-    fresh_.reset();
     ends_ = ends;
     return {};
 }

@@ -77,6 +77,7 @@ class EtcdStore final : public Store {
     // Reading (etcd_store.cc).
     Result<pool::Snapshot> refresh();
     Result<int64_t> read_commit();
+    Result<int64_t> fence();
     Result<> read_table(std::string_view table, int64_t revision, Values& values) const;
     Result<> replay(const Values& journal, Values& values);
     Result<pool::Snapshot> decode_all(const Values& values);
