@@ -331,6 +331,20 @@ TEST_F(OperatorsTest, AReturnDoesNotWaitForABorrowerAsItsLoanWould) {
     EXPECT_EQ(loan(id).state, LoanState::detaching);
 }
 
+TEST_F(OperatorsTest, AReturnDuringTheBorrowersGraceDoesNotWaitLonger) {
+    FailureRule rule;
+    rule.on_borrower_crash = OnBorrowerCrash::wait;
+    rule.wait_s = 3600;
+    use_failure_rule(rule);
+    const auto id = lend_to("a");
+    disconnect("a");
+    ASSERT_TRUE(pool->give_back({"80000", owner()}, now));
+    keep();
+    EXPECT_EQ(loan(id).state, LoanState::quiescing);
+    pass(options.borrower_grace_ms);
+    EXPECT_EQ(loan(id).state, LoanState::detaching);
+}
+
 TEST_F(OperatorsTest, TheFirstFailureRuleOfTheDevicesClassCounts) {
     Selector other;
     other.device = "store/nvme1";
