@@ -7,7 +7,7 @@ namespace lanepool::sim {
 
 namespace {
 // What arrives within so long shares a transaction.
-constexpr int64_t group_us = 500;
+constexpr int64_t group_us = 2000;
 constexpr int64_t lazy_sync_us = 20'000;
 
 controller::EngineOptions engine_options() {

@@ -63,7 +63,7 @@ void Workload::ask() {
     controller_->decide<std::vector<pool::LoanId>>(
         [&](Pool& pool, Now now) { return pool.borrow(wish(), now); },
         [this](const Result<std::vector<pool::LoanId>>& loans) {
-            if (!loans) return ask_again(world_.random.between(20'000, 400'000));
+            if (!loans) return ask_again(world_.random.between(200'000, 2'000'000));
             for (const pool::LoanId loan : *loans)
                 if (live_.contains(loan.value)) checker_.promised(loan);
             // Whoever asked comes back when the first of them is over; the others are one asker too many.
