@@ -18,18 +18,32 @@ class RandomTest : public ::testing::TestWithParam<uint32_t>, protected Records 
     std::mt19937 random{GetParam()};
     uint64_t below(uint64_t limit) { return random() % limit; }
 
+    std::string any_host() { return fmt::format("h{}", below(4)); }
+    std::string any_kind() { return below(3) == 0 ? "gpu" : "nvme"; }
+
+    // Each number is drawn in a statement of its own: compilers differ in the order in which they evaluate
+    // arguments, and a seed has to name the same pool for all of them.
     void make_pool() {
-        for (const char* name : {"h0", "h1", "h2", "h3"})
-            add_host(name, {fmt::format("rack {}", below(2))}, static_cast<uint32_t>(1 + below(6)));
-        for (uint64_t i = 0, count = 2 + below(6); i < count; ++i)
-            add_device(fmt::format("h{}", below(4)), below(3) == 0 ? "gpu" : "nvme", 1000 * (1 + below(3)));
+        for (const char* name : {"h0", "h1", "h2", "h3"}) {
+            const std::string rack = fmt::format("rack {}", below(2));
+            const auto windows = static_cast<uint32_t>(1 + below(6));
+            add_host(name, {rack}, windows);
+        }
+        for (uint64_t i = 0, count = 2 + below(6); i < count; ++i) {
+            const std::string host = any_host();
+            const std::string kind = any_kind();
+            const uint64_t capacity = 1000 * (1 + below(3));
+            add_device(host, kind, capacity);
+        }
     }
     Loan any_wish(const std::string& tenant) {
-        Loan loan = wish(fmt::format("h{}", below(4)), below(3) == 0 ? "gpu" : "nvme");
+        const std::string borrower = any_host();
+        const std::string kind = any_kind();
+        Loan loan = wish(borrower, kind);
         loan.tenant = tenant;
         loan.priority = static_cast<int32_t>(below(4));
         if (below(2) == 0) loan.wanted.least_capacity_bytes = 1000 * (1 + below(3));
-        if (below(5) == 0) loan.wanted.host = fmt::format("h{}", below(4));
+        if (below(5) == 0) loan.wanted.host = any_host();
         if (below(2) == 0) loan.duration_s = static_cast<int64_t>(10 * (1 + below(10)));
         loan.preempts = below(5) == 0;
         loan.preemptible = below(2) == 0;
@@ -241,9 +255,8 @@ TEST_P(RandomOrderTest, TheIndexesAreWhatTheRecordsAre) {
             if (loan.state == LoanState::active && below(3) == 0) held.push_back(id);
         for (const LoanId id : held)
             end(id);
-        change_host(fmt::format("h{}", below(4)), [&](Host& host) { host.up = below(3) != 0; });
-        change_host(fmt::format("h{}", below(4)),
-                    [&](Host& host) { host.windows_free = static_cast<uint32_t>(below(4)); });
+        change_host(any_host(), [&](Host& host) { host.up = below(3) != 0; });
+        change_host(any_host(), [&](Host& host) { host.windows_free = static_cast<uint32_t>(below(4)); });
         queue_some(below(2) == 0 ? "t" : "other");
         Scheduler anew({}, limits());
         anew.set_site(site);
