@@ -125,6 +125,26 @@ int64_t Reservations::shared(size_t one, size_t other) const {
     return found == shared_.end() ? 0 : found->second;
 }
 
+// The most that other reservations may take of what one needs.
+int64_t Reservations::claims_of_others(size_t index, const Taken& taken, int64_t now_us) const {
+    const Entry& entry = entries_[index];
+    const auto runs_now = [&](const Entry& other) {
+        const auto& when = interval(other, now_us);
+        return when && when->begin_us <= now_us;
+    };
+    int64_t claims = 0;
+    for (size_t i = 0; i < entries_.size(); ++i) {
+        const Entry& other = entries_[i];
+        // A loan may outlast the reservation that it was claimed under: one that runs now may hold devices
+        // in the interval of one to come, even where their own times never meet.
+        if (i == index ||
+            (!runs_now(other) && !std::binary_search(entry.overlapping.begin(), entry.overlapping.end(), i)))
+            continue;
+        claims += std::min(missing(other, taken), shared(entry.device_class, other.device_class));
+    }
+    return claims;
+}
+
 // TENANT's reservation that runs and has not got all of its devices.
 const Reservations::Entry* Reservations::own(const std::vector<size_t>& classes, const std::string& tenant,
                                              const Taken& taken, int64_t now_us) const {
@@ -158,10 +178,7 @@ Reservations::Verdict Reservations::ask(const std::vector<size_t>& classes, cons
 
             int64_t need = missing(entry, taken);
             if (need == 0) continue;
-            if (under == nullptr)
-                for (const size_t other : entry.overlapping)
-                    need += std::min(missing(entries_[other], taken),
-                                     shared(number, entries_[other].device_class));
+            if (under == nullptr) need += claims_of_others(index, taken, now_us);
             const auto used = taken.of_class.find(number);
             int64_t there = classes_[number].free - (used == taken.of_class.end() ? 0 : used->second);
             if (free) --there;

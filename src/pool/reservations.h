@@ -69,7 +69,7 @@ class Reservations {
     struct Entry {
         Reservation reservation;
         size_t device_class = 0;
-        std::vector<size_t> overlapping; // entries that some of its times share with
+        std::vector<size_t> overlapping; // entries that some of its times meet, ascending
         int64_t served = 0;
         // The interval that counts from known_from_us until its end.
         mutable std::optional<Interval> interval;
@@ -81,6 +81,7 @@ class Reservations {
     const std::optional<Interval>& interval(const Entry& entry, int64_t now_us) const;
     int64_t missing(const Entry& entry, const Taken& taken) const;
     int64_t shared(size_t one, size_t other) const;
+    int64_t claims_of_others(size_t index, const Taken& taken, int64_t now_us) const;
     const Entry* own(const std::vector<size_t>& classes, const std::string& tenant, const Taken& taken,
                      int64_t now_us) const;
 

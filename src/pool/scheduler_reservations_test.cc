@@ -239,6 +239,26 @@ TEST_F(ReservationsTest, ItsTenantNeedNotWaitForAGroupAhead) {
     EXPECT_EQ(given(decide()).count(lab), 1u);
 }
 
+TEST_F(ReservationsTest, WhatIsClaimedNowMayBeHeldBeyondTheIntervalAndIntoTheNextOne) {
+    reserve("day", "lab", 1, -1, 1);
+    reserve("night", "physics", 2, 2, 5);
+    const LoanId other = queue(of("others"));
+    EXPECT_THAT(decide().starts,
+                IsEmpty()); // it would leave one for 'night' if 'lab' never gave its own back
+    queue(of("lab"));
+    EXPECT_EQ(serve().starts.size(), 1u);
+    EXPECT_EQ(given(decide()).count(other), 0u);
+}
+
+TEST_F(ReservationsTest, OneThatRunsAndHasAllItsDevicesClaimsNoMoreOfTheNextOne) {
+    reserve("day", "lab", 1, -1, 1);
+    reserve("night", "physics", 1, 2, 5);
+    queue(of("lab"));
+    ASSERT_EQ(serve().starts.size(), 1u);
+    queue(of("others"));
+    EXPECT_EQ(serve().starts.size(), 1u);
+}
+
 TEST_F(ReservationsTest, ALoanUnderAReservationIsNotPreempted) {
     reserve("night", "lab", 3, -1, 5);
     for (int i = 0; i < 3; ++i) {
