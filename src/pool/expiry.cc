@@ -34,6 +34,8 @@ Result<LoanId> Pool::try_renew(const RenewRequest& request, const Who& who) {
         tenant.tenant = loan.tenant;
         const Rule* rule = TRY(policy_->admit(tenant, loan.borrower, *ledger_.devices.find(loan.fdid)));
         TRY(policy_->duration_s(tenant, *rule, request.duration_s));
+        const int64_t due_us = request.duration_s == 0 ? 0 : now_.unix_us + request.duration_s * 1'000'000;
+        TRY(scheduler_->may_keep(id, due_us, now_));
     }
     const int64_t before_us = loan.due_us;
     ledger_.change(id, [&](Loan& record) {

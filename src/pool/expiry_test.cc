@@ -110,6 +110,33 @@ TEST_F(ExpiryTest, TheLenderIsToldHowLongItMayGoOnAlone) {
     EXPECT_EQ(take(prepare).step.lease_ms, 0);
 }
 
+TEST_F(ExpiryTest, ARenewalDoesNotReachIntoAReservation) {
+    Site reserved;
+    reserved.tenants = {{"red", 1, 0}, {"blue", 1, 0}};
+    reserved.users = {{"eve", "blue", Role::user}};
+    Selector drives;
+    drives.kind = "nvme";
+    reserved.classes = {{"drives", {drives}}};
+    reserved.rules.resize(1);
+    reserved.rules[0].name = "all";
+    Reservation reservation;
+    reservation.name = "soon";
+    reservation.tenant = "red";
+    reservation.device_class = "drives";
+    reservation.count = static_cast<uint32_t>(pool->ledger().devices.size());
+    reservation.once = Interval{now.unix_us + 3'600'000'000, now.unix_us + 7'200'000'000};
+    reserved.reservations = {reservation};
+    ASSERT_TRUE(pool->apply_site(reserved, "text", owner(), now));
+    keep();
+    auto wish = request("a", "80000", 600);
+    wish.caller = {"eve"};
+    ASSERT_TRUE(pool->borrow(wish, now));
+    EXPECT_TRUE(pool->renew({"80000", 1200, {"eve"}}, now));
+    const auto into = pool->renew({"80000", 7200, {"eve"}}, now);
+    ASSERT_FALSE(into);
+    EXPECT_THAT(into.error().message(), HasSubstr("soon"));
+}
+
 TEST_F(ExpiryTest, TheLenderHearsOfARenewal) {
     lend_to("a", "80000", 1000);
     ASSERT_TRUE(renew(500));
