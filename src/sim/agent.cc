@@ -246,7 +246,7 @@ void SimAgent::device_falls_silent(size_t device, int64_t for_us) {
     Lender& lender = *lenders_.at(device);
     world_.count(Fault::device_silent);
     lender.device.fall_silent(world_.timeline.now_us() + for_us);
-    later(world_.random.between(1000, 100'000), [this, &lender] {
+    later(world_.random.between(1000, 100'000), [&lender] {
         if (lender.device.silent()) lender.fence.device_went();
     });
 }

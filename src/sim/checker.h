@@ -70,7 +70,6 @@ class Checker {
     std::unordered_map<std::string, std::string> told_; // the last state that the trail says, by subject
     std::set<pool::LoanId> promised_;                   // and not over
     uint64_t last_sequence_ = 0;
-    store::Hash head_{};
 };
 
 } // namespace lanepool::sim
