@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "host/rows.h"
 #include "host/workload.h"
+#include "report/rows.h"
 
 #include <map>
 #include <memory>

@@ -7,9 +7,9 @@ required_packages() {
   llvm=$(llvm_version)
   printf '%s\n' \
     g++ cmake ninja-build ccache lld pkg-config git \
-    libcli11-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libexpected-dev \
+    libcli11-dev nlohmann-json3-dev libtomlplusplus-dev libfmt-dev libspdlog-dev libexpected-dev \
     libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc \
-    libsqlite3-dev libssl-dev liburing-dev libaio-dev \
+    libsqlite3-dev libssl-dev liburing-dev libaio-dev etcd-server \
     libgtest-dev libgmock-dev \
     "clang-$llvm" "clang-tidy-$llvm" "clang-format-$llvm" "libclang-rt-$llvm-dev" "llvm-$llvm" \
     fio jq cpio xz-utils zstd python3 curl util-linux procps binutils \

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/agent.h"
 
+#include "api/convert.h"
 #include "smartio/loan_protocol.h"
 
 #include <fstream>
@@ -16,8 +17,8 @@ namespace {
 
 constexpr auto heartbeat_interval = 250ms;
 // So much of a step's deadline may be used up here; the rest is for the answer's way.
-std::chrono::milliseconds patience(const v1::Step& step) {
-    return std::chrono::milliseconds(step.deadline_ms()) * 9 / 10;
+std::chrono::milliseconds patience(const pool::Step& step) {
+    return std::chrono::milliseconds(step.deadline_ms) * 9 / 10;
 }
 
 std::string random_instance() {
@@ -143,20 +144,24 @@ void Agent::handle(const v1::ControllerMessage& message) {
         for (size_t i = 0; i < hello_order_.size() && i < static_cast<size_t>(fdids.size()); ++i)
             devices_.at(hello_order_[i])->set_fdid(fdids[static_cast<int>(i)]);
     } else if (message.has_step()) {
-        perform(message.step());
+        if (const auto order = api::from_message(message.step()))
+            perform(*order);
+        else
+            spdlog::warn("a step was not taken: {}", order.error().message());
     }
 }
 
-void Agent::perform(const v1::Step& step) {
+void Agent::perform(const pool::Order& order) {
+    const pool::Step& step = order.step;
     if (!ledger_.begin(step)) return;
     const auto started = loop_.clock().now();
     auto done = [this, key = StepLedger::key_of(step), started](const Result<>& result) {
         v1::AgentMessage message;
         auto& answer = *message.mutable_step_done();
-        answer.set_step_id(ledger_.finish(key));
-        answer.set_loan_id(key.loan_id);
-        answer.set_epoch(key.epoch);
-        answer.set_kind(key.kind);
+        answer.set_step_id(ledger_.finish(key).value);
+        answer.set_loan_id(key.loan.value);
+        answer.set_epoch(key.epoch.value);
+        answer.set_kind(api::to_message(key.kind));
         answer.set_ok(result.has_value());
         if (!result) {
             answer.set_code(std::string(name(result.error().code())));
@@ -166,59 +171,67 @@ void Agent::perform(const v1::Step& step) {
             std::chrono::duration_cast<std::chrono::microseconds>(loop_.clock().now() - started).count());
         control_->send(std::move(message));
     };
-    spdlog::info("{} for loan {}, epoch {}", v1::StepKind_Name(step.kind()), step.loan_id(), step.epoch());
-    switch (step.kind()) {
-    case v1::STEP_ATTACH:
-        return attach(step, std::move(done));
-    case v1::STEP_DETACH:
-        return detach(step, std::move(done));
+    spdlog::info("{} for loan {}, epoch {}", pool::name(step.kind), step.loan, step.epoch);
+    switch (step.kind) {
+    case pool::StepKind::attach:
+        return attach(order, std::move(done));
+    case pool::StepKind::detach:
+        return detach(order, std::move(done));
     default:
         break;
     }
-    auto* device = lent_device(step);
+    auto* device = lent_device(order);
     if (!device)
-        return done(fail(Errc::not_found, "host {} has no device {} with fdid {:x}", options_.host,
-                         step.device(), step.fdid()));
-    device->perform(step, std::move(done));
+        return done(fail(Errc::not_found, "host {} has no device {} with fdid {}", options_.host,
+                         order.device, step.fdid));
+    device->perform(order, std::move(done));
 }
 
-void Agent::attach(const v1::Step& step, std::function<void(Result<>)> done) {
-    auto& device = borrowed_[step.loan_id()];
-    if (device && device->key().epoch == step.epoch()) return device->attach(std::move(done));
-    const auto to = guest(step.guest());
-    if (device || !to || !fabric_->is_up()) {
-        const bool other = device != nullptr;
-        if (!other) borrowed_.erase(step.loan_id());
-        if (!to) return done(tl::unexpected(to.error()));
-        return other ? done(fail(Errc::stale_epoch, "loan {} is here at another epoch", step.loan_id()))
-                     : done(fail(Errc::unavailable, "host {} is not on the fabric", options_.host));
+void Agent::attach(const pool::Order& order, std::function<void(Result<>)> done) {
+    const pool::Step& step = order.step;
+    const auto decided = loans_.attach(step);
+    if (!decided) return done(tl::unexpected<Error>(decided.error()));
+    if (*decided == BorrowedLoans::Attach::go_on)
+        return borrowed_.at(step.loan.value)->attach(std::move(done));
+    const auto to = guest(order.guest);
+    if (!to || !fabric_->is_up()) {
+        loans_.forget(step.loan);
+        if (!to) return done(tl::unexpected<Error>(to.error()));
+        return done(fail(Errc::unavailable, "host {} is not on the fabric", options_.host));
     }
-    device = std::make_unique<BorrowedDevice>(
+    const uint64_t loan = step.loan.value;
+    auto& device = borrowed_[loan] = std::make_unique<BorrowedDevice>(
         BorrowedDeviceSetup{.loop = &loop_,
                             .adapter = &fabric_->adapter(),
                             .channel = &fabric_->channel(),
                             .guest = *to,
-                            .lender = ntb::Partition{static_cast<uint8_t>(step.lender_partition())},
-                            .key = {step.fdid(), step.loan_id(), step.epoch()},
-                            .socket = options_.state / fmt::format("loan-{}.sock", step.loan_id()),
+                            .lender = ntb::Partition{static_cast<uint8_t>(order.lender_partition)},
+                            .key = {step.fdid.value, loan, step.epoch.value},
+                            .socket = options_.state / fmt::format("loan-{}.sock", loan),
                             .attach_timeout = patience(step)},
-        [this, loan = step.loan_id(), epoch = step.epoch()](const std::string& reason) {
+        [this, loan, epoch = step.epoch.value](const std::string& reason) {
             report_lost(loan, epoch, false, reason);
         });
-    device->attach(std::move(done));
+    device->attach([this, done = std::move(done)](const Result<>& result) {
+        done(result);
+        if (!result) hello_soon(); // what is left of it is here until somebody says detach
+    });
 }
 
-void Agent::detach(const v1::Step& step, std::function<void(Result<>)> done) {
-    const auto found = borrowed_.find(step.loan_id());
-    if (found == borrowed_.end()) return done({}); // nothing of it is here
+void Agent::detach(const pool::Order& order, std::function<void(Result<>)> done) {
+    const pool::Step& step = order.step;
+    const auto decided = loans_.detach(step);
+    if (decided == BorrowedLoans::Detach::nothing) return done({});
     // Not erased from inside of its own callback.
-    auto detached = [this, loan = step.loan_id(), done = std::move(done)](const Result<>& result) {
-        loop_.post([this, loan] { borrowed_.erase(loan); });
+    auto detached = [this, loan = step.loan, done = std::move(done)](const Result<>& result) {
+        loop_.post([this, loan] {
+            borrowed_.erase(loan.value);
+            loans_.forget(loan);
+        });
         done(result);
     };
-    BorrowedDevice& device = *found->second;
-    // A newer epoch than the loan's: the lender cuts, or has cut, without asking.
-    if (step.epoch() > device.key().epoch)
+    BorrowedDevice& device = *borrowed_.at(step.loan.value);
+    if (decided == BorrowedLoans::Detach::cut_off)
         device.detach_cut_off(patience(step), std::move(detached));
     else
         device.detach(patience(step), std::move(detached));
@@ -239,6 +252,7 @@ void Agent::fabric_down() {
         report_lost(loan, device->key().epoch, false, "the borrower's adapter has gone");
     }
     borrowed_.clear();
+    loans_.forget_all();
     // What a guest still holds reads all-ones until it lets go.
     for (const auto& [name, guest] : guests_)
         guest->remove_leftovers();
@@ -266,9 +280,9 @@ void Agent::serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> bod
     reply(fail(Errc::not_found, "host {} lends no device {:x}", options_.host, key->fdid));
 }
 
-LentDevice* Agent::lent_device(const v1::Step& step) {
+LentDevice* Agent::lent_device(const pool::Order& order) {
     for (const auto& [name, device] : devices_)
-        if (device->fdid() == step.fdid() && (step.device().empty() || step.device() == name))
+        if (device->fdid() == order.step.fdid.value && (order.device.empty() || order.device == name))
             return device.get();
     return nullptr;
 }

@@ -7,6 +7,7 @@
 #include "admin/server.h"
 #include "agent/background.h"
 #include "agent/borrowed_device.h"
+#include "agent/borrowed_loans.h"
 #include "agent/control_stream.h"
 #include "agent/fabric_port.h"
 #include "agent/guest.h"
@@ -34,16 +35,16 @@ class Agent {
     void report_lost(uint64_t loan_id, uint64_t epoch, bool as_lender, const std::string& reason);
     // From the controller.
     void handle(const v1::ControllerMessage& message);
-    void perform(const v1::Step& step);
-    void attach(const v1::Step& step, std::function<void(Result<>)> done);
-    void detach(const v1::Step& step, std::function<void(Result<>)> done);
+    void perform(const pool::Order& order);
+    void attach(const pool::Order& order, std::function<void(Result<>)> done);
+    void detach(const pool::Order& order, std::function<void(Result<>)> done);
     // From the fabric.
     void fabric_up();
     void fabric_down();
     void peer_changed(ntb::Partition peer, bool alive);
     void serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply);
 
-    LentDevice* lent_device(const v1::Step& step); // null: there is none
+    LentDevice* lent_device(const pool::Order& order); // null: there is none
     Result<Guest*> guest(const std::string& name);
     Result<std::unique_ptr<admin::Server>> serve_admin();
     admin::Json status() const;
@@ -58,6 +59,7 @@ class Agent {
     std::map<std::string, std::unique_ptr<LentDevice>> devices_;
     std::vector<std::string> hello_order_; // of the devices in the last Hello, as Welcome answers it
     std::unique_ptr<FabricPort> fabric_;
+    BorrowedLoans loans_;
     std::map<uint64_t, std::unique_ptr<BorrowedDevice>> borrowed_; // by loan
     StepLedger ledger_;
     std::unique_ptr<ControlStream> control_;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/control_stream.h"
 
-#include <grpcpp/grpcpp.h>
+#include "api/client.h"
+
 #include <spdlog/spdlog.h>
 
 namespace lanepool::agent {
@@ -56,13 +57,11 @@ void ControlStream::run() {
 }
 
 void ControlStream::run_stream() {
-    // A channel of its own each time: gRPC's own back-off between attempts grows to minutes.
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    const auto channel = grpc::CreateCustomChannel(endpoint_, grpc::InsecureChannelCredentials(), arguments);
-    if (!channel->WaitForConnected(std::chrono::system_clock::now() + 1s)) return;
-    const auto stub = v1::Agents::NewStub(channel);
+    // A connection of its own each time: the controller knows each of them by itself.
+    const auto client = api::Client::connect(endpoint_, 1s);
+    if (!client) return;
     grpc::ClientContext context;
+    (*client)->prepare(context);
     {
         const std::lock_guard lock(mutex_);
         if (stopping_) return;
@@ -70,7 +69,7 @@ void ControlStream::run_stream() {
         queue_.clear();
         stream_open_ = true;
     }
-    const auto stream = stub->Connect(&context);
+    const auto stream = (*client)->agents().Connect(&context);
     connected_ = true;
     post([this] { events_.connected(); });
     std::thread writer([this, &stream] { write_all(*stream); });

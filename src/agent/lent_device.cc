@@ -4,6 +4,7 @@
 #include "agent/device_class.h"
 #include "vfio_user/client.h"
 
+#include <atomic>
 #include <spdlog/spdlog.h>
 
 namespace lanepool::agent {
@@ -16,65 +17,67 @@ constexpr auto retry_interval = 300ms;
 constexpr auto register_timeout = 1500ms;
 } // namespace
 
-// What the lender must not forget, kept in the host's device records.
+// What the lender has to remember while it lives. The disk is the fence's: whatever the lender is asked for
+// is on it already.
 class LentDevice::Epochs final : public smartio::EpochStore {
   public:
-    Epochs(DeviceRecords& records, std::string name) : records_(records), name_(std::move(name)) {}
-    Result<uint64_t> highest() override { return records_.get(name_).epoch; }
-    // Whoever raises the epoch is about to lend the device, or to end a loan of it: either way it is not
-    // clean.
-    Result<> raise(uint64_t epoch) override { return records_.put(name_, {epoch, false, {}}); }
+    explicit Epochs(uint64_t highest) : highest_(highest) {}
+    Result<uint64_t> highest() override { return highest_.load(); }
+    Result<> raise(uint64_t epoch) override {
+        highest_ = epoch;
+        return {};
+    }
 
   private:
-    DeviceRecords& records_;
-    const std::string name_;
+    std::atomic<uint64_t> highest_; // the lender asks on its own thread
 };
 
 LentDevice::LentDevice(io::EventLoop& loop, Background& background, DeviceRecords& records, std::string name,
                        std::filesystem::path socket, LentDeviceEvents events)
     : loop_(loop), background_(background), records_(records), name_(std::move(name)),
       socket_(std::move(socket)), events_(std::move(events)),
-      epochs_(std::make_unique<Epochs>(records, name_)) {
+      epochs_(std::make_unique<Epochs>(records.get(name_).epoch)),
+      fence_(name_, records.get(name_), static_cast<FencePorts&>(*this)) {
     connect();
 }
 
 LentDevice::~LentDevice() {
     *alive_ = false;
     retry_.reset();
-    for (auto& waiting : waiting_)
-        waiting.done(fail(Errc::cancelled, "the agent is stopping"));
-    for (auto& [id, running] : running_)
-        running.done(fail(Errc::cancelled, "the agent is stopping"));
+    fence_timer_.reset();
+    fence_.stop("the agent is stopping");
     lender_.reset();
 }
 
 void LentDevice::connect() {
-    background_.run([socket = socket_] { return open(socket); },
-                    [this, alive = alive_](Result<Opened> result) {
-                        if (*alive) opened(std::move(result));
+    background_.run([socket = socket_] { return reach(socket); },
+                    [this, alive = alive_](Result<Reached> result) {
+                        if (*alive) reached(std::move(result));
                     });
 }
 
 // On the background thread. The reset comes first: whatever an earlier user left running must not see what
 // follows.
-Result<LentDevice::Opened> LentDevice::open(const std::filesystem::path& socket) {
-    Opened opened;
-    opened.function = TRY(vfio_user::connect(socket, {.timeout = register_timeout}));
-    TRY(opened.function->reset());
-    opened.identity = TRY(identify_function(*opened.function));
-    opened.device_class = TRY(device_class_for(opened.identity.class_code()));
-    const auto details = TRY(opened.device_class->identify(*opened.function));
-    opened.identity.set_model(details.model);
-    opened.identity.set_serial(details.serial);
-    opened.identity.set_firmware(details.firmware);
-    opened.identity.set_capacity_bytes(details.capacity_bytes);
-    return opened;
+Result<LentDevice::Reached> LentDevice::reach(const std::filesystem::path& socket) {
+    Reached reached;
+    reached.function = TRY(vfio_user::connect(socket, {.timeout = register_timeout}));
+    TRY(reached.function->reset());
+    reached.identity = TRY(identify_function(*reached.function));
+    reached.device_class = TRY(device_class_for(reached.identity.class_code()));
+    const auto details = TRY(reached.device_class->identify(*reached.function));
+    reached.identity.set_model(details.model);
+    reached.identity.set_serial(details.serial);
+    reached.identity.set_firmware(details.firmware);
+    reached.identity.set_capacity_bytes(details.capacity_bytes);
+    return reached;
 }
 
-void LentDevice::opened(Result<Opened> result) {
+void LentDevice::reached(Result<Reached> result) {
+    if (function_) return; // by another attempt
     if (!result) {
         if (problem_ != result.error().message()) { // said once, not at every attempt
             problem_ = result.error().message();
+            fence_.absent(problem_);
             spdlog::warn("device {}: {}; trying on", name_, problem_);
             if (identified()) events_.changed();
         }
@@ -104,6 +107,7 @@ void LentDevice::function_gone(uint64_t generation) {
     drop_lender("the device has stopped answering");
     function_.reset();
     problem_ = "it does not answer";
+    fence_.absent(problem_);
     events_.changed();
     connect();
 }
@@ -119,7 +123,10 @@ void LentDevice::set_adapter(ntb::Adapter* adapter) {
     if (adapter_ == adapter) return;
     drop_lender("the lender's adapter has gone");
     adapter_ = adapter;
-    if (!adapter_) problem_ = "its host is not on the fabric";
+    if (!adapter_) {
+        problem_ = "its host is not on the fabric";
+        fence_.absent(problem_);
+    }
     create_lender_if_possible();
     events_.changed();
 }
@@ -139,49 +146,39 @@ void LentDevice::create_lender_if_possible() {
         return;
     }
     lender_ = std::move(*created);
-    first_reset_ = true;
-    problem_ = "it is being reset";
-    lender_->reset([this](const Result<>& result) { lender_ready(result); });
-}
-
-// The end of the reset with which every lender begins.
-void LentDevice::lender_ready(const Result<>& result) {
-    first_reset_ = false;
-    ready_ = result.has_value();
-    problem_ = result ? "" : result.error().message();
-    events_.changed();
-    if (ready_) retry_waiting();
+    problem_.clear();
+    fence_.present(false); // windows do not outlive the lender that opened them
+    arm();
 }
 
 // With the lender goes the loan: nothing that it opened is left open, and the device is reset before it is
-// used again, because the next lender begins with that.
+// used again, because the fence begins with that.
 void LentDevice::drop_lender(const std::string& reason) {
     if (!lender_) return;
-    const auto status = lender_->status();
+    const bool was_lent = lender_->status().key.loan != 0;
     lender_.reset();
-    ready_ = first_reset_ = false;
-    end_running_steps(reason);
-    const bool was_lent = status.key.loan != 0;
+    problem_ = reason;
+    fence_.absent(reason);
+    arm();
     if (was_lent && function_) // the adapter's side is closed; this ends what the device itself still does
         background_.run(
             [function = std::shared_ptr<pci::Function>(std::move(function_))] { return function->reset(); },
             [this, alive = alive_](const Result<>&) {
                 if (*alive) connect();
             });
-    if (was_lent) events_.loan_lost(status.key.loan, status.key.epoch, reason);
 }
 
 v1::ObservedDevice LentDevice::observed() const {
-    const auto record = records_.get(name_);
+    const auto seen = fence_.observed();
     v1::ObservedDevice observed;
     observed.set_name(name_);
     if (identity_) *observed.mutable_identity() = *identity_;
-    observed.set_answering(ready_ && lender_->status().state != smartio::LenderState::broken);
-    observed.set_clean(record.clean);
-    observed.set_epoch(record.epoch);
-    observed.set_problem(!problem_.empty() ? problem_ : lender_ ? lender_->status().reason : "");
-    if (observed.problem().empty()) observed.set_problem(record.problem);
-    if (lender_) observed.set_loan_id(lender_->status().key.loan);
+    const bool broken = lender_ && lender_->status().state == smartio::LenderState::broken;
+    observed.set_answering(seen.answering && !broken);
+    observed.set_clean(seen.clean);
+    observed.set_epoch(seen.epoch.value);
+    observed.set_loan_id(seen.loan.value);
+    observed.set_problem(!problem_.empty() ? problem_ : broken ? lender_->status().reason : seen.problem);
     return observed;
 }
 
@@ -189,91 +186,67 @@ const std::optional<smartio::LenderStatus> LentDevice::lender_status() const {
     return lender_ ? std::optional(lender_->status()) : std::nullopt;
 }
 
-void LentDevice::perform(const v1::Step& step, Done done) {
-    // The answer should come before the controller gives up waiting for it.
-    const auto deadline = loop_.clock().now() + std::chrono::milliseconds(step.deadline_ms()) * 9 / 10;
-    // Nothing is open without a lender: the cut is done, if it is not an old one that comes late.
-    if (step.kind() == v1::STEP_CUT && !lender_) {
-        const uint64_t highest = records_.get(name_).epoch;
-        if (step.epoch() < highest)
-            return done(fail(Errc::stale_epoch, "device {} is at epoch {}, this step is of epoch {}", name_,
-                             highest, step.epoch()));
-        return done(epochs_->raise(step.epoch()));
-    }
-    // A lender whose first reset has failed can still be cut and reset: that may bring it back.
-    if (ready_ || (lender_ && !first_reset_ && step.kind() != v1::STEP_PREPARE))
-        return perform_now(step, deadline, std::move(done));
-    wait_for_lender(step, deadline, std::move(done));
+void LentDevice::perform(const pool::Order& order, Done done) {
+    answers_.emplace(order.step.id, std::move(done));
+    fence_.perform(order, now_us());
+    arm();
 }
 
-void LentDevice::wait_for_lender(const v1::Step& step, io::TimePoint deadline, Done done) {
-    auto& waiting = waiting_.emplace_back(Waiting{step, std::move(done), deadline, {}});
-    waiting.expiry = loop_.at(deadline, [this, self = std::prev(waiting_.end())] {
-        const auto expired = std::move(*self);
-        waiting_.erase(self);
-        expired.done(fail(Errc::unavailable, "device {} is not there: {}", name_, problem_));
-    });
+// ---- what the fence asks for
+
+Result<> LentDevice::store(const DeviceRecord& record) { return records_.put(name_, record); }
+
+void LentDevice::open(uint64_t operation, const Opening& opening) {
+    lender_->prepare(opening.loan.value, opening.epoch.value,
+                     ntb::Partition{static_cast<uint8_t>(opening.borrower_partition)}, end_of(operation));
 }
 
-void LentDevice::retry_waiting() {
-    auto waiting = std::exchange(waiting_, {});
-    for (auto& entry : waiting)
-        perform_now(entry.step, entry.deadline, std::move(entry.done));
+void LentDevice::close(uint64_t operation, pool::Epoch epoch) {
+    lender_->cut(epoch.value, end_of(operation));
 }
 
-// The lender answers nothing once it is gone, so the answers are kept here and given in any case.
-LentDevice::Done LentDevice::answer_of(uint64_t running) {
-    return [this, running](Result<> result) {
-        auto node = running_.extract(running);
-        if (!node.empty()) node.mapped().done(std::move(result));
+void LentDevice::reset(uint64_t operation) { lender_->reset(end_of(operation)); }
+
+void LentDevice::sanitize(uint64_t operation, int64_t limit_us) {
+    lender_->wipe(std::chrono::microseconds(limit_us), end_of(operation));
+}
+
+void LentDevice::answer(const pool::Order& order, Result<> result) {
+    const auto found = answers_.find(order.step.id);
+    if (found == answers_.end()) return;
+    const Done done = std::move(found->second);
+    answers_.erase(found);
+    done(std::move(result));
+}
+
+void LentDevice::lost(const Opening& opening, const std::string& reason) {
+    events_.loan_lost(opening.loan.value, opening.epoch.value, reason);
+}
+
+void LentDevice::changed() { events_.changed(); }
+
+LentDevice::Done LentDevice::end_of(uint64_t operation) {
+    return [this, alive = alive_, operation](Result<> result) {
+        loop_.post([this, alive, operation, result = std::move(result)] {
+            if (!*alive) return;
+            fence_.finished(operation, result, now_us());
+            arm();
+        });
     };
 }
 
-// The lender has gone in the middle of these. Nothing is open any more, so a cut is done; what makes the
-// device fit for the next loan is begun again when it is back.
-void LentDevice::end_running_steps(const std::string& reason) {
-    for (auto& [id, running] : std::exchange(running_, {})) {
-        switch (running.step.kind()) {
-        case v1::STEP_CUT:
-            running.done({});
-            break;
-        case v1::STEP_RESET:
-        case v1::STEP_SANITIZE:
-            wait_for_lender(running.step, running.deadline, std::move(running.done));
-            break;
-        default:
-            running.done(fail(Errc::unavailable, "{}", reason));
-        }
-    }
+int64_t LentDevice::now_us() const {
+    return std::chrono::duration_cast<std::chrono::microseconds>(loop_.clock().now().time_since_epoch())
+        .count();
 }
 
-void LentDevice::perform_now(const v1::Step& step, io::TimePoint deadline, Done done) {
-    const uint64_t id = next_running_++;
-    running_.emplace(id, Running{step, std::move(done), deadline});
-    auto answer = answer_of(id);
-    switch (step.kind()) {
-    case v1::STEP_PREPARE:
-        return lender_->prepare(step.loan_id(), step.epoch(),
-                                ntb::Partition{static_cast<uint8_t>(step.borrower_partition())},
-                                std::move(answer));
-    case v1::STEP_CUT:
-        return lender_->cut(step.epoch(), std::move(answer));
-    case v1::STEP_RESET:
-        return lender_->reset([this, answer = std::move(answer)](const Result<>& result) {
-            lender_ready(result);
-            answer(result);
-        });
-    case v1::STEP_SANITIZE:
-        return lender_->wipe(deadline - loop_.clock().now(),
-                             [this, answer = std::move(answer)](Result<> result) {
-                                 if (result)
-                                     result = records_.put(name_, {records_.get(name_).epoch, true, {}});
-                                 answer(result);
-                                 events_.changed();
-                             });
-    default:
-        return answer(fail(Errc::not_supported, "a lender has no step {}", static_cast<int>(step.kind())));
-    }
+void LentDevice::arm() {
+    const auto next = fence_.next_tick_us();
+    if (!next) return fence_timer_.reset();
+    fence_timer_ = loop_.at(io::TimePoint(std::chrono::microseconds(*next)), [this] {
+        fence_.tick(now_us());
+        arm();
+    });
 }
 
 void LentDevice::serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body,

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One device of this host as the agent keeps it: found, identified, reset, lent and fenced, also when its
-// process, the adapter or the controller go away and come back. Everything on the loop's thread.
+// process, the adapter or the controller go away and come back. What may be done with it is decided by the
+// fence; this carries it out. Everything on the loop's thread.
 #pragma once
 
 #include "agent/background.h"
 #include "agent/device_records.h"
+#include "agent/fence.h"
 #include "api/lanepool.pb.h"
 #include "ntb/channel.h"
 #include "smartio/lender.h"
 
 #include <filesystem>
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,13 +26,13 @@ struct LentDeviceEvents {
     std::function<void(uint64_t loan_id, uint64_t epoch, const std::string& reason)> loan_lost;
 };
 
-class LentDevice {
+class LentDevice final : private FencePorts {
   public:
     using Done = std::function<void(Result<>)>;
 
     LentDevice(io::EventLoop& loop, Background& background, DeviceRecords& records, std::string name,
                std::filesystem::path socket, LentDeviceEvents events);
-    ~LentDevice();
+    ~LentDevice() override;
 
     const std::string& name() const { return name_; }
     // Known once the function has been reached for the first time.
@@ -47,43 +48,38 @@ class LentDevice {
 
     // Carries out one step for which this host is the lender. DONE comes at the latest after the step's
     // deadline.
-    void perform(const v1::Step& step, Done done);
+    void perform(const pool::Order& order, Done done);
     // A borrower's request for this device.
     void serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply);
 
   private:
-    // A step that needs the lender while there is none: it waits for the device to come back.
-    struct Waiting {
-        v1::Step step;
-        Done done;
-        io::TimePoint deadline;
-        io::EventLoop::Registration expiry;
-    };
-    // A step that the lender is at.
-    struct Running {
-        v1::Step step;
-        Done done;
-        io::TimePoint deadline;
-    };
     class Epochs;
-    struct Opened {
+    struct Reached {
         std::unique_ptr<pci::Function> function;
         std::unique_ptr<smartio::DeviceClass> device_class;
         v1::DeviceIdentity identity;
     };
 
     void connect();
-    static Result<Opened> open(const std::filesystem::path& socket);
-    void opened(Result<Opened> opened);
+    static Result<Reached> reach(const std::filesystem::path& socket);
+    void reached(Result<Reached> result);
     void function_gone(uint64_t generation);
     void create_lender_if_possible();
-    void lender_ready(const Result<>& result);
     void drop_lender(const std::string& reason);
-    void wait_for_lender(const v1::Step& step, io::TimePoint deadline, Done done);
-    void perform_now(const v1::Step& step, io::TimePoint deadline, Done done);
-    Done answer_of(uint64_t running);
-    void end_running_steps(const std::string& reason);
-    void retry_waiting();
+
+    // What the fence asks for.
+    Result<> store(const DeviceRecord& record) override;
+    void open(uint64_t operation, const Opening& opening) override;
+    void close(uint64_t operation, pool::Epoch epoch) override;
+    void reset(uint64_t operation) override;
+    void sanitize(uint64_t operation, int64_t limit_us) override;
+    void answer(const pool::Order& order, Result<> result) override;
+    void lost(const Opening& opening, const std::string& reason) override;
+    void changed() override;
+    // For the lender, which may answer at once: the fence hears of it later.
+    Done end_of(uint64_t operation);
+    int64_t now_us() const;
+    void arm();
 
     io::EventLoop& loop_;
     Background& background_;
@@ -100,13 +96,11 @@ class LentDevice {
     std::unique_ptr<smartio::DeviceClass> device_class_;
     std::optional<v1::DeviceIdentity> identity_; // as last seen
     std::unique_ptr<Epochs> epochs_;
-    std::unique_ptr<smartio::Lender> lender_; // uses all of the above
-    bool first_reset_ = false;                // under way: every lender begins with one
-    bool ready_ = false;                      // that, or a later one, has succeeded
-    std::string problem_ = "not reached yet"; // why there is no lender, or why it is not ready
-    std::list<Waiting> waiting_;
-    std::map<uint64_t, Running> running_;
-    uint64_t next_running_ = 1;
+    LenderFence fence_;
+    std::unique_ptr<smartio::Lender> lender_;   // uses all of the above
+    std::string problem_ = "not reached yet";   // why there is no lender
+    std::multimap<pool::StepId, Done> answers_; // that are owed
+    io::EventLoop::Registration fence_timer_;
     io::EventLoop::Registration retry_;
 };
 

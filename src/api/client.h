@@ -4,6 +4,7 @@
 #include "api/lanepool.grpc.pb.h"
 #include "api/status.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 
 #include <chrono>
 #include <memory>
@@ -12,7 +13,8 @@
 namespace lanepool::api {
 
 // A connection to a controller, for commands and agents. It reconnects by itself within a second of the
-// controller's return. Thread-safe.
+// controller's return, but a controller on the same machine does not know it any more then: connect anew.
+// Thread-safe.
 class Client {
   public:
     // ENDPOINT is a gRPC target, for example "unix:/run/lanepool/controller.sock", or a socket's path. Waits
@@ -22,16 +24,17 @@ class Client {
 
     v1::Pool::Stub& pool() { return *pool_; }
     v1::Agents::Stub& agents() { return *agents_; }
-    // For calls that answer from what the controller knows.
-    void set_deadline(grpc::ClientContext& context) const {
-        context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
-    }
+    // To be called for every call, before it is made: says who calls.
+    void prepare(grpc::ClientContext& context) const;
+    // The same for calls that answer from what the controller knows: they get a deadline.
+    void prepare_short(grpc::ClientContext& context) const;
 
   private:
-    Client(std::unique_ptr<v1::Pool::Stub> pool, std::unique_ptr<v1::Agents::Stub> agents)
-        : pool_(std::move(pool)), agents_(std::move(agents)) {}
+    Client() = default;
     std::unique_ptr<v1::Pool::Stub> pool_;
     std::unique_ptr<v1::Agents::Stub> agents_;
+    UniqueFd identity_; // for as long as it is open, the token is ours
+    std::string token_; // empty: the connection itself says who we are
 };
 
 } // namespace lanepool::api

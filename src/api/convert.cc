@@ -27,6 +27,7 @@ v1::Device to_message(const pool::Device& device, const std::string& borrower) {
     message.set_loan_id(device.loan.value);
     message.set_borrower(borrower);
     *message.mutable_identity() = to_message(device.identity);
+    message.set_draining(device.draining);
     return message;
 }
 
@@ -43,15 +44,16 @@ v1::Host to_message(const pool::Host& host, bool lends) {
     message.set_version(host.version);
     message.set_windows(host.windows);
     message.set_windows_free(host.windows_free);
+    message.set_draining(host.draining);
     return message;
 }
 
-v1::Loan to_message(const pool::Loan& loan, const pool::Device& device) {
+v1::Loan to_message(const pool::Loan& loan, const pool::Device* device) {
     v1::Loan message;
     message.set_id(loan.id.value);
     message.set_fdid(loan.fdid.value);
-    message.set_device(device.full_name());
-    message.set_lender(device.host);
+    message.set_device(device ? device->full_name() : describe(loan.wanted));
+    if (device) message.set_lender(device->host);
     message.set_borrower(loan.borrower);
     message.set_guest(loan.guest);
     message.set_access_model(std::string(name(loan.access_model)));
@@ -68,6 +70,17 @@ v1::Loan to_message(const pool::Loan& loan, const pool::Device& device) {
         time->set_step(std::string(name(step.step)));
         time->set_duration_us(step.duration_us);
     }
+    message.set_group(loan.group.value);
+    message.set_tenant(loan.tenant);
+    message.set_rule(loan.rule);
+    message.set_reservation(loan.reservation);
+    message.set_duration_s(loan.duration_s);
+    message.set_wait_until_us(loan.wait_until_us);
+    message.set_active_us(loan.active_us);
+    message.set_warned(loan.warned);
+    message.set_preempted_by(loan.preempted_by.value);
+    message.set_preemptible(loan.preemptible);
+    message.set_wanted(describe(loan.wanted));
     return message;
 }
 
@@ -101,6 +114,8 @@ v1::StepKind to_message(pool::StepKind kind) {
         return v1::STEP_RESET;
     case pool::StepKind::sanitize:
         return v1::STEP_SANITIZE;
+    case pool::StepKind::extend:
+        return v1::STEP_EXTEND;
     }
     return v1::STEP_UNSPECIFIED;
 }
@@ -117,27 +132,94 @@ v1::Step to_message(const pool::Order& order) {
     message.set_borrower_partition(order.borrower_partition);
     message.set_guest(order.guest);
     message.set_deadline_ms(order.step.deadline_ms);
+    message.set_lease_ms(order.step.lease_ms);
+    message.set_suffices(order.step.suffices);
     return message;
 }
 
-pool::BorrowRequest from_message(const v1::BorrowRequest& request) {
-    return {request.device(), request.host(), request.guest(), request.duration_s(), request.actor()};
+Result<pool::StepKind> from_message(v1::StepKind message) {
+    for (const pool::StepKind kind : pool::step_kinds)
+        if (to_message(kind) == message) return kind;
+    return fail(Errc::protocol, "there is no step of kind {}", static_cast<int>(message));
 }
 
-pool::ReturnRequest from_message(const v1::ReturnRequest& request) {
-    return {request.loan_or_device(), request.actor(), request.deadline_ms()};
+Result<pool::Order> from_message(const v1::Step& message) {
+    pool::Order order;
+    order.step.kind = TRY(from_message(message.kind()));
+    order.step.id = {message.step_id()};
+    order.step.loan = {message.loan_id()};
+    order.step.fdid = {message.fdid()};
+    order.step.epoch = {message.epoch()};
+    order.step.deadline_ms = message.deadline_ms();
+    order.step.lease_ms = message.lease_ms();
+    order.step.suffices = message.suffices();
+    order.device = message.device();
+    order.lender_partition = message.lender_partition();
+    order.borrower_partition = message.borrower_partition();
+    order.guest = message.guest();
+    return order;
 }
 
-pool::ReclaimRequest from_message(const v1::ReclaimRequest& request) {
-    return {request.loan_or_device(), request.reason(), request.actor()};
+namespace {
+pool::Selector from_message(const v1::Selector& message) {
+    return {message.device(),
+            message.kind(),
+            message.host(),
+            message.model(),
+            message.vendor_id(),
+            message.device_id(),
+            message.least_capacity_bytes()};
+}
+} // namespace
+
+pool::BorrowRequest from_message(const v1::BorrowRequest& message, pool::Caller caller) {
+    pool::BorrowRequest request;
+    for (const auto& selector : message.devices())
+        request.devices.push_back(from_message(selector));
+    request.host = message.host();
+    request.guest = message.guest();
+    request.near = message.near();
+    if (message.has_duration_s()) request.duration_s = message.duration_s();
+    if (message.has_priority()) request.priority = message.priority();
+    request.wait_s = message.wait_s() < 0 ? pool::BorrowRequest::wait_for_ever_s : message.wait_s();
+    request.caller = std::move(caller);
+    return request;
 }
 
-pool::ReassignRequest from_message(const v1::ReassignRequest& request) {
-    return {request.loan_or_device(), request.host(), request.guest(), request.actor(), request.force()};
+pool::ReturnRequest from_message(const v1::ReturnRequest& request, pool::Caller caller) {
+    return {request.loan_or_device(), std::move(caller), request.deadline_ms(), request.to_local()};
 }
 
-pool::ResetRequest from_message(const v1::ResetRequest& request) {
-    return {request.device(), request.actor()};
+pool::ReclaimRequest from_message(const v1::ReclaimRequest& request, pool::Caller caller) {
+    return {request.loan_or_device(), request.reason(), std::move(caller)};
+}
+
+pool::RenewRequest from_message(const v1::RenewRequest& request, pool::Caller caller) {
+    return {request.loan_or_device(), request.duration_s(), std::move(caller)};
+}
+
+pool::ReassignRequest from_message(const v1::ReassignRequest& request, pool::Caller caller) {
+    return {request.loan_or_device(), request.host(), request.guest(), std::move(caller), request.force()};
+}
+
+pool::ResetRequest from_message(const v1::ResetRequest& request, pool::Caller caller) {
+    return {request.device(), std::move(caller)};
+}
+
+pool::DrainRequest from_message(const v1::DrainRequest& request, pool::Caller caller) {
+    return {request.host_or_device(), request.drain(), request.evict(), request.reason(), std::move(caller)};
+}
+
+pool::QuarantineRequest from_message(const v1::QuarantineRequest& request, pool::Caller caller) {
+    return {request.device(), request.reason(), std::move(caller)};
+}
+
+pool::RestoreRequest from_message(const v1::RestoreRequest& request, pool::Caller caller) {
+    return {request.device(), std::move(caller)};
+}
+
+pool::KeepLocalRequest from_message(const v1::KeepLocalRequest& request, pool::Caller caller) {
+    return {request.device(), std::move(caller)};
 }
 
 namespace {
@@ -150,7 +232,8 @@ pool::ObservedDevice from_message(const v1::ObservedDevice& message) {
     return {message.name(),      from_message(message.identity()),
             message.answering(), message.clean(),
             {message.epoch()},   {message.loan_id()},
-            message.problem()};
+            message.problem(),   message.iommu(),
+            message.qualified()};
 }
 
 pool::ObservedLoan from_message(const v1::ObservedLoan& message) {
@@ -179,12 +262,9 @@ pool::LoanLost from_message(const v1::LoanLost& message) {
 }
 
 Result<pool::StepAnswer> from_message(const v1::StepDone& done) {
-    for (const pool::StepKind kind : pool::step_kinds)
-        if (to_message(kind) == done.kind())
-            return pool::StepAnswer{{done.step_id()}, {done.loan_id()}, {done.epoch()}, kind,
-                                    done.ok(),        done.code(),      done.message()};
-    return fail(Errc::protocol, "an answer to a step of kind {}, which does not exist",
-                static_cast<int>(done.kind()));
+    return pool::StepAnswer{
+        {done.step_id()}, {done.loan_id()}, {done.epoch()}, TRY(from_message(done.kind())),
+        done.ok(),        done.code(),      done.message()};
 }
 
 } // namespace lanepool::api

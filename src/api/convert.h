@@ -13,20 +13,29 @@ namespace lanepool::api {
 v1::Device to_message(const pool::Device& device, const std::string& borrower);
 v1::DeviceIdentity to_message(const pool::DeviceIdentity& identity);
 v1::Host to_message(const pool::Host& host, bool lends);
-v1::Loan to_message(const pool::Loan& loan, const pool::Device& device);
+// DEVICE: null where none is chosen yet.
+v1::Loan to_message(const pool::Loan& loan, const pool::Device* device);
 v1::AuditEntry to_message(const pool::AuditEntry& entry);
 v1::Step to_message(const pool::Order& order);
 v1::StepKind to_message(pool::StepKind kind);
 
 // Nothing of what these return has been checked yet, save that it is there: the pool does that.
-pool::BorrowRequest from_message(const v1::BorrowRequest& request);
-pool::ReturnRequest from_message(const v1::ReturnRequest& request);
-pool::ReclaimRequest from_message(const v1::ReclaimRequest& request);
-pool::ReassignRequest from_message(const v1::ReassignRequest& request);
-pool::ResetRequest from_message(const v1::ResetRequest& request);
+// CALLER is known from the connection.
+pool::BorrowRequest from_message(const v1::BorrowRequest& request, pool::Caller caller);
+pool::ReturnRequest from_message(const v1::ReturnRequest& request, pool::Caller caller);
+pool::ReclaimRequest from_message(const v1::ReclaimRequest& request, pool::Caller caller);
+pool::RenewRequest from_message(const v1::RenewRequest& request, pool::Caller caller);
+pool::ReassignRequest from_message(const v1::ReassignRequest& request, pool::Caller caller);
+pool::ResetRequest from_message(const v1::ResetRequest& request, pool::Caller caller);
+pool::DrainRequest from_message(const v1::DrainRequest& request, pool::Caller caller);
+pool::QuarantineRequest from_message(const v1::QuarantineRequest& request, pool::Caller caller);
+pool::RestoreRequest from_message(const v1::RestoreRequest& request, pool::Caller caller);
+pool::KeepLocalRequest from_message(const v1::KeepLocalRequest& request, pool::Caller caller);
 pool::Hello from_message(const v1::Hello& hello);
 pool::LoanLost from_message(const v1::LoanLost& lost);
-// protocol: a kind of step that does not exist.
+// protocol: a kind of step that does not exist. As an agent sees it: nothing that only the controller knows.
+Result<pool::Order> from_message(const v1::Step& step);
+Result<pool::StepKind> from_message(v1::StepKind kind);
 Result<pool::StepAnswer> from_message(const v1::StepDone& done);
 
 } // namespace lanepool::api

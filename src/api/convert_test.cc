@@ -38,11 +38,34 @@ TEST(Convert, ShowsTheStepsOfALoan) {
     pool::Loan loan;
     loan.id = {7};
     loan.steps = {{pool::StepKind::prepare, 12}, {pool::StepKind::attach, 34}};
-    const auto message = to_message(loan, pool::Device{});
+    const auto message = to_message(loan, nullptr);
     ASSERT_EQ(message.steps_size(), 2);
     EXPECT_EQ(message.steps(1).step(), "attach");
     EXPECT_EQ(message.steps(1).duration_us(), 34);
     EXPECT_EQ(message.access_model(), "lending");
+}
+
+TEST(Convert, TakesAnOrderThereAndBack) {
+    pool::Order order;
+    order.step.kind = pool::StepKind::reset;
+    order.step.id = {5};
+    order.step.loan = {7};
+    order.step.fdid = {0x80001};
+    order.step.epoch = {9};
+    order.step.deadline_ms = 70'000;
+    order.step.lease_ms = 11;
+    order.step.suffices = true;
+    order.device = "nvme0";
+    order.lender_partition = 1;
+    order.borrower_partition = 2;
+    order.guest = "g";
+    const auto back = from_message(to_message(order));
+    ASSERT_TRUE(back);
+    EXPECT_EQ(back->step, order.step);
+    EXPECT_EQ(back->device, "nvme0");
+    EXPECT_EQ(back->lender_partition, 1u);
+    EXPECT_EQ(back->borrower_partition, 2u);
+    EXPECT_EQ(back->guest, "g");
 }
 
 TEST(Convert, TakesEveryKindOfStepThereAndBack) {

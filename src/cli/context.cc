@@ -72,9 +72,14 @@ int run(int argc, char** argv) {
     app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 held by somebody else, 5 not "
                "reachable, 6 timed out.");
     add_query_commands(app, context);
+    add_borrow_command(app, context);
     add_loan_commands(app, context);
+    add_operator_commands(app, context);
     add_dev_commands(app, context);
     add_daemon_commands(app, context);
+    add_site_commands(app, context);
+    add_pki_commands(app, context);
+    add_sim_command(app, context);
     add_completion_command(app, context);
     try {
         app.parse(argc, argv);

@@ -39,10 +39,15 @@ void finish(Context& context, const Result<>& result);
 void finish(Context& context, const Result<int>& exit_code);
 
 // Each adds its commands. A command's callback runs when it was chosen, and sets Context::exit_code.
-void add_query_commands(CLI::App& app, Context& context);  // ls hosts loans show events audit
-void add_loan_commands(CLI::App& app, Context& context);   // borrow return reclaim reassign reset
-void add_daemon_commands(CLI::App& app, Context& context); // controller agent fabric model
-void add_dev_commands(CLI::App& app, Context& context);    // dev up|down|status|exec, stats
+void add_query_commands(CLI::App& app, Context& context); // ls hosts loans show events audit
+void add_borrow_command(CLI::App& app, Context& context);
+void add_loan_commands(CLI::App& app, Context& context);     // return renew reclaim reassign
+void add_operator_commands(CLI::App& app, Context& context); // reset drain undrain quarantine restore local
+void add_daemon_commands(CLI::App& app, Context& context);   // controller agent fabric model
+void add_dev_commands(CLI::App& app, Context& context);      // dev up|down|status|exec, stats
+void add_site_commands(CLI::App& app, Context& context);     // site check apply show
+void add_pki_commands(CLI::App& app, Context& context);      // pki init issue renew revoke ls
+void add_sim_command(CLI::App& app, Context& context);       // sim
 void add_completion_command(CLI::App& app, Context& context);
 
 // Everything: parses, runs, returns the exit code.

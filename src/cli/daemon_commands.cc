@@ -84,6 +84,8 @@ void add_controller(CLI::App& app, Context& context) {
         ->required();
     sub->add_option("--state", options->state, "a folder for the database")->required();
     sub->add_option("--admin", options->admin, "the administration socket to make");
+    sub->add_option("--group", options->group,
+                    "whose members may connect, too (default: only the owner and root)");
     sub->callback([=, &context] {
         set_up_log("controller");
         finish(context, controller::run_controller(*options));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The commands that only look: ls, hosts, loans, show, events, audit.
-#include "api/client.h"
-#include "cli/context.h"
+#include "cli/follow.h"
 #include "cli/table.h"
 
+#include <ctime>
 #include <iostream>
 
 namespace lanepool::cli {
@@ -17,16 +17,6 @@ void print_json(const List& list) {
     for (const auto& entry : list)
         json.push_back(to_json(entry));
     std::cout << json.dump(2) << std::endl;
-}
-
-template <class Reply, class Call>
-Result<Reply> ask(const Context& context, Call call) {
-    const auto client = TRY(api::Client::connect(context.endpoint()));
-    Reply reply;
-    grpc::ClientContext grpc_context;
-    client->set_deadline(grpc_context);
-    TRY(api::from_status(call(client->pool(), &grpc_context, &reply)));
-    return reply;
 }
 
 Result<> list_devices(const Context& context) {
@@ -70,11 +60,12 @@ Result<> list_loans(const Context& context, bool all) {
         return pool.ListLoans(grpc_context, request, out);
     }));
     if (context.json()) return print_json(reply.loans()), Result<>{};
-    Table table({"LOAN", "DEVICE", "BORROWER", "GUEST", "STATE", "EPOCH", "SINCE", "DUE", "REASON"});
+    Table table(
+        {"LOAN", "DEVICE", "BORROWER", "GUEST", "STATE", "TENANT", "PRIORITY", "SINCE", "DUE", "REASON"});
     for (const auto& loan : reply.loans())
         table.add({fmt::format("{}", loan.id()), loan.device(), loan.borrower(), or_dash(loan.guest()),
-                   loan.state(), fmt::format("{}", loan.epoch()), time_text(loan.created_us()),
-                   time_text(loan.due_us()), or_dash(loan.reason())});
+                   loan.state(), or_dash(loan.tenant()), fmt::format("{}", loan.priority()),
+                   time_text(loan.created_us()), time_text(loan.due_us()), or_dash(loan.reason())});
     std::cout << table.text();
     return {};
 }
@@ -136,21 +127,83 @@ Result<> print_stream(const Context& context, std::unique_ptr<grpc::ClientReader
 Result<> events(const Context& context, bool follow, uint32_t last) {
     const auto client = TRY(api::Client::connect(context.endpoint()));
     grpc::ClientContext grpc_context; // no deadline: -f goes on until interrupted
-    if (!follow) client->set_deadline(grpc_context);
+    if (follow)
+        client->prepare(grpc_context);
+    else
+        client->prepare_short(grpc_context);
     v1::EventsRequest request;
     request.set_follow(follow);
     request.set_last(last);
     return print_stream(context, client->pool().Events(&grpc_context, request));
 }
 
-Result<> audit(const Context& context, const std::string& subject, uint32_t last) {
+Result<> audit(const Context& context, const v1::AuditRequest& request) {
     const auto client = TRY(api::Client::connect(context.endpoint()));
     grpc::ClientContext grpc_context;
-    client->set_deadline(grpc_context);
-    v1::AuditRequest request;
-    request.set_subject(subject);
-    request.set_last(last);
+    client->prepare_short(grpc_context);
     return print_stream(context, client->pool().Audit(&grpc_context, request));
+}
+
+Result<> verify_audit(const Context& context) {
+    const auto reply = TRY(ask<v1::AuditVerification>(context, [](auto& pool, auto* grpc_context, auto* out) {
+        return pool.VerifyAudit(grpc_context, {}, out);
+    }));
+    if (context.json())
+        std::cout << Json{{"entries", reply.entries()},
+                          {"first_sequence", reply.first_sequence()},
+                          {"last_sequence", reply.last_sequence()},
+                          {"head", reply.head()}}
+                         .dump(2)
+                  << std::endl;
+    else
+        std::cout << fmt::format("{} entries ({} to {}) are whole and in order; the head is {}\n",
+                                 reply.entries(), reply.first_sequence(), reply.last_sequence(),
+                                 reply.head());
+    return {};
+}
+
+// What `audit --since` and `--until` take: "2026-01-31", "2026-01-31T18:00:00Z", both UTC.
+std::string read_time(std::string& text) {
+    std::tm time{};
+    const char* end = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time);
+    if (!end || *end) {
+        time = {};
+        end = ::strptime(text.c_str(), "%Y-%m-%d", &time);
+    }
+    if (!end || *end) return fmt::format("'{}' is no time: write 2026-01-31 or 2026-01-31T18:00:00Z", text);
+    text = fmt::format("{}", int64_t{::timegm(&time)} * 1'000'000);
+    return {};
+}
+
+void add_audit_command(CLI::App& app, Context& context) {
+    auto* sub = app.add_subcommand("audit", "Print the audit trail, or verify it")->group("Looking");
+    auto subject = std::make_shared<std::string>();
+    auto actor = std::make_shared<std::string>();
+    auto action = std::make_shared<std::string>();
+    auto last = std::make_shared<uint32_t>(0);
+    auto from_us = std::make_shared<int64_t>(0);
+    auto until_us = std::make_shared<int64_t>(0);
+    sub->add_option("SUBJECT", *subject,
+                    "only what concerns this fdid, HOST/DEVICE, host or loan:N; `verify`: check the chain of "
+                    "hashes instead of printing");
+    sub->add_option("-n,--last", *last, "only the latest N (0: all)")->capture_default_str();
+    sub->add_option("--by", *actor, "only what this user, or agent:HOST, did");
+    sub->add_option("--action", *action, "only this, for example borrow-refused");
+    sub->add_option("--since", *from_us, "only from this time on, for example 2026-01-31T18:00:00Z")
+        ->transform(CLI::Validator(read_time, "TIME"));
+    sub->add_option("--until", *until_us, "only up to this time")
+        ->transform(CLI::Validator(read_time, "TIME"));
+    sub->callback([=, &context] {
+        if (*subject == "verify") return finish(context, verify_audit(context));
+        v1::AuditRequest request;
+        request.set_subject(*subject);
+        request.set_last(*last);
+        request.set_actor(*actor);
+        request.set_action(*action);
+        request.set_from_us(*from_us);
+        request.set_until_us(*until_us);
+        finish(context, audit(context, request));
+    });
 }
 
 // A command without options of its own.
@@ -191,14 +244,7 @@ void add_query_commands(CLI::App& app, Context& context) {
     events_command->add_option("-n,--last", *last_event, "how many of the latest to begin with (0: all)")
         ->capture_default_str();
 
-    auto subject = std::make_shared<std::string>();
-    auto last_entry = std::make_shared<uint32_t>(0);
-    auto* audit_command =
-        command(app, context, "audit", "Print the audit trail",
-                [&context, subject, last_entry] { return audit(context, *subject, *last_entry); });
-    audit_command->add_option("SUBJECT", *subject,
-                              "only what concerns this fdid, HOST/DEVICE, host or loan:N");
-    audit_command->add_option("-n,--last", *last_entry, "only the latest N (0: all)")->capture_default_str();
+    add_audit_command(app, context);
 }
 
 } // namespace lanepool::cli

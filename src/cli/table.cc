@@ -73,7 +73,8 @@ Json to_json(const v1::Device& device) {
             {"model", identity.model()},
             {"serial", identity.serial()},
             {"firmware", identity.firmware()},
-            {"capacity_bytes", identity.capacity_bytes()}};
+            {"capacity_bytes", identity.capacity_bytes()},
+            {"draining", device.draining()}};
 }
 
 Json to_json(const v1::Host& host) {
@@ -86,7 +87,8 @@ Json to_json(const v1::Host& host) {
             {"last_seen_us", host.last_seen_us()},
             {"version", host.version()},
             {"windows", host.windows()},
-            {"windows_free", host.windows_free()}};
+            {"windows_free", host.windows_free()},
+            {"draining", host.draining()}};
 }
 
 Json to_json(const v1::Loan& loan) {
@@ -94,8 +96,10 @@ Json to_json(const v1::Loan& loan) {
     for (const auto& step : loan.steps())
         steps.push_back({{"step", step.step()}, {"duration_us", step.duration_us()}});
     return {{"id", loan.id()},
-            {"fdid", fdid_text(loan.fdid())},
+            {"group", loan.group()},
+            {"fdid", loan.fdid() ? fdid_text(loan.fdid()) : ""},
             {"device", loan.device()},
+            {"wanted", loan.wanted()},
             {"lender", loan.lender()},
             {"borrower", loan.borrower()},
             {"guest", loan.guest()},
@@ -105,8 +109,17 @@ Json to_json(const v1::Loan& loan) {
             {"priority", loan.priority()},
             {"due_us", loan.due_us()},
             {"reason", loan.reason()},
+            {"warned", loan.warned()},
+            {"preemptible", loan.preemptible()},
+            {"preempted_by", loan.preempted_by()},
             {"requested_by", loan.requested_by()},
+            {"tenant", loan.tenant()},
+            {"rule", loan.rule()},
+            {"reservation", loan.reservation()},
+            {"duration_s", loan.duration_s()},
+            {"wait_until_us", loan.wait_until_us()},
             {"created_us", loan.created_us()},
+            {"active_us", loan.active_us()},
             {"ended_us", loan.ended_us()},
             {"steps", steps}};
 }

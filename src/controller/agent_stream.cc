@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/agent_stream.h"
 
+#include "api/convert.h"
 #include "api/status.h"
 
 #include <spdlog/spdlog.h>
@@ -12,9 +13,14 @@ namespace {
 constexpr size_t longest_queue = 8192;
 } // namespace
 
-AgentStream* AgentStream::start(Core& core) {
-    std::shared_ptr<AgentStream> stream(new AgentStream(core));
+AgentStream* AgentStream::start(Core& core, Result<Peer> peer) {
+    std::shared_ptr<AgentStream> stream(new AgentStream(core, peer ? *peer : Peer{}));
     stream->self_ = stream;
+    if (!peer) {
+        stream->closed_ = true;
+        stream->Finish(api::to_status(peer.error()));
+        return stream.get();
+    }
     if (!core.enter_stream()) {
         stream->closed_ = true;
         stream->Finish(
@@ -22,9 +28,8 @@ AgentStream* AgentStream::start(Core& core) {
         return stream.get();
     }
     core.post([stream] {
-        stream->last_heard_ = stream->core_.time();
         if (!stream->core_.add(*stream)) return;
-        stream->core_.listen_to(*stream);
+        stream->core_.engine().listen(*stream);
         stream->StartRead(&stream->in_);
     });
     return stream.get();
@@ -50,50 +55,58 @@ void AgentStream::OnDone() {
 void AgentStream::read(bool ok) {
     if (closed_) return;
     if (!ok) return close(grpc::Status::OK); // its agent has closed, or is gone
-    last_heard_ = core_.time();
-    if (const auto taken = take(); !taken) {
-        spdlog::warn("closing the stream of {}: {}",
-                     host_.empty() ? "an agent" : "the agent of host " + host_, taken.error().message());
-        return close(api::to_status(taken.error()));
-    }
+    if (const auto taken = take(); !taken) return close(taken.error());
+    core_.touched();
     if (!closed_) StartRead(&in_);
 }
 
 Result<> AgentStream::take() {
-    if (in_.has_hello()) {
-        if (!host_.empty() && host_ != in_.hello().host())
-            return fail(Errc::protocol, "the agent of host {} says that it is of host {} now", host_,
-                        in_.hello().host());
-        const bool first = host_.empty();
-        if (first) host_ = in_.hello().host();
-        auto welcome = core_.hello(*this, in_.hello());
-        if (!welcome) {
-            if (first) host_.clear();
-            return tl::unexpected<Error>(welcome.error());
-        }
-        release_held();
+    Engine& engine = core_.engine();
+    switch (in_.what_case()) {
+    case v1::AgentMessage::kHello: {
+        const auto hello = api::from_message(in_.hello());
+        if (!peer_.speaks_for(hello.host))
+            return fail(Errc::permission_denied, "{} is not the agent of host {}{}",
+                        pool::limited(peer_.caller.user), pool::limited(hello.host),
+                        peer_.agent_of.empty() ? "" : ", but of " + peer_.agent_of);
+        engine.hello(*this, hello);
         return {};
     }
-    // An agent that is not on the fabric yet shows that it lives, and has nothing else to say.
-    if (host_.empty() && in_.has_heartbeat()) return {};
-    if (host_.empty()) return fail(Errc::protocol, "the first message of an agent has to be a Hello");
-    return core_.heard(host_, in_);
+    case v1::AgentMessage::kStepDone:
+        engine.answered(*this, TRY(api::from_message(in_.step_done())));
+        return {};
+    case v1::AgentMessage::kLoanLost:
+        engine.lost(*this, api::from_message(in_.loan_lost()));
+        return {};
+    case v1::AgentMessage::kHeartbeat:
+        engine.heard(*this, in_.heartbeat().windows_free());
+        return {};
+    default:
+        return fail(Errc::protocol, "a message of an agent says nothing that is known");
+    }
 }
 
-void AgentStream::send(v1::ControllerMessage message) {
-    release_held();
+void AgentStream::welcome(const std::vector<pool::Fdid>& fdids) {
+    v1::ControllerMessage message;
+    auto& welcome = *message.mutable_welcome();
+    for (const pool::Fdid fdid : fdids)
+        welcome.add_fdids(fdid.value);
+    welcome.set_heartbeat_interval_ms(static_cast<uint32_t>(core_.options().heartbeat_interval.count()));
+    welcome.set_heartbeat_timeout_ms(static_cast<uint32_t>(core_.options().heartbeat_timeout.count()));
+    queue(std::move(message));
+}
+
+void AgentStream::send(const pool::Order& order) {
+    v1::ControllerMessage message;
+    *message.mutable_step() = api::to_message(order);
+    queue(std::move(message));
+}
+
+void AgentStream::queue(v1::ControllerMessage message) {
     if (closed_) return;
     if (queue_.size() >= longest_queue)
-        return close({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many steps wait to be read"});
+        return close(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too many steps wait to be read"));
     queue_.push_back(std::move(message));
-    pump();
-}
-
-void AgentStream::release_held() {
-    while (!held_.empty() && !closed_) {
-        queue_.push_back(std::move(held_.front()));
-        held_.pop_front();
-    }
     pump();
 }
 
@@ -105,17 +118,24 @@ void AgentStream::pump() {
     StartWrite(&out_);
 }
 
+void AgentStream::close(const Error& why) {
+    if (!closed_)
+        spdlog::warn("closing the stream of {}: {}",
+                     in_.has_hello() ? "host " + in_.hello().host() : "an agent", why.message());
+    close(api::to_status(why));
+}
+
 void AgentStream::close(const grpc::Status& status) {
     if (std::exchange(closed_, true)) return;
     queue_.clear();
     core_.remove(*this);
-    core_.listen_no_more(*this);
     core_.leave_stream();
     // Not from inside of whatever closes it. Before Finish: OnDone may come at once, on another thread, and
     // takes self_.
-    core_.post([stream = self_, host = host_,
-                why = status.ok() ? "it has closed its connection" : status.error_message()] {
-        stream->core_.agent_gone(*stream, host, why);
+    core_.post([stream = self_, why = status.ok() ? "it has closed its connection" : status.error_message()] {
+        if (stream->core_.stopping()) return;
+        stream->core_.engine().gone(*stream, why);
+        stream->core_.touched();
     });
     Finish(status);
 }

@@ -3,6 +3,7 @@
 
 #include "api/lanepool.grpc.pb.h"
 #include "controller/core.h"
+#include "controller/peers.h"
 
 #include <deque>
 #include <grpcpp/support/server_callback.h>
@@ -12,37 +13,34 @@ namespace lanepool::controller {
 
 // One connection of an agent.
 class AgentStream final : public Stream,
+                          public AgentLink,
                           public grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage> {
   public:
-    // Lives until gRPC is done with it. From gRPC's thread.
-    static AgentStream* start(Core& core);
+    // Lives until gRPC is done with it. From gRPC's thread. PEER may speak for its own host only.
+    static AgentStream* start(Core& core, Result<Peer> peer);
 
-    void send(v1::ControllerMessage message);
-    // Goes out before the next that is sent, or by itself with release_held().
-    void hold(v1::ControllerMessage message) { held_.push_back(std::move(message)); }
-    void release_held();
-    void drop_held() { held_.clear(); }
+    void welcome(const std::vector<pool::Fdid>& fdids) override;
+    void send(const pool::Order& order) override;
+    void close(const Error& why) override;
     void close(const grpc::Status& status) override;
-    io::TimePoint last_heard() const { return last_heard_; }
 
   private:
-    explicit AgentStream(Core& core) : core_(core) {}
+    AgentStream(Core& core, Peer peer) : core_(core), peer_(std::move(peer)) {}
     void OnReadDone(bool ok) override;
     void OnWriteDone(bool ok) override;
     void OnDone() override;
     void read(bool ok);
     Result<> take();
+    void queue(v1::ControllerMessage message);
     void pump();
 
     Core& core_;
+    const Peer peer_;
     std::shared_ptr<AgentStream> self_; // until OnDone
     // On the loop's thread:
-    std::string host_; // after its Hello
-    io::TimePoint last_heard_{};
     v1::AgentMessage in_;
     v1::ControllerMessage out_;
     std::deque<v1::ControllerMessage> queue_;
-    std::deque<v1::ControllerMessage> held_;
     bool writing_ = false;
     bool closed_ = false;
 };

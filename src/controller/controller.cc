@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/controller.h"
 
+#include "api/identity.h"
 #include "io/unix_socket.h"
 #include "store/sqlite_store.h"
 
+#include <array>
+#include <grp.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 #include <sys/stat.h>
 #include <thread>
+#include <unistd.h>
 
 namespace lanepool::controller {
 
@@ -16,10 +20,19 @@ namespace {
 constexpr int largest_request_bytes = 1 << 20;
 constexpr std::chrono::seconds stop_grace{1};
 
-// The path of "unix:/path" and "/path"; empty for an address.
-std::filesystem::path socket_path(const std::string& endpoint) {
-    if (endpoint.starts_with("unix:")) return endpoint.substr(5);
-    return endpoint.starts_with('/') ? std::filesystem::path(endpoint) : std::filesystem::path();
+// Others than the owner and root are let in by their group only.
+mode_t socket_mode(const ControllerOptions& options) { return options.group.empty() ? 0600 : 0660; }
+
+Result<> give_to_group(const std::filesystem::path& path, const std::string& group) {
+    if (group.empty()) return {};
+    std::array<char, 4096> buffer;
+    struct group entry {};
+    struct group* found = nullptr;
+    if (::getgrnam_r(group.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || !found)
+        return fail(Errc::not_found, "there is no group '{}' on this machine", group);
+    if (::chown(path.c_str(), static_cast<uid_t>(-1), found->gr_gid) != 0)
+        return fail_errno(fmt::format("giving {} to group {}", path.string(), group));
+    return {};
 }
 } // namespace
 
@@ -28,14 +41,29 @@ Result<std::unique_ptr<Controller>> Controller::create(io::EventLoop& loop,
     // First of all: it is what keeps two controllers from having the same records.
     auto store = TRY(store::SqliteStore::open(options.state, options.audit_kept));
     auto core = TRY(Core::create(loop, std::move(store), options));
-    std::unique_ptr<Controller> controller(new Controller(loop, std::move(core)));
+    const auto path = api::socket_path(options.listen);
+    if (path.empty())
+        return fail(Errc::not_supported,
+                    "'{}' is no socket of this machine: write unix:/path; addresses are not supported yet",
+                    options.listen);
+    // gRPC would take the place of a controller that lives.
+    if (io::connect_unix(path))
+        return fail(Errc::already_exists,
+                    "{} is already being served: stop that controller, or name another socket",
+                    path.string());
+    const auto identity = api::identity_socket(path);
+    auto peers = TRY(Peers::create(loop, identity, socket_mode(options)));
+    TRY(give_to_group(identity, options.group));
+    std::unique_ptr<Controller> controller(new Controller(loop, std::move(core), std::move(peers)));
     if (!options.admin.empty()) TRY(controller->serve_admin(options.admin));
-    TRY(controller->listen(options.listen));
+    TRY(controller->listen(path, socket_mode(options)));
+    TRY(give_to_group(path, options.group));
     return controller;
 }
 
-Controller::Controller(io::EventLoop& loop, std::unique_ptr<Core> core)
-    : loop_(loop), core_(std::move(core)), pool_service_(*core_), agents_service_(*core_) {}
+Controller::Controller(io::EventLoop& loop, std::unique_ptr<Core> core, std::unique_ptr<Peers> peers)
+    : loop_(loop), core_(std::move(core)), peers_(std::move(peers)), pool_service_(*core_, *peers_),
+      agents_service_(*core_, *peers_) {}
 
 Result<> Controller::serve_admin(const std::filesystem::path& path) {
     admin_ = TRY(admin::Server::create(loop_, path));
@@ -44,29 +72,21 @@ Result<> Controller::serve_admin(const std::filesystem::path& path) {
     return {};
 }
 
-Result<> Controller::listen(const std::string& endpoint) {
-    const auto path = socket_path(endpoint);
-    // gRPC would take the place of a controller that lives.
-    if (!path.empty() && io::connect_unix(path))
-        return fail(Errc::already_exists,
-                    "{} is already being served: stop that controller, or name another socket",
-                    path.string());
+Result<> Controller::listen(const std::filesystem::path& path, mode_t mode) {
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort(path.empty() ? endpoint : "unix:" + path.string(),
-                             grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort("unix:" + path.string(), grpc::InsecureServerCredentials(), &port);
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.SetMaxReceiveMessageSize(largest_request_bytes);
     builder.RegisterService(&pool_service_);
     builder.RegisterService(&agents_service_);
     // There is no moment in which the socket is open to others.
-    const mode_t before = ::umask(0177);
+    const mode_t before = ::umask(0777 & ~mode);
     server_ = builder.BuildAndStart();
     ::umask(before);
     if (!server_ || port == 0)
-        return fail(Errc::unavailable,
-                    "cannot listen on {}: look at its folder and permissions, or whether the address is free",
-                    endpoint);
+        return fail(Errc::unavailable, "cannot listen on {}: look at its folder and permissions",
+                    path.string());
     return {};
 }
 

@@ -22,12 +22,13 @@ class Controller {
     Controller& operator=(const Controller&) = delete;
 
   private:
-    Controller(io::EventLoop& loop, std::unique_ptr<Core> core);
-    Result<> listen(const std::string& endpoint);
+    Controller(io::EventLoop& loop, std::unique_ptr<Core> core, std::unique_ptr<Peers> peers);
+    Result<> listen(const std::filesystem::path& path, mode_t mode);
     Result<> serve_admin(const std::filesystem::path& path);
 
     io::EventLoop& loop_;
     std::unique_ptr<Core> core_;
+    std::unique_ptr<Peers> peers_;
     PoolService pool_service_;
     AgentsService agents_service_;
     std::unique_ptr<admin::Server> admin_;

@@ -25,6 +25,8 @@ std::string words(const pool::Step& step, const pool::Loan* loan) {
         return fmt::format("host {} resets the device", step.host);
     case StepKind::sanitize:
         return fmt::format("host {} sanitizes the device", step.host);
+    case StepKind::extend:
+        return fmt::format("host {} hears of the new due time", step.host);
     }
     return {};
 }
@@ -41,38 +43,53 @@ std::string step_of(const pool::Pool& pool, const pool::Device& device) {
 
 std::string because(const std::string& reason) { return reason.empty() ? "" : ": " + reason; }
 
-void judge_active(Standing& standing, const pool::Device& device, const pool::Loan& loan) {
+// How a loan stands, in words.
+std::string step_of(const pool::Pool& pool, const pool::Loan& loan) {
+    if (loan.state == LoanState::queued)
+        return fmt::format("loan {} is queued{}", loan.id, because(loan.reason));
+    const pool::Device* device = pool.ledger().devices.find(loan.fdid);
+    if (has_ended(loan.state) || loan.state == LoanState::active || !device)
+        return std::string(name(loan.state));
+    return step_of(pool, *device);
+}
+
+std::string what_of(const pool::Pool& pool, const pool::Loan& loan) {
+    const pool::Device* device = pool.ledger().devices.find(loan.fdid);
+    return device ? describe(*device) : describe(loan.wanted);
+}
+
+// Whether it is what somebody waits for, or cannot become so any more.
+Result<bool> is_active(const pool::Pool& pool, const pool::Loan& loan) {
+    const pool::Device* device = pool.ledger().devices.find(loan.fdid);
     switch (loan.state) {
     case LoanState::active:
     case LoanState::quiescing: // it was, between two looks
-        standing.progress.set_done(true);
-        return;
+        return true;
     case LoanState::returned:
-        standing.error = Error(Errc::cancelled, fmt::format("loan {} of device {} is over{}", loan.id,
-                                                            describe(device), because(loan.reason)));
-        return;
+        return fail(Errc::cancelled, "loan {} of device {} is over{}", loan.id, what_of(pool, loan),
+                    because(loan.reason));
     case LoanState::failed:
-        standing.error = Error(Errc::failed_precondition,
-                               fmt::format("loan {} of device {} failed{}; the device is {}", loan.id,
-                                           describe(device), because(loan.reason), name(device.state)));
-        return;
+        return fail(loan.fdid ? Errc::failed_precondition : Errc::timeout, "loan {} of device {} failed{}{}",
+                    loan.id, what_of(pool, loan), because(loan.reason),
+                    device ? fmt::format("; the device is {}", name(device->state)) : "");
     default:
-        return;
+        return false;
     }
 }
 
-void judge_over(Standing& standing, const pool::Device& device, const pool::Loan& loan) {
-    if (!has_ended(loan.state)) return;
-    if (loan.state == LoanState::returned || device.state == DeviceState::available || device.loan) {
-        standing.progress.set_done(true);
-        return;
-    }
-    standing.error = Error(Errc::failed_precondition,
-                           fmt::format("loan {} is over, but device {} is {}{}", loan.id, describe(device),
-                                       name(device.state), because(device.reason)));
+Result<bool> is_over(const pool::Pool& pool, const pool::Loan& loan) {
+    if (!has_ended(loan.state)) return false;
+    const pool::Device* device = pool.ledger().devices.find(loan.fdid);
+    if (loan.state == LoanState::returned || !device || device->state == DeviceState::available ||
+        device->loan)
+        return true;
+    return fail(Errc::failed_precondition, "loan {} is over, but device {} is {}{}", loan.id,
+                describe(*device), name(device->state), because(device->reason));
 }
 
 void judge_available(Standing& standing, const pool::Pool& pool, const pool::Device& device) {
+    *standing.progress.mutable_device() = device_message(pool, device);
+    standing.progress.set_step(step_of(pool, device));
     if (pool.awaited(device.fdid) && !device.loan) return; // under way
     if (device.state == DeviceState::quarantined || device.state == DeviceState::offline)
         standing.error =
@@ -80,6 +97,33 @@ void judge_available(Standing& standing, const pool::Pool& pool, const pool::Dev
                                                          name(device.state), because(device.reason)));
     else
         standing.progress.set_done(true);
+}
+
+void judge_loans(Standing& standing, const pool::Pool& pool, const Goal& goal) {
+    bool all = true;
+    for (const pool::LoanId id : goal.loans) {
+        const pool::Loan* loan = pool.ledger().loans.find(id);
+        if (!loan) {
+            standing.error = Error(Errc::not_found,
+                                   fmt::format("loan {} is over, and its record is not kept any more", id));
+            return;
+        }
+        *standing.progress.add_loans() = loan_message(pool, *loan);
+        const auto reached =
+            goal.kind == Goal::Kind::loans_active ? is_active(pool, *loan) : is_over(pool, *loan);
+        if (!reached && !standing.error) standing.error = reached.error();
+        // The first that is waited for is the one to be told of.
+        if (all && (!reached || !*reached)) standing.progress.set_step(step_of(pool, *loan));
+        all = all && reached && *reached;
+    }
+    if (goal.loans.size() == 1) {
+        const pool::Device* device =
+            pool.ledger().devices.find(pool.ledger().loans.find(goal.loans[0])->fdid);
+        if (device) *standing.progress.mutable_device() = device_message(pool, *device);
+    }
+    if (!all) return;
+    standing.progress.set_step(step_of(pool, *pool.ledger().loans.find(goal.loans[0])));
+    standing.progress.set_done(true);
 }
 
 } // namespace
@@ -90,31 +134,15 @@ v1::Device device_message(const pool::Pool& pool, const pool::Device& device) {
 }
 
 v1::Loan loan_message(const pool::Pool& pool, const pool::Loan& loan) {
-    return api::to_message(loan, *pool.ledger().devices.find(loan.fdid));
+    return api::to_message(loan, pool.ledger().devices.find(loan.fdid));
 }
 
 Standing standing(const pool::Pool& pool, const Goal& goal) {
     Standing standing;
-    const pool::Device& device = *pool.ledger().devices.find(goal.fdid);
-    *standing.progress.mutable_device() = device_message(pool, device);
-    standing.progress.set_step(step_of(pool, device));
-    if (goal.kind == Goal::Kind::device_available) {
-        judge_available(standing, pool, device);
-        return standing;
-    }
-    const pool::Loan* loan = pool.ledger().loans.find(goal.loan);
-    if (!loan) {
-        standing.error = Error(
-            Errc::not_found, fmt::format("loan {} is over, and its record is not kept any more", goal.loan));
-        return standing;
-    }
-    *standing.progress.mutable_loan() = loan_message(pool, *loan);
-    if (has_ended(loan->state) || loan->state == LoanState::active)
-        standing.progress.set_step(std::string(name(loan->state)));
-    if (goal.kind == Goal::Kind::loan_active)
-        judge_active(standing, device, *loan);
+    if (goal.kind == Goal::Kind::device_available)
+        judge_available(standing, pool, *pool.ledger().devices.find(goal.fdid));
     else
-        judge_over(standing, device, *loan);
+        judge_loans(standing, pool, goal);
     return standing;
 }
 

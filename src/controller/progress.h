@@ -10,12 +10,12 @@
 
 namespace lanepool::controller {
 
-// What somebody waits for.
+// What somebody waits for: all of these loans to be active, one to be over, or a device to be available.
 struct Goal {
-    enum class Kind { loan_active, loan_over, device_available };
+    enum class Kind { loans_active, loan_over, device_available };
     Kind kind;
-    pool::Fdid fdid;
-    pool::LoanId loan; // of the first two
+    std::vector<pool::LoanId> loans; // of the first two
+    pool::Fdid fdid;                 // of the last
 };
 
 struct Standing {

@@ -13,7 +13,8 @@
 namespace lanepool::controller {
 
 struct ControllerOptions {
-    std::string listen;          // "unix:/path" or "/path" (for the owner and root only), or "ADDRESS:PORT"
+    std::string listen;          // "unix:/path" or "/path"
+    std::string group;           // whose members may connect; empty: only the owner and root
     std::filesystem::path state; // the folder of the database; made if missing
     std::filesystem::path admin; // the administration socket; empty: none
 

@@ -11,6 +11,16 @@
 
 namespace lanepool::controller {
 
+// A stream that ends with STATUS before it begins.
+template <class Message>
+class RefusedStream final : public grpc::ServerWriteReactor<Message> {
+  public:
+    explicit RefusedStream(const grpc::Status& status) { this->Finish(status); }
+
+  private:
+    void OnDone() override { delete this; } // gRPC owned it
+};
+
 template <class Message>
 class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
   public:
@@ -48,6 +58,8 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
     virtual void pump() = 0;
     // The stream ends: nobody is to call it any more.
     virtual void forget() = 0;
+    // Keeps it alive where it waits for something.
+    std::shared_ptr<ServerStream> shared() const { return self_; }
     bool ready() const { return !writing_ && !closed_; }
     bool closed() const { return closed_; }
     void send(Message message) {

@@ -4,30 +4,74 @@
 #include "api/convert.h"
 #include "api/status.h"
 #include "controller/agent_stream.h"
+#include "site/site_file.h"
 
 namespace lanepool::controller {
 
 namespace {
 
+// A request that ends a loan, or makes one.
 template <class Request>
 using LoanInput = Result<pool::LoanId> (pool::Pool::*)(const Request&, pool::Now);
-
-// A request that makes or ends a loan.
+// A request after which a device is on its way to the pool.
 template <class Request>
-WatchStream::Ask ask_for_loan(Goal::Kind kind, LoanInput<Request> input, Request request) {
-    return [kind, input, request = std::move(request)](Core& core) -> Result<Goal> {
-        const pool::LoanId loan = TRY(core.decide<pool::LoanId>(
-            [&](pool::Pool& pool, pool::Now now) { return (pool.*input)(request, now); }));
-        return Goal{kind, core.pool().ledger().loans.find(loan)->fdid, loan};
+using DeviceInput = Result<pool::Fdid> (pool::Pool::*)(const Request&, pool::Now);
+
+template <class Message, class Request>
+auto ask_for_loan(Goal::Kind kind, LoanInput<Request> input, Message message) {
+    return [kind, input, message = std::move(message)](Core& core, const pool::Caller& caller,
+                                                       const WatchStream::Answer& answer) {
+        const auto request = api::from_message(message, caller);
+        core.decide<pool::LoanId>(
+            [&](pool::Pool& pool, pool::Now now) { return (pool.*input)(request, now); },
+            [kind, answer](const Result<pool::LoanId>& loan) {
+                if (!loan) return answer(tl::unexpected<Error>(loan.error()));
+                answer(Goal{kind, {*loan}, {}});
+            });
     };
 }
 
-grpc::Status show(const pool::Pool& pool, const std::string& id, v1::ShowReply& reply) {
+template <class Message, class Request>
+auto ask_for_device(DeviceInput<Request> input, Message message) {
+    return [input, message = std::move(message)](Core& core, const pool::Caller& caller,
+                                                 const WatchStream::Answer& answer) {
+        const auto request = api::from_message(message, caller);
+        core.decide<pool::Fdid>([&](pool::Pool& pool, pool::Now now) { return (pool.*input)(request, now); },
+                                [answer](const Result<pool::Fdid>& fdid) {
+                                    if (!fdid) return answer(tl::unexpected<Error>(fdid.error()));
+                                    answer(Goal{Goal::Kind::device_available, {}, *fdid});
+                                });
+    };
+}
+
+// Whether somebody may see a loan: his tenant's, or as an operator all of them.
+bool may_see(const pool::Pool& pool, const pool::Caller& caller, const pool::Loan& loan) {
+    const pool::Who who = pool.who(caller);
+    return who.may_act_as(pool::Role::operator_) || who.tenant == loan.tenant;
+}
+
+// The device that a request is about, to find its holder where it is busy.
+std::string first_device(const v1::BorrowRequest& request) {
+    return request.devices_size() > 0 ? request.devices(0).device() : std::string();
+}
+
+grpc::Status nothing_there(std::string_view id) {
+    return api::to_status(
+        Error(Errc::not_found,
+              fmt::format("there is no device, host or loan '{}'; `lanepool ls`, `lanepool hosts` and "
+                          "`lanepool loans` show those that are there",
+                          pool::limited(id, 64))));
+}
+
+grpc::Status show(const pool::Pool& pool, const pool::Caller& caller, const std::string& id,
+                  v1::ShowReply& reply) {
     const auto& ledger = pool.ledger();
     if (id.starts_with("loan:")) {
-        const auto loan = pool.find_loan(id);
-        if (!loan) return api::to_status(loan.error());
-        *reply.mutable_loan() = loan_message(pool, *ledger.loans.find(*loan));
+        const auto found = pool.find_loan(id);
+        if (!found) return api::to_status(found.error());
+        const pool::Loan& loan = *ledger.loans.find(*found);
+        if (!may_see(pool, caller, loan)) return nothing_there(id);
+        *reply.mutable_loan() = loan_message(pool, loan);
         return grpc::Status::OK;
     }
     if (const auto fdid = pool.find_device(id)) {
@@ -38,50 +82,87 @@ grpc::Status show(const pool::Pool& pool, const std::string& id, v1::ShowReply& 
         *reply.mutable_host() = api::to_message(*host, ledger.lends(id));
         return grpc::Status::OK;
     }
-    return api::to_status(
-        Error(Errc::not_found,
-              fmt::format("there is no device, host or loan '{}'; `lanepool ls`, `lanepool hosts` and "
-                          "`lanepool loans` show those that are there",
-                          pool::limited(id, 64))));
+    return nothing_there(id);
 }
 
 } // namespace
 
-grpc::ServerUnaryReactor* PoolService::answer(grpc::CallbackServerContext* context,
-                                              std::function<grpc::Status()> fill) {
-    auto* reactor = context->DefaultReactor();
-    if (!core_.enter_call()) {
-        reactor->Finish(
+// ---- how calls are answered
+
+// Nothing, and the call is over: nobody knows who calls, or there is no room.
+std::optional<Peer> PoolService::admit(Context* context) {
+    auto peer = peers_.of(*context);
+    if (!peer)
+        context->DefaultReactor()->Finish(api::to_status(peer.error()));
+    else if (!core_.enter_call())
+        context->DefaultReactor()->Finish(
             {grpc::StatusCode::RESOURCE_EXHAUSTED, "the controller has as many calls as it takes"});
-        return reactor;
-    }
-    core_.post([this, reactor, fill = std::move(fill)] {
-        core_.leave_call();
-        reactor->Finish(fill());
-    });
+    else
+        return *peer;
+    return std::nullopt;
+}
+
+grpc::ServerUnaryReactor* PoolService::answer(Context* context,
+                                              std::function<grpc::Status(const pool::Caller& caller)> fill) {
+    auto* reactor = context->DefaultReactor();
+    if (const auto peer = admit(context))
+        core_.post([this, reactor, caller = peer->caller, fill = std::move(fill)] {
+            core_.leave_call();
+            reactor->Finish(fill(caller));
+        });
     return reactor;
 }
 
-grpc::ServerWriteReactor<v1::Progress>* PoolService::watch(std::string about, WatchStream::Ask ask) {
-    return WatchStream::start(std::make_shared<WatchStream>(core_, std::move(about), std::move(ask)));
+template <class T>
+grpc::ServerUnaryReactor*
+PoolService::decide(Context* context,
+                    std::function<Result<T>(pool::Pool&, const pool::Caller&, pool::Now)> input,
+                    std::function<void(const T&)> fill) {
+    auto* reactor = context->DefaultReactor();
+    if (const auto peer = admit(context))
+        core_.post([this, reactor, caller = peer->caller, input = std::move(input), fill = std::move(fill)] {
+            core_.decide<T>([&](pool::Pool& pool, pool::Now now) { return input(pool, caller, now); },
+                            [this, reactor, fill](const Result<T>& result) {
+                                core_.leave_call();
+                                if (!result) return reactor->Finish(api::to_status(result.error()));
+                                fill(*result);
+                                reactor->Finish(grpc::Status::OK);
+                            });
+        });
+    return reactor;
 }
 
-grpc::ServerWriteReactor<v1::AuditEntry>* PoolService::trail(TrailStream::Wish wish) {
+PoolService::Writer<v1::Progress>* PoolService::watch(Context* context, std::string about, Ask ask) {
+    const auto peer = peers_.of(*context);
+    if (!peer) return new RefusedStream<v1::Progress>(api::to_status(peer.error()));
+    return WatchStream::start(std::make_shared<WatchStream>(
+        core_, std::move(about),
+        [caller = peer->caller, ask = std::move(ask)](Core& core, const WatchStream::Answer& answer) {
+            ask(core, caller, answer);
+        }));
+}
+
+PoolService::Writer<v1::AuditEntry>* PoolService::trail(Context* context, TrailStream::Wish wish) {
+    const auto peer = peers_.of(*context);
+    if (!peer) return new RefusedStream<v1::AuditEntry>(api::to_status(peer.error()));
+    wish.caller = peer->caller;
     return TrailStream::start(std::make_shared<TrailStream>(core_, std::move(wish)));
 }
 
-grpc::ServerUnaryReactor* PoolService::ListDevices(grpc::CallbackServerContext* context,
-                                                   const v1::ListRequest*, v1::DeviceList* reply) {
-    return answer(context, [this, reply] {
+// ---- looking
+
+grpc::ServerUnaryReactor* PoolService::ListDevices(Context* context, const v1::ListRequest*,
+                                                   v1::DeviceList* reply) {
+    return answer(context, [this, reply](const pool::Caller&) {
         for (const auto& [fdid, device] : core_.pool().ledger().devices.all())
             *reply->add_devices() = device_message(core_.pool(), device);
         return grpc::Status::OK;
     });
 }
 
-grpc::ServerUnaryReactor* PoolService::ListHosts(grpc::CallbackServerContext* context, const v1::ListRequest*,
+grpc::ServerUnaryReactor* PoolService::ListHosts(Context* context, const v1::ListRequest*,
                                                  v1::HostList* reply) {
-    return answer(context, [this, reply] {
+    return answer(context, [this, reply](const pool::Caller&) {
         const auto& ledger = core_.pool().ledger();
         for (const auto& [name, host] : ledger.hosts.all())
             *reply->add_hosts() = api::to_message(host, ledger.lends(name));
@@ -89,70 +170,176 @@ grpc::ServerUnaryReactor* PoolService::ListHosts(grpc::CallbackServerContext* co
     });
 }
 
-grpc::ServerUnaryReactor* PoolService::ListLoans(grpc::CallbackServerContext* context,
-                                                 const v1::ListRequest* request, v1::LoanList* reply) {
-    return answer(context, [this, all = request->all(), reply] {
+grpc::ServerUnaryReactor* PoolService::ListLoans(Context* context, const v1::ListRequest* request,
+                                                 v1::LoanList* reply) {
+    return answer(context, [this, all = request->all(), reply](const pool::Caller& caller) {
         for (const auto& [id, loan] : core_.pool().ledger().loans.all())
-            if (all || !has_ended(loan.state)) *reply->add_loans() = loan_message(core_.pool(), loan);
+            if ((all || !has_ended(loan.state)) && may_see(core_.pool(), caller, loan))
+                *reply->add_loans() = loan_message(core_.pool(), loan);
         return grpc::Status::OK;
     });
 }
 
-grpc::ServerUnaryReactor* PoolService::Show(grpc::CallbackServerContext* context,
-                                            const v1::ShowRequest* request, v1::ShowReply* reply) {
-    return answer(context, [this, id = request->id(), reply] { return show(core_.pool(), id, *reply); });
-}
-
-grpc::ServerWriteReactor<v1::Progress>* PoolService::Borrow(grpc::CallbackServerContext*,
-                                                            const v1::BorrowRequest* request) {
-    return watch(request->device(),
-                 ask_for_loan(Goal::Kind::loan_active, &pool::Pool::borrow, api::from_message(*request)));
-}
-
-grpc::ServerWriteReactor<v1::Progress>* PoolService::Return(grpc::CallbackServerContext*,
-                                                            const v1::ReturnRequest* request) {
-    return watch(request->loan_or_device(),
-                 ask_for_loan(Goal::Kind::loan_over, &pool::Pool::give_back, api::from_message(*request)));
-}
-
-grpc::ServerWriteReactor<v1::Progress>* PoolService::Reclaim(grpc::CallbackServerContext*,
-                                                             const v1::ReclaimRequest* request) {
-    return watch(request->loan_or_device(),
-                 ask_for_loan(Goal::Kind::loan_over, &pool::Pool::reclaim, api::from_message(*request)));
-}
-
-grpc::ServerWriteReactor<v1::Progress>* PoolService::Reassign(grpc::CallbackServerContext*,
-                                                              const v1::ReassignRequest* request) {
-    return watch(request->loan_or_device(),
-                 ask_for_loan(Goal::Kind::loan_active, &pool::Pool::reassign, api::from_message(*request)));
-}
-
-grpc::ServerWriteReactor<v1::Progress>* PoolService::Reset(grpc::CallbackServerContext*,
-                                                           const v1::ResetRequest* request) {
-    return watch(request->device(), [request = api::from_message(*request)](Core& core) -> Result<Goal> {
-        const pool::Fdid fdid = TRY(core.decide<pool::Fdid>(
-            [&](pool::Pool& pool, pool::Now now) { return pool.reset(request, now); }));
-        return Goal{Goal::Kind::device_available, fdid, {}};
+grpc::ServerUnaryReactor* PoolService::Show(Context* context, const v1::ShowRequest* request,
+                                            v1::ShowReply* reply) {
+    return answer(context, [this, id = request->id(), reply](const pool::Caller& caller) {
+        return show(core_.pool(), caller, id, *reply);
     });
 }
 
-grpc::ServerWriteReactor<v1::AuditEntry>* PoolService::Events(grpc::CallbackServerContext*,
-                                                              const v1::EventsRequest* request) {
-    return trail({.subject = {},
-                  .after_sequence = request->after_sequence(),
-                  .last = request->last(),
-                  .follow = request->follow()});
+grpc::ServerUnaryReactor* PoolService::Explain(Context* context, const v1::BorrowRequest* request,
+                                               v1::Explanation* reply) {
+    return answer(context, [this, message = *request, reply](const pool::Caller& caller) {
+        const pool::Pool& pool = core_.pool();
+        const auto explanation = pool.explain(api::from_message(message, caller), core_.now());
+        reply->set_allowed(explanation.allowed);
+        reply->set_now(explanation.now);
+        for (const pool::Fdid fdid : explanation.devices)
+            *reply->add_devices() = device_message(pool, *pool.ledger().devices.find(fdid));
+        for (const auto& line : explanation.why)
+            reply->add_why(line);
+        return grpc::Status::OK;
+    });
 }
 
-grpc::ServerWriteReactor<v1::AuditEntry>* PoolService::Audit(grpc::CallbackServerContext*,
-                                                             const v1::AuditRequest* request) {
-    return trail(
-        {.subject = request->subject(), .after_sequence = 0, .last = request->last(), .follow = false});
+grpc::ServerUnaryReactor* PoolService::GetSite(Context* context, const v1::ListRequest*,
+                                               v1::SiteReply* reply) {
+    return answer(context, [this, reply](const pool::Caller&) {
+        reply->set_text(core_.site_text());
+        return grpc::Status::OK;
+    });
+}
+
+grpc::ServerUnaryReactor* PoolService::VerifyAudit(Context* context, const v1::ListRequest*,
+                                                   v1::AuditVerification* reply) {
+    return answer(context, [this, reply](const pool::Caller&) {
+        const auto verified = core_.store().verify_audit();
+        if (!verified) return api::to_status(verified.error());
+        reply->set_entries(verified->entries);
+        reply->set_first_sequence(verified->first_sequence);
+        reply->set_last_sequence(verified->last_sequence);
+        reply->set_head(store::hex(verified->head));
+        return grpc::Status::OK;
+    });
+}
+
+PoolService::Writer<v1::AuditEntry>* PoolService::Events(Context* context, const v1::EventsRequest* request) {
+    TrailStream::Wish wish;
+    wish.after_sequence = request->after_sequence();
+    wish.last = request->last();
+    wish.follow = request->follow();
+    return trail(context, std::move(wish));
+}
+
+PoolService::Writer<v1::AuditEntry>* PoolService::Audit(Context* context, const v1::AuditRequest* request) {
+    TrailStream::Wish wish;
+    wish.subject = request->subject();
+    wish.last = request->last();
+    wish.filter.actor = request->actor();
+    wish.filter.action = request->action();
+    wish.filter.from_us = request->from_us();
+    wish.filter.until_us = request->until_us();
+    return trail(context, std::move(wish));
+}
+
+// ---- requests that take steps
+
+PoolService::Writer<v1::Progress>* PoolService::Borrow(Context* context, const v1::BorrowRequest* request) {
+    return watch(
+        context, first_device(*request),
+        [message = *request](Core& core, const pool::Caller& caller, const WatchStream::Answer& answer) {
+            const auto wish = api::from_message(message, caller);
+            core.decide<std::vector<pool::LoanId>>(
+                [&](pool::Pool& pool, pool::Now now) { return pool.borrow(wish, now); },
+                [answer](const Result<std::vector<pool::LoanId>>& loans) {
+                    if (!loans) return answer(tl::unexpected<Error>(loans.error()));
+                    answer(Goal{Goal::Kind::loans_active, *loans, {}});
+                });
+        });
+}
+
+PoolService::Writer<v1::Progress>* PoolService::Return(Context* context, const v1::ReturnRequest* request) {
+    return watch(context, request->loan_or_device(),
+                 ask_for_loan(Goal::Kind::loan_over, &pool::Pool::give_back, *request));
+}
+
+PoolService::Writer<v1::Progress>* PoolService::Reclaim(Context* context, const v1::ReclaimRequest* request) {
+    return watch(context, request->loan_or_device(),
+                 ask_for_loan(Goal::Kind::loan_over, &pool::Pool::reclaim, *request));
+}
+
+PoolService::Writer<v1::Progress>* PoolService::Reassign(Context* context,
+                                                         const v1::ReassignRequest* request) {
+    return watch(context, request->loan_or_device(),
+                 ask_for_loan(Goal::Kind::loans_active, &pool::Pool::reassign, *request));
+}
+
+PoolService::Writer<v1::Progress>* PoolService::Reset(Context* context, const v1::ResetRequest* request) {
+    return watch(context, request->device(), ask_for_device(&pool::Pool::reset, *request));
+}
+
+PoolService::Writer<v1::Progress>* PoolService::Restore(Context* context, const v1::RestoreRequest* request) {
+    return watch(context, request->device(), ask_for_device(&pool::Pool::restore, *request));
+}
+
+// ---- requests that are done when they are answered
+
+grpc::ServerUnaryReactor* PoolService::Renew(Context* context, const v1::RenewRequest* request,
+                                             v1::Loan* reply) {
+    return decide<pool::LoanId>(
+        context,
+        [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
+            return pool.renew(api::from_message(message, caller), now);
+        },
+        [this, reply](const pool::LoanId& id) {
+            *reply = loan_message(core_.pool(), *core_.pool().ledger().loans.find(id));
+        });
+}
+
+grpc::ServerUnaryReactor* PoolService::Quarantine(Context* context, const v1::QuarantineRequest* request,
+                                                  v1::Done*) {
+    return decide<pool::Fdid>(
+        context,
+        [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
+            return pool.quarantine(api::from_message(message, caller), now);
+        },
+        [](const pool::Fdid&) {});
+}
+
+grpc::ServerUnaryReactor* PoolService::KeepLocal(Context* context, const v1::KeepLocalRequest* request,
+                                                 v1::Done*) {
+    return decide<pool::Fdid>(
+        context,
+        [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
+            return pool.keep_local(api::from_message(message, caller), now);
+        },
+        [](const pool::Fdid&) {});
+}
+
+grpc::ServerUnaryReactor* PoolService::Drain(Context* context, const v1::DrainRequest* request, v1::Done*) {
+    return decide<std::vector<pool::LoanId>>(
+        context,
+        [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
+            return pool.drain(api::from_message(message, caller), now);
+        },
+        [](const std::vector<pool::LoanId>&) {});
+}
+
+grpc::ServerUnaryReactor* PoolService::ApplySite(Context* context, const v1::ApplySiteRequest* request,
+                                                 v1::Done*) {
+    return decide<bool>(
+        context,
+        [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) -> Result<bool> {
+            auto site = TRY(site::parse(message.text(), pool::limited(message.file_name())));
+            TRY(pool.apply_site(std::move(site), message.text(), caller, now));
+            return true;
+        },
+        [](bool) {});
 }
 
 grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage>*
-AgentsService::Connect(grpc::CallbackServerContext*) {
-    return AgentStream::start(core_);
+AgentsService::Connect(grpc::CallbackServerContext* context) {
+    return AgentStream::start(core_, peers_.of(*context));
 }
 
 } // namespace lanepool::controller

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The calls of lanepool.v1, each handed to the core. gRPC calls these on threads of its own.
+// The calls of lanepool.v1, each handed to the core with who makes it. gRPC calls these on threads of its
+// own.
 #pragma once
 
 #include "api/lanepool.grpc.pb.h"
+#include "controller/peers.h"
 #include "controller/trail_stream.h"
 #include "controller/watch_stream.h"
 
@@ -11,49 +13,66 @@ namespace lanepool::controller {
 
 class PoolService final : public v1::Pool::CallbackService {
   public:
-    explicit PoolService(Core& core) : core_(core) {}
+    using Context = grpc::CallbackServerContext;
+    template <class Message>
+    using Writer = grpc::ServerWriteReactor<Message>;
 
-    grpc::ServerUnaryReactor* ListDevices(grpc::CallbackServerContext* context,
-                                          const v1::ListRequest* request, v1::DeviceList* reply) override;
-    grpc::ServerUnaryReactor* ListHosts(grpc::CallbackServerContext* context, const v1::ListRequest* request,
-                                        v1::HostList* reply) override;
-    grpc::ServerUnaryReactor* ListLoans(grpc::CallbackServerContext* context, const v1::ListRequest* request,
-                                        v1::LoanList* reply) override;
-    grpc::ServerUnaryReactor* Show(grpc::CallbackServerContext* context, const v1::ShowRequest* request,
-                                   v1::ShowReply* reply) override;
-    grpc::ServerWriteReactor<v1::Progress>* Borrow(grpc::CallbackServerContext* context,
-                                                   const v1::BorrowRequest* request) override;
-    grpc::ServerWriteReactor<v1::Progress>* Return(grpc::CallbackServerContext* context,
-                                                   const v1::ReturnRequest* request) override;
-    grpc::ServerWriteReactor<v1::Progress>* Reclaim(grpc::CallbackServerContext* context,
-                                                    const v1::ReclaimRequest* request) override;
-    grpc::ServerWriteReactor<v1::Progress>* Reassign(grpc::CallbackServerContext* context,
-                                                     const v1::ReassignRequest* request) override;
-    grpc::ServerWriteReactor<v1::Progress>* Reset(grpc::CallbackServerContext* context,
-                                                  const v1::ResetRequest* request) override;
-    grpc::ServerWriteReactor<v1::AuditEntry>* Events(grpc::CallbackServerContext* context,
-                                                     const v1::EventsRequest* request) override;
-    grpc::ServerWriteReactor<v1::AuditEntry>* Audit(grpc::CallbackServerContext* context,
-                                                    const v1::AuditRequest* request) override;
+    PoolService(Core& core, const Peers& peers) : core_(core), peers_(peers) {}
+
+    // ---- Looking.
+    grpc::ServerUnaryReactor* ListDevices(Context*, const v1::ListRequest*, v1::DeviceList*) override;
+    grpc::ServerUnaryReactor* ListHosts(Context*, const v1::ListRequest*, v1::HostList*) override;
+    grpc::ServerUnaryReactor* ListLoans(Context*, const v1::ListRequest*, v1::LoanList*) override;
+    grpc::ServerUnaryReactor* Show(Context*, const v1::ShowRequest*, v1::ShowReply*) override;
+    grpc::ServerUnaryReactor* Explain(Context*, const v1::BorrowRequest*, v1::Explanation*) override;
+    grpc::ServerUnaryReactor* GetSite(Context*, const v1::ListRequest*, v1::SiteReply*) override;
+    grpc::ServerUnaryReactor* VerifyAudit(Context*, const v1::ListRequest*, v1::AuditVerification*) override;
+    Writer<v1::AuditEntry>* Events(Context*, const v1::EventsRequest*) override;
+    Writer<v1::AuditEntry>* Audit(Context*, const v1::AuditRequest*) override;
+
+    // ---- Requests that take steps.
+    Writer<v1::Progress>* Borrow(Context*, const v1::BorrowRequest*) override;
+    Writer<v1::Progress>* Return(Context*, const v1::ReturnRequest*) override;
+    Writer<v1::Progress>* Reclaim(Context*, const v1::ReclaimRequest*) override;
+    Writer<v1::Progress>* Reassign(Context*, const v1::ReassignRequest*) override;
+    Writer<v1::Progress>* Reset(Context*, const v1::ResetRequest*) override;
+    Writer<v1::Progress>* Restore(Context*, const v1::RestoreRequest*) override;
+
+    // ---- Requests that are done when they are answered.
+    grpc::ServerUnaryReactor* Renew(Context*, const v1::RenewRequest*, v1::Loan*) override;
+    grpc::ServerUnaryReactor* Quarantine(Context*, const v1::QuarantineRequest*, v1::Done*) override;
+    grpc::ServerUnaryReactor* KeepLocal(Context*, const v1::KeepLocalRequest*, v1::Done*) override;
+    grpc::ServerUnaryReactor* Drain(Context*, const v1::DrainRequest*, v1::Done*) override;
+    grpc::ServerUnaryReactor* ApplySite(Context*, const v1::ApplySiteRequest*, v1::Done*) override;
 
   private:
+    std::optional<Peer> admit(Context* context);
     // FILL on the loop's thread; its status ends the call.
-    grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context,
-                                     std::function<grpc::Status()> fill);
-    grpc::ServerWriteReactor<v1::Progress>* watch(std::string about, WatchStream::Ask ask);
-    grpc::ServerWriteReactor<v1::AuditEntry>* trail(TrailStream::Wish wish);
+    grpc::ServerUnaryReactor* answer(Context* context,
+                                     std::function<grpc::Status(const pool::Caller& caller)> fill);
+    // The same for what changes something.
+    template <class T>
+    grpc::ServerUnaryReactor*
+    decide(Context* context, std::function<Result<T>(pool::Pool&, const pool::Caller&, pool::Now)> input,
+           std::function<void(const T&)> fill);
+    using Ask =
+        std::function<void(Core& core, const pool::Caller& caller, const WatchStream::Answer& answer)>;
+    Writer<v1::Progress>* watch(Context* context, std::string about, Ask ask);
+    Writer<v1::AuditEntry>* trail(Context* context, TrailStream::Wish wish);
 
     Core& core_;
+    const Peers& peers_;
 };
 
 class AgentsService final : public v1::Agents::CallbackService {
   public:
-    explicit AgentsService(Core& core) : core_(core) {}
+    AgentsService(Core& core, const Peers& peers) : core_(core), peers_(peers) {}
     grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage>*
     Connect(grpc::CallbackServerContext* context) override;
 
   private:
     Core& core_;
+    const Peers& peers_;
 };
 
 } // namespace lanepool::controller

@@ -12,8 +12,9 @@ namespace lanepool::controller {
 namespace {
 constexpr uint32_t batch = 256;
 
-Result<store::AuditFilter> filter_for(const pool::Pool& pool, const std::string& subject) {
-    store::AuditFilter filter;
+// FILTER, narrowed down to SUBJECT.
+Result<store::AuditFilter> filter_for(const pool::Pool& pool, store::AuditFilter filter,
+                                      const std::string& subject) {
     if (subject.empty()) return filter;
     if (const auto fdid = pool.find_device(subject)) {
         filter.fdid = *fdid;
@@ -44,7 +45,7 @@ void TrailStream::begin() {
 }
 
 Result<> TrailStream::find_start() {
-    filter_ = TRY(filter_for(core_.pool(), wish_.subject));
+    filter_ = TRY(filter_for(core_.pool(), wish_.filter, wish_.subject));
     after_ = wish_.after_sequence;
     if (wish_.last > 0) after_ = std::max(after_, TRY(core_.store().audit_before_last(filter_, wish_.last)));
     return {};
@@ -52,18 +53,28 @@ Result<> TrailStream::find_start() {
 
 void TrailStream::pump() {
     if (!ready()) return;
-    if (read_.empty()) {
+    while (read_.empty()) {
         auto entries = core_.store().audit(filter_, after_, batch);
         if (!entries) return close(api::to_status(entries.error()));
         if (entries->empty()) {
             if (!wish_.follow) close(grpc::Status::OK);
             return;
         }
-        read_.assign(std::make_move_iterator(entries->begin()), std::make_move_iterator(entries->end()));
+        after_ = entries->back().sequence;
+        for (auto& entry : *entries)
+            if (may_see(entry)) read_.push_back(std::move(entry));
     }
-    after_ = read_.front().sequence;
     send(api::to_message(read_.front()));
     read_.pop_front();
+}
+
+// What happens to loans is their tenant's affair, and operators'; the rest is everybody's.
+bool TrailStream::may_see(const pool::AuditEntry& entry) const {
+    if (!entry.loan) return true;
+    const pool::Who who = core_.pool().who(wish_.caller);
+    if (who.may_act_as(pool::Role::operator_)) return true;
+    const pool::Loan* loan = core_.pool().ledger().loans.find(entry.loan);
+    return loan && loan->tenant == who.tenant;
 }
 
 void TrailStream::forget() { core_.unfollow(*this); }

@@ -13,7 +13,9 @@ namespace lanepool::controller {
 class TrailStream final : public ServerStream<v1::AuditEntry> {
   public:
     struct Wish {
-        std::string subject; // fdid, device name, host, "loan:N"; empty: everything
+        std::string subject;       // fdid, device name, host, "loan:N"; empty: everything
+        pool::Caller caller;       // sees what is his tenant's
+        store::AuditFilter filter; // and what it lets through
         uint64_t after_sequence = 0;
         uint32_t last = 0; // 0: all
         bool follow = false;
@@ -28,6 +30,7 @@ class TrailStream final : public ServerStream<v1::AuditEntry> {
     void pump() override;
     void forget() override;
     Result<> find_start();
+    bool may_see(const pool::AuditEntry& entry) const;
 
     const Wish wish_;
     // On the loop's thread:

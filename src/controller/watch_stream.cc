@@ -7,12 +7,17 @@ namespace lanepool::controller {
 
 void WatchStream::begin() {
     began_ = core_.time();
-    const auto goal = ask_(core_);
+    ask_(core_,
+         [stream = shared()](const Result<Goal>& goal) { static_cast<WatchStream&>(*stream).decided(goal); });
+}
+
+void WatchStream::decided(const Result<Goal>& goal) {
+    if (closed()) return;
     if (!goal)
         return close(
             api::to_status(goal.error(), goal.error().code() == Errc::busy ? holder() : std::string()));
     goal_ = *goal;
-    core_.watch(goal_->fdid, *this);
+    core_.watchers().add(*goal_, *this);
     changed();
 }
 
@@ -36,7 +41,7 @@ void WatchStream::changed() {
         end_ = api::to_status(*now.error);
     else if (done)
         end_ = grpc::Status::OK;
-    if (end_) core_.unwatch(goal_->fdid, *this);
+    if (end_) core_.watchers().remove(*goal_, *this);
     pump();
 }
 
@@ -49,7 +54,7 @@ void WatchStream::pump() {
 }
 
 void WatchStream::forget() {
-    if (goal_) core_.unwatch(goal_->fdid, *this);
+    if (goal_) core_.watchers().remove(*goal_, *this);
 }
 
 } // namespace lanepool::controller

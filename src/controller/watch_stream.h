@@ -13,8 +13,9 @@ namespace lanepool::controller {
 // replaced by what is true later, so nothing piles up.
 class WatchStream final : public ServerStream<v1::Progress> {
   public:
-    // Asks the pool, on the loop's thread; what is to be waited for.
-    using Ask = std::function<Result<Goal>(Core& core)>;
+    // Asks the pool, on the loop's thread, and hands on what is to be waited for when that is stored.
+    using Answer = std::function<void(Result<Goal>)>;
+    using Ask = std::function<void(Core& core, Answer answer)>;
     // ABOUT: the device or loan that is asked for, to find the holder of one that is busy.
     WatchStream(Core& core, std::string about, Ask ask)
         : ServerStream(core), about_(std::move(about)), ask_(std::move(ask)) {}
@@ -24,6 +25,7 @@ class WatchStream final : public ServerStream<v1::Progress> {
 
   private:
     void begin() override;
+    void decided(const Result<Goal>& goal);
     void pump() override;
     void forget() override;
     std::string holder() const;

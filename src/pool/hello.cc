@@ -26,14 +26,22 @@ Result<std::vector<Fdid>> Pool::hello(const Hello& hello, bool connected, Now no
         observe(fdids[i], hello.devices[i]);
     reconcile_borrowed(hello);
     if (anew) send_again(unanswered);
+    settle_groups();
     return fdids;
 }
 
 void Pool::heard(const std::string& host, std::optional<uint32_t> windows_free, Now now) {
+    const Host* before = ledger_.hosts.find(host);
+    if (!before) return;
+    const bool changes = windows_free && *windows_free != before->windows_free;
+    if (changes) scheduler_->note(*before, false);
     ledger_.hosts.touch(host, [&](Host& record) {
         record.last_seen_us = now.unix_us;
         if (windows_free) record.windows_free = *windows_free;
     });
+    if (!changes) return;
+    scheduler_->note(*before, true);
+    wants_decision();
 }
 
 // Whether there is room for this host and its devices.
@@ -82,6 +90,10 @@ void Pool::host_arrived(const Hello& hello) {
     host.borrower_grace_steady_us = 0;
     host.lender_grace_steady_us = 0;
     ledger_.hosts.put(host.name, host);
+    for (const LoanId id : ledger_.live_loans_of(host.name))
+        if (ledger_.loans.find(id)->crash_steady_us != 0)
+            ledger_.change(id, [](Loan& loan) { loan.crash_steady_us = 0; });
+    wants_decision();
 }
 
 // The fdid of what was seen: the same for ever for the same host, name and serial number.
@@ -90,6 +102,12 @@ Fdid Pool::identify(const std::string& host, const ObservedDevice& observed) {
     for (std::string* text : {&identity.kind, &identity.model, &identity.firmware})
         *text = limited(*text);
     if (const auto known = ledger_.device_of(host, observed.name, identity.serial)) {
+        const Device& before = *ledger_.devices.find(*known);
+        if (before.iommu != observed.iommu || before.qualified != observed.qualified)
+            ledger_.change(*known, [&](Device& device) {
+                device.iommu = observed.iommu;
+                device.qualified = observed.qualified;
+            });
         // A device that does not answer now has not told what it is.
         if (observed.answering && ledger_.devices.find(*known)->identity != identity)
             ledger_.change(*known, [&](Device& device) { device.identity = identity; });
@@ -103,6 +121,8 @@ Fdid Pool::identify(const std::string& host, const ObservedDevice& observed) {
     device.identity = identity;
     device.epoch = observed.epoch;
     device.clean = observed.clean;
+    device.iommu = observed.iommu;
+    device.qualified = observed.qualified;
     ledger_.devices.put(device.fdid, device);
     AuditEntry entry;
     entry.subject = fmt::format("device:{}", device.fdid);
@@ -119,7 +139,7 @@ void Pool::observe(Fdid fdid, const ObservedDevice& observed) {
     const Device device = *ledger_.devices.find(fdid);
     const bool ahead = observed.epoch > device.epoch;
     if (ahead) ledger_.change(fdid, [&](Device& record) { record.epoch = observed.epoch; });
-    if (device.state == DeviceState::quarantined) return; // until somebody has it reset
+    if (device.state == DeviceState::quarantined) return observe_quarantined(device, observed);
     if (in_recovery(fdid)) {
         reflect(fdid);
         // Its agent will refuse the steps that are under way: their epoch is too low.
@@ -129,6 +149,22 @@ void Pool::observe(Fdid fdid, const ObservedDevice& observed) {
         return;
     }
     if (device.loan) return observe_lent(device, observed, ahead);
+    observe_idle(device, observed, ahead);
+}
+
+// It stays so until somebody restores it, but nobody is to have it meanwhile.
+void Pool::observe_quarantined(const Device& device, const ObservedDevice& observed) {
+    const auto steps = ledger_.steps_for(device.fdid);
+    const bool told = std::any_of(steps.begin(), steps.end(),
+                                  [&](StepId id) { return ledger_.steps.find(id)->kind == StepKind::cut; });
+    if (!observed.loan || told) return;
+    raise_epoch(device.fdid);
+    issue_cleanup(StepKind::cut, device.host, device.fdid, observed.loan,
+                  ledger_.devices.find(device.fdid)->epoch);
+}
+
+void Pool::observe_idle(const Device& device, const ObservedDevice& observed, bool ahead) {
+    const Fdid fdid = device.fdid;
     if (!observed.answering) {
         set_state(fdid, DeviceState::offline,
                   observed.problem.empty() ? "it does not answer" : limited(observed.problem));
@@ -142,6 +178,8 @@ void Pool::observe(Fdid fdid, const ObservedDevice& observed) {
             fdid,
             fmt::format("its host has it prepared for loan {}, which is not in these records", observed.loan),
             false);
+    } else if (device.kept_local) {
+        set_state(fdid, DeviceState::local, "for its host's own use");
     } else if (!observed.clean || !device.clean) {
         recover(fdid, "it has not been reset and sanitized since its last use", false);
     } else {
@@ -197,7 +235,7 @@ void Pool::reconcile_borrowed(const Hello& hello) {
         });
         if (told) continue;
         const Device* device = ledger_.devices.find(observed.fdid);
-        issue_cleanup(hello.host, observed.fdid, observed.loan,
+        issue_cleanup(StepKind::detach, hello.host, observed.fdid, observed.loan,
                       device ? std::max(device->epoch, observed.epoch) : observed.epoch);
     }
     for (const LoanId id : ledger_.live_loans_of(hello.host))

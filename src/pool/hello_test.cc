@@ -143,7 +143,7 @@ TEST_F(HelloTest, ABorrowerThatStaysAwayLosesItsLoans) {
 TEST_F(HelloTest, AReturnDoesNotWaitForABorrowerThatIsGone) {
     const auto id = lend_to("a");
     disconnect("a");
-    ASSERT_TRUE(pool->give_back({"80000", "user", 0}, now));
+    ASSERT_TRUE(pool->give_back({"80000", owner("user"), 0}, now));
     keep();
     EXPECT_TRUE(sent.empty());
     pass(options.borrower_grace_ms);
@@ -179,7 +179,7 @@ TEST_F(HelloTest, ALenderThatStaysAwayEndsItsLoansAndRecoversLater) {
 TEST_F(HelloTest, AReturnEndsWhenTheLenderIsGone) {
     const auto id = lend_to("a");
     disconnect("store");
-    ASSERT_TRUE(pool->give_back({"80000", "user", 0}, now));
+    ASSERT_TRUE(pool->give_back({"80000", owner("user"), 0}, now));
     keep();
     done(StepKind::detach);
     EXPECT_EQ(loan(id).state, LoanState::detaching);
@@ -235,7 +235,7 @@ TEST_F(HelloTest, ARestartedControllerGoesOnWhereItWas) {
     EXPECT_EQ(loan(*id).state, LoanState::active);
     EXPECT_EQ(device().state, DeviceState::lent);
     EXPECT_TRUE(sent.empty());
-    ASSERT_TRUE(pool->give_back({"80000", "user", 0}, now));
+    ASSERT_TRUE(pool->give_back({"80000", owner("user"), 0}, now));
     keep();
     reconnect(true, true, *id);
     done(StepKind::detach);
@@ -279,7 +279,7 @@ TEST_F(HelloTest, RecordsThatContradictEachOtherAreRefused) {
     const auto refused = [&](auto&& spoil) {
         Snapshot snapshot = disk.snapshot();
         spoil(snapshot);
-        const auto pool_of_it = Pool::create(snapshot, options, now);
+        const auto pool_of_it = Pool::create(snapshot, site, options, now);
         ASSERT_FALSE(pool_of_it);
         EXPECT_THAT(pool_of_it.error().message(), HasSubstr("contradict"));
     };

@@ -7,42 +7,98 @@
 #include "pool/records.h"
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace lanepool::pool {
 
+// Who asks. What he may do follows from the site; OWNER is who runs the controller, or root: he may do
+// everything.
+struct Caller {
+    std::string user;
+    bool owner = false;
+};
+
 struct BorrowRequest {
-    std::string device; // fdid in hexadecimal, or HOST/NAME
+    std::vector<Selector> devices; // one loan each, and all or none of them
     std::string host;
-    std::string guest;      // empty: the host's only guest
-    int64_t duration_s = 0; // 0: no due time
-    std::string actor;
+    std::string guest;                 // empty: the host's only guest
+    std::string near;                  // a host the devices are to be near; empty: the borrower
+    std::optional<int64_t> duration_s; // 0: no due time; nothing: what the policy says
+    std::optional<int32_t> priority;   // nothing: what the policy says
+    // How long it may be queued where not all of it can be had now. 0: not at all.
+    int64_t wait_s = 0;
+    static constexpr int64_t wait_for_ever_s = INT64_MAX;
+    Caller caller;
 };
 
 struct ReturnRequest {
-    std::string loan_or_device; // loan:N, fdid or HOST/NAME
-    std::string actor;
+    std::string loan_or_device; // loan:N, fdid or HOST/NAME; a queued loan is withdrawn
+    Caller caller;
     uint32_t deadline_ms = 0; // for the guest to let go; 0: the default
+    bool to_local = false;    // afterwards the device is its own host's
 };
 
 struct ReclaimRequest {
     std::string loan_or_device;
     std::string reason;
-    std::string actor;
+    Caller caller;
+};
+
+struct RenewRequest {
+    std::string loan_or_device;
+    int64_t duration_s = 0; // from now on; 0: without a due time
+    Caller caller;
 };
 
 struct ReassignRequest {
     std::string loan_or_device;
     std::string host;
     std::string guest;
-    std::string actor;
+    Caller caller;
     bool force = false; // reclaim instead of return
 };
 
 struct ResetRequest {
     std::string device;
-    std::string actor;
+    Caller caller;
+};
+
+struct DrainRequest {
+    std::string host_or_device;
+    bool drain = true;  // false: take part again
+    bool evict = false; // also ask for what is lent now
+    std::string reason;
+    Caller caller;
+};
+
+struct QuarantineRequest {
+    std::string device; // one that is lent is reclaimed first
+    std::string reason;
+    Caller caller;
+};
+
+// From quarantine, or from its own host's use, into the pool: through a verified reset and sanitize.
+struct RestoreRequest {
+    std::string device;
+    Caller caller;
+};
+
+// To its own host's use, out of the pool.
+struct KeepLocalRequest {
+    std::string device; // must not be lent
+    Caller caller;
+};
+
+// What would become of a borrow request, and why.
+struct Explanation {
+    bool allowed = false;      // by the site
+    bool now = false;          // it would be served at once
+    std::vector<Fdid> devices; // by which devices
+    std::vector<std::string>
+        why; // a line for each thing that was decided, or for each device that cannot be had
 };
 
 struct ObservedDevice {
@@ -53,6 +109,8 @@ struct ObservedDevice {
     Epoch epoch;
     LoanId loan;
     std::string problem;
+    bool iommu = false;     // its host isolates it by an IOMMU
+    bool qualified = false; // there is a stored qualification of it
 };
 
 struct ObservedLoan {
@@ -106,13 +164,18 @@ struct Options {
     uint32_t lender_grace_ms = 10'000;
     uint32_t restart_grace_ms = 10'000; // both, after the controller itself was away
     uint32_t sendings = 8;              // of one step to an agent that comes and goes
+    // How much longer than to its due time a lender goes on with a loan while it hears nothing from a
+    // controller: long enough for another one to take over and to have the loan returned.
+    uint32_t lease_grace_ms = 60'000;
 
     size_t hosts = 4096;
     size_t devices_per_host = 256;
     size_t guests_per_host = 256;
     size_t observed_loans = 1024;
     size_t live_loans = 200'000;
+    size_t devices_per_request = 64;
     size_t ended_loans_kept = 10'000;
+    size_t timers_per_tick = 512; // the rest is for the next call, so that requests come in between
     int64_t longest_loan_s = 10LL * 366 * 24 * 3600;
 };
 

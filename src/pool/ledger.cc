@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pool/ledger.h"
 
+#include "pool/scheduler.h"
+
 namespace lanepool::pool {
 
-Ledger::Ledger()
+Ledger::Ledger(Scheduler& scheduler)
     : hosts([this](const Host& host, bool comes) { index(host, comes); }),
       devices([this](const Device& device, bool comes) { index(device, comes); }),
       loans([this](const Loan& loan, bool comes) { index(loan, comes); }),
-      steps([this](const Step& step, bool comes) { index(step, comes); }) {}
+      steps([this](const Step& step, bool comes) { index(step, comes); }),
+      usage([this](const Usage& used, bool comes) { scheduler_.note(used, comes); }), scheduler_(scheduler) {}
 
 template <class Key, class Value>
 void Ledger::note(std::map<Key, std::set<Value>>& index, const Key& key, const Value& value, bool comes) {
@@ -17,6 +20,13 @@ void Ledger::note(std::map<Key, std::set<Value>>& index, const Key& key, const V
         found->second.erase(value);
         if (found->second.empty()) index.erase(found);
     }
+}
+
+template <class Key>
+void Ledger::count(std::map<Key, size_t>& counts, const Key& key, bool comes) {
+    const auto found = counts.try_emplace(key, 0).first;
+    found->second += comes ? 1 : -1;
+    if (found->second == 0) counts.erase(found);
 }
 
 void Ledger::note_timer(int64_t steady_us, Timer::Kind kind, uint64_t id, const std::string& host,
@@ -29,11 +39,13 @@ void Ledger::note_timer(int64_t steady_us, Timer::Kind kind, uint64_t id, const 
 }
 
 void Ledger::index(const Host& host, bool comes) {
+    scheduler_.note(host, comes);
     note_timer(host.borrower_grace_steady_us, Timer::Kind::borrower_grace, 0, host.name, comes);
     note_timer(host.lender_grace_steady_us, Timer::Kind::lender_grace, 0, host.name, comes);
 }
 
 void Ledger::index(const Device& device, bool comes) {
+    scheduler_.note(device, comes);
     note(devices_by_host_, device.host, device.fdid, comes);
     const auto identity = std::tuple(device.host, device.name, device.identity.serial);
     if (comes)
@@ -50,18 +62,31 @@ void Ledger::index(const Device& device, bool comes) {
 }
 
 void Ledger::index(const Loan& loan, bool comes) {
+    scheduler_.note(loan, comes);
     if (has_ended(loan.state)) {
         if (comes)
-            ended_.insert(loan.id);
+            ended_.emplace(loan.ended_us, loan.id);
         else
-            ended_.erase(loan.id);
+            ended_.erase({loan.ended_us, loan.id});
         return;
     }
     note(loans_by_borrower_, loan.borrower, loan.id, comes);
+    note(loans_by_group_, loan.group, loan.id, comes);
+    count(loans_by_tenant_, loan.tenant, comes);
+    count(loans_by_rule_, std::pair(loan.tenant, loan.rule), comes);
     live_loans_ += comes ? 1 : -1;
+    const auto timer = [&](int64_t steady_us, Timer::Kind kind) {
+        note_timer(steady_us, kind, loan.id.value, {}, comes);
+    };
+    if (loan.state == LoanState::queued) {
+        if (!loan.fdid) wishes_ += comes ? 1 : -1;
+        return timer(loan.wait_until_steady_us, Timer::Kind::wait_over);
+    }
+    timer(loan.crash_steady_us, Timer::Kind::borrower_crash);
     // A loan that falls due before it is active ends when it gets there.
-    if (loan.state == LoanState::active)
-        note_timer(loan.due_steady_us, Timer::Kind::loan_due, loan.id.value, {}, comes);
+    if (loan.state != LoanState::active) return;
+    timer(loan.due_steady_us, Timer::Kind::loan_due);
+    if (!loan.warned) timer(loan.warn_steady_us, Timer::Kind::loan_warning);
 }
 
 void Ledger::index(const Step& step, bool comes) {
@@ -87,7 +112,7 @@ std::optional<Fdid> Ledger::device_named(std::string_view full_name) const {
 
 std::optional<LoanId> Ledger::oldest_ended() const {
     if (ended_.empty()) return std::nullopt;
-    return *ended_.begin();
+    return ended_.begin()->second;
 }
 
 void Ledger::commit() {
@@ -95,6 +120,7 @@ void Ledger::commit() {
     devices.commit();
     loans.commit();
     steps.commit();
+    usage.commit();
     committed_counters_ = counters;
 }
 
@@ -103,6 +129,7 @@ void Ledger::rollback() {
     devices.rollback();
     loans.rollback();
     steps.rollback();
+    usage.rollback();
     counters = committed_counters_;
 }
 

@@ -18,9 +18,19 @@
 
 namespace lanepool::pool {
 
+class Scheduler;
+
 // Something that happens when nothing else does first. Exactly one of step, loan and host is meant.
 struct Timer {
-    enum class Kind { step_deadline, loan_due, borrower_grace, lender_grace };
+    enum class Kind {
+        step_deadline,
+        loan_due,
+        loan_warning,
+        wait_over,      // of a queued loan
+        borrower_crash, // of a loan whose borrower's agent has been away for long
+        borrower_grace,
+        lender_grace
+    };
     int64_t steady_us;
     Kind kind;
     uint64_t id;      // of the step or loan
@@ -31,7 +41,8 @@ struct Timer {
 
 class Ledger {
   public:
-    Ledger();
+    // SCHEDULER, which must outlive it, is told of each record that comes and goes.
+    explicit Ledger(Scheduler& scheduler);
     Ledger(const Ledger&) = delete;
     Ledger& operator=(const Ledger&) = delete;
 
@@ -39,6 +50,7 @@ class Ledger {
     Table<Fdid, Device> devices;
     Table<LoanId, Loan> loans;
     Table<StepId, Step> steps;
+    Table<std::string, Usage> usage;
     Counters counters;
 
     // Changes one record that is there.
@@ -68,10 +80,19 @@ class Ledger {
     std::vector<LoanId> live_loans_of(const std::string& borrower) const {
         return copy(loans_by_borrower_, borrower);
     }
+    // Live ones of one request.
+    std::vector<LoanId> live_loans_of_group(LoanId group) const { return copy(loans_by_group_, group); }
     std::vector<StepId> steps_of(const std::string& host) const { return copy(steps_by_host_, host); }
     std::vector<StepId> steps_for(Fdid fdid) const { return copy(steps_by_device_, fdid); }
     bool lends(const std::string& host) const { return devices_by_host_.contains(host); }
     size_t live_loans() const { return live_loans_; }
+    // Queued or held, of a tenant; of a tenant by a rule.
+    size_t live_loans_of_tenant(const std::string& tenant) const { return count(loans_by_tenant_, tenant); }
+    size_t live_loans_of_rule(const std::string& tenant, const std::string& rule) const {
+        return count(loans_by_rule_, std::pair(tenant, rule));
+    }
+    // Queued for any device that will do.
+    size_t wishes() const { return wishes_; }
     size_t ended_loans() const { return ended_.size(); }
     std::optional<LoanId> oldest_ended() const;
     // The next timer, if there is one.
@@ -97,22 +118,34 @@ class Ledger {
     }
     template <class Key, class Value>
     static void note(std::map<Key, std::set<Value>>& index, const Key& key, const Value& value, bool comes);
+    template <class Key>
+    static size_t count(const std::map<Key, size_t>& counts, const Key& key) {
+        const auto found = counts.find(key);
+        return found == counts.end() ? 0 : found->second;
+    }
+    template <class Key>
+    static void count(std::map<Key, size_t>& counts, const Key& key, bool comes);
     void note_timer(int64_t steady_us, Timer::Kind kind, uint64_t id, const std::string& host, bool comes);
     void index(const Host& host, bool comes);
     void index(const Device& device, bool comes);
     void index(const Loan& loan, bool comes);
     void index(const Step& step, bool comes);
 
+    Scheduler& scheduler_;
     Counters committed_counters_;
     std::map<std::string, std::set<Fdid>> devices_by_host_;
     std::map<std::string, std::set<Fdid>, std::less<>> devices_by_name_;
     std::map<std::tuple<std::string, std::string, std::string>, Fdid> devices_by_identity_;
     std::map<std::string, std::set<LoanId>> loans_by_borrower_; // live ones
+    std::map<LoanId, std::set<LoanId>> loans_by_group_;         // live ones
+    std::map<std::string, size_t> loans_by_tenant_;
+    std::map<std::pair<std::string, std::string>, size_t> loans_by_rule_;
     std::map<std::string, std::set<StepId>> steps_by_host_;
     std::map<Fdid, std::set<StepId>> steps_by_device_;
-    std::set<LoanId> ended_;
+    std::set<std::pair<int64_t, LoanId>> ended_; // by the time of their end
     std::set<Timer> timers_;
     size_t live_loans_ = 0;
+    size_t wishes_ = 0;
 };
 
 } // namespace lanepool::pool

@@ -13,10 +13,20 @@ std::string describe_time(int64_t unix_us) {
     return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<time_t>(unix_us / 1'000'000)));
 }
 
+Pool::Pool(Site site, const Options& options)
+    : options_(options), policy_(std::make_shared<const Policy>(std::move(site))),
+      scheduler_(std::make_unique<Scheduler>(
+          [this](const Loan& wish, const Device& device) { return check_wish(wish, device); })),
+      ledger_(*scheduler_) {
+    scheduler_->set_site(policy_->site());
+}
+
 void Pool::begin(Now now, std::string_view actor) {
     now_ = now;
     actor_ = actor.empty() ? "unknown" : limited(actor, longest_name + sizeof "agent:");
 }
+
+void Pool::begin(Now now, const Caller& caller) { begin(now, caller.user); }
 
 void Pool::audit(AuditEntry entry) {
     entry.sequence = ledger_.counters.next_audit++;
@@ -24,6 +34,17 @@ void Pool::audit(AuditEntry entry) {
     entry.actor = actor_;
     entry.reason = limited(entry.reason);
     audit_.push_back(std::move(entry));
+}
+
+void Pool::audit_loan(std::string_view action, const Loan& loan, std::string_view reason) {
+    AuditEntry entry;
+    entry.subject = fmt::format("loan:{}", loan.id);
+    entry.action = action;
+    entry.reason = reason;
+    entry.fdid = loan.fdid;
+    entry.loan = loan.id;
+    entry.epoch = loan.epoch;
+    audit(std::move(entry));
 }
 
 void Pool::audit_refusal(std::string_view action, std::string_view subject, const Error& error) {
@@ -53,6 +74,24 @@ void Pool::set_state(LoanId id, LoanState to, std::string_view reason) {
     entry.epoch = before.epoch;
     audit(std::move(entry));
     ledger_.change(id, [&](Loan& loan) { loan.state = to; });
+    const bool going = to == LoanState::quiescing || to == LoanState::detaching || has_ended(to);
+    if (going) note_broken_group(id, reason);
+}
+
+// All or none: a group of which one goes before all of them were active is given back as a whole, at the end
+// of the input at hand.
+void Pool::note_broken_group(LoanId id, std::string_view reason) {
+    const Loan& loan = *ledger_.loans.find(id);
+    const auto others = ledger_.live_loans_of_group(loan.group);
+    bool complete = loan.active_us != 0;
+    bool alone = true;
+    for (const LoanId other : others) {
+        if (other != id) alone = false;
+        if (ledger_.loans.find(other)->active_us == 0) complete = false;
+    }
+    if (!alone && !complete)
+        broken_groups_.emplace_back(loan.group,
+                                    fmt::format("loan {} of the same request ended: {}", id, reason));
 }
 
 void Pool::set_state(Fdid fdid, DeviceState to, std::string_view reason) {
@@ -81,6 +120,7 @@ void Pool::set_state(Fdid fdid, DeviceState to, std::string_view reason) {
         device.state = to;
         device.reason = kept;
     });
+    if (to == DeviceState::available) wants_decision();
 }
 
 bool Pool::is_up(const std::string& host) const {
@@ -96,41 +136,42 @@ bool Pool::in_recovery(Fdid fdid) const {
 
 const Step* Pool::awaited(Fdid fdid) const {
     for (const StepId id : ledger_.steps_for(fdid))
-        if (const Step* step = ledger_.steps.find(id); !step->cleanup) return step;
+        if (const Step* step = ledger_.steps.find(id); !step->cleanup && step->kind != StepKind::extend)
+            return step;
     return nullptr;
 }
 
 // ---- steps
 
-void Pool::issue(StepKind kind, Fdid fdid, LoanId loan, uint32_t deadline_ms) {
-    const Device& device = *ledger_.devices.find(fdid);
-    const bool at_borrower = kind == StepKind::attach || kind == StepKind::detach;
+Step Pool::new_step(StepKind kind, const std::string& host, Fdid fdid, LoanId loan, Epoch epoch) {
     Step step;
     step.id = ledger_.counters.next_step;
     ledger_.counters.next_step = step.id.next();
     step.kind = kind;
-    step.host = at_borrower ? ledger_.loans.find(loan)->borrower : device.host;
+    step.host = host;
     step.loan = loan;
     step.fdid = fdid;
-    step.epoch = device.epoch;
+    step.epoch = epoch;
+    return step;
+}
+
+void Pool::issue(StepKind kind, Fdid fdid, LoanId id, uint32_t deadline_ms) {
+    const Device& device = *ledger_.devices.find(fdid);
+    const Loan* loan = ledger_.loans.find(id);
+    const bool at_borrower = kind == StepKind::attach || kind == StepKind::detach;
+    Step step = new_step(kind, at_borrower ? loan->borrower : device.host, fdid, id, device.epoch);
     step.deadline_ms = deadline_ms;
+    step.suffices = kind == StepKind::reset && loan && !loan->sanitize;
     // A step for an agent that is away has no deadline of its own: the host's grace ends the wait.
     ledger_.steps.put(step.id, step);
     if (is_up(step.host)) send(step.id);
 }
 
-void Pool::issue_cleanup(const std::string& host, Fdid fdid, LoanId loan, Epoch epoch) {
+void Pool::issue_cleanup(StepKind kind, const std::string& host, Fdid fdid, LoanId loan, Epoch epoch) {
     // An agent that is away needs no telling: its next Hello shows what it still has.
     if (!is_up(host) || ledger_.steps_of(host).size() >= 2 * options_.observed_loans) return;
-    Step step;
-    step.id = ledger_.counters.next_step;
-    ledger_.counters.next_step = step.id.next();
-    step.kind = StepKind::detach;
-    step.host = host;
-    step.loan = loan;
-    step.fdid = fdid;
-    step.epoch = epoch;
-    step.deadline_ms = options_.detach_ms;
+    Step step = new_step(kind, host, fdid, loan, epoch);
+    step.deadline_ms = kind == StepKind::cut ? options_.cut_ms : options_.detach_ms;
     step.cleanup = true;
     ledger_.steps.put(step.id, step);
     send(step.id);
@@ -141,6 +182,7 @@ void Pool::send(StepId id) {
         ++step.sent;
         step.sent_steady_us = now_.steady_us;
         step.deadline_steady_us = now_.steady_us + (int64_t{step.deadline_ms} + options_.margin_ms) * 1000;
+        step.lease_ms = lease_ms(step);
     });
     Order order;
     order.step = *ledger_.steps.find(id);
@@ -167,7 +209,8 @@ void Pool::send(StepId id) {
 
 // ---- what has changed
 
-Result<Outcome> Pool::outcome() const {
+Result<Outcome> Pool::outcome() {
+    if (!defect_) serve_queue();
     if (defect_) return tl::unexpected<Error>(*defect_);
     Outcome outcome;
     const auto nothing = [](const auto&) {};
@@ -177,6 +220,8 @@ Result<Outcome> Pool::outcome() const {
                           [&](LoanId id) { outcome.erased_loans.push_back(id); });
     ledger_.steps.changes([&](const Step& step) { outcome.steps.push_back(step); },
                           [&](StepId id) { outcome.erased_steps.push_back(id); });
+    ledger_.usage.changes([&](const Usage& used) { outcome.usage.push_back(used); }, nothing);
+    outcome.site = site_text_;
     outcome.counters = ledger_.counters;
     outcome.audit = audit_;
     outcome.orders = orders_;
@@ -187,6 +232,8 @@ void Pool::commit() {
     ledger_.commit();
     audit_.clear();
     orders_.clear();
+    committed_policy_.reset();
+    site_text_.reset();
 }
 
 void Pool::rollback() {
@@ -194,6 +241,13 @@ void Pool::rollback() {
     audit_.clear();
     orders_.clear();
     defect_.reset();
+    broken_groups_.clear();
+    if (committed_policy_) {
+        policy_ = std::exchange(committed_policy_, nullptr);
+        scheduler_->set_site(policy_->site());
+    }
+    site_text_.reset();
+    wants_decision();
 }
 
 // ---- reading

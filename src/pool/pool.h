@@ -14,6 +14,9 @@
 #include "base/result.h"
 #include "pool/input.h"
 #include "pool/ledger.h"
+#include "pool/policy.h"
+#include "pool/scheduler.h"
+#include "pool/site.h"
 
 #include <memory>
 #include <optional>
@@ -25,22 +28,40 @@ namespace lanepool::pool {
 
 class Pool {
   public:
-    // From what was stored. Nobody is connected yet: devices are offline and loans wait until their agents
-    // say hello, for a while. There is an outcome to store afterwards. internal: records that contradict each
-    // other.
-    static Result<std::unique_ptr<Pool>> create(const Snapshot& stored, const Options& options, Now now);
+    // From what was stored. SITE is what stored.site says, read by who calls: the pool only keeps that text.
+    // Nobody is connected yet: devices are offline and loans wait until their agents say hello, for a while.
+    // There is an outcome to store afterwards. internal: records that contradict each other.
+    static Result<std::unique_ptr<Pool>> create(const Snapshot& stored, Site site, const Options& options,
+                                                Now now);
 
-    // ---- What people ask. A refusal says who holds the device, why, and what to do next, and is audited.
-    // The new loan, on its way to active.
-    Result<LoanId> borrow(const BorrowRequest& request, Now now);
-    // The loan, on its way back. One that is already on its way is left alone.
+    // ---- What people ask. Each acts on one host, device or loan and never on more. A refusal says who holds
+    // the device or which rule is against it, why, and what to do next, and is audited.
+    // The new loans, one for each selector, all on their way to active; or all queued, if the request waits.
+    Result<std::vector<LoanId>> borrow(const BorrowRequest& request, Now now);
+    // What borrow() would do now. Changes and audits nothing.
+    Explanation explain(const BorrowRequest& request, Now now) const;
+    // The loan, on its way back. One that is already on its way is left alone; one that is queued is
+    // withdrawn, with its group.
     Result<LoanId> give_back(const ReturnRequest& request, Now now);
     // The same, without asking the borrower: the lender cuts first.
     Result<LoanId> reclaim(const ReclaimRequest& request, Now now);
+    // The loan, with another due time.
+    Result<LoanId> renew(const RenewRequest& request, Now now);
     // The new loan; it waits until the old one is over.
     Result<LoanId> reassign(const ReassignRequest& request, Now now);
     // The device, on its way to available. One that is already on its way is left alone.
     Result<Fdid> reset(const ResetRequest& request, Now now);
+    // Nothing new from or to it, or no longer so. The loans that are asked back, where the request says so.
+    Result<std::vector<LoanId>> drain(const DrainRequest& request, Now now);
+    // The device, quarantined, or on its way there where it has to be cut off first.
+    Result<Fdid> quarantine(const QuarantineRequest& request, Now now);
+    // The device, on its way from quarantine or local use to available.
+    Result<Fdid> restore(const RestoreRequest& request, Now now);
+    // The device, out of the pool.
+    Result<Fdid> keep_local(const KeepLocalRequest& request, Now now);
+    // From now on SITE decides; loans that are there go on as they were granted. TEXT, which SITE was read
+    // from, is stored.
+    Result<> apply_site(Site site, const std::string& text, const Caller& caller, Now now);
 
     // ---- What agents say.
     // What is really there on a host. CONNECTED: the first Hello of a connection; unanswered steps are sent
@@ -55,18 +76,22 @@ class Pool {
     // ---- Time.
     // Deadlines and due times that have passed.
     void tick(Now now);
-    // When tick() is wanted next, on the steady clock.
+    // When tick() is wanted next, on the steady clock; it may be past already, where one call was not enough.
     std::optional<int64_t> next_tick_steady_us() const;
 
     // ---- What has changed.
-    // internal: an input led to a transition that does not exist. Roll back.
-    Result<Outcome> outcome() const;
+    // Serves the queue first, once for all inputs since the last commit. internal: an input led to a
+    // transition that does not exist. Roll back.
+    Result<Outcome> outcome();
     void commit();
     void rollback();
 
     // ---- Reading. Pointers are valid until the next input.
     const Ledger& ledger() const { return ledger_; }
     const Options& options() const { return options_; }
+    const Site& site() const { return policy_->site(); }
+    // Who this is, and what he may do: for what others decide by it, such as which loans he may see.
+    Who who(const Caller& caller) const { return policy_->who(caller); }
     // By fdid in hexadecimal (with or without 0x) or HOST/NAME.
     Result<Fdid> find_device(std::string_view id) const;
     // loan:N, or the loan that holds a device.
@@ -75,44 +100,97 @@ class Pool {
     const Step* awaited(Fdid fdid) const;
 
   private:
-    explicit Pool(const Options& options) : options_(options) {}
+    // What a borrow request comes to.
+    struct Plan {
+        std::vector<Loan> wishes;  // not numbered yet
+        std::vector<Start> starts; // where it can be had now: one for each
+        std::optional<Error> not_now;
+        std::vector<std::string> why;
+    };
+
+    Pool(Site site, const Options& options);
     Result<> load(const Snapshot& stored);
     void restart();
 
     // ---- pool.cc: the smallest changes
     void begin(Now now, std::string_view actor);
+    void begin(Now now, const Caller& caller);
     void audit(AuditEntry entry);
+    void audit_loan(std::string_view action, const Loan& loan, std::string_view reason);
     void audit_refusal(std::string_view action, std::string_view subject, const Error& error);
     void set_state(LoanId id, LoanState to, std::string_view reason);
+    void note_broken_group(LoanId id, std::string_view reason);
     void set_state(Fdid fdid, DeviceState to, std::string_view reason);
+    Step new_step(StepKind kind, const std::string& host, Fdid fdid, LoanId loan, Epoch epoch);
     void issue(StepKind kind, Fdid fdid, LoanId loan, uint32_t deadline_ms);
-    void issue_cleanup(const std::string& host, Fdid fdid, LoanId loan, Epoch epoch);
+    void issue_cleanup(StepKind kind, const std::string& host, Fdid fdid, LoanId loan, Epoch epoch);
     void send(StepId id);
     bool is_up(const std::string& host) const;
     bool in_recovery(Fdid fdid) const;
 
-    // ---- requests.cc
-    Result<LoanId> try_borrow(const BorrowRequest& request);
-    Result<LoanId> try_give_back(const ReturnRequest& request);
-    Result<LoanId> try_reclaim(const ReclaimRequest& request);
-    Result<LoanId> try_reassign(const ReassignRequest& request);
-    Result<Fdid> try_reset(const ResetRequest& request);
+    // ---- borrow.cc
+    Result<Plan> plan(const BorrowRequest& request, const Who& who, Now now) const;
+    Result<> check_request(const BorrowRequest& request) const;
+    Result<Loan> wish_for(const Selector& selector, const BorrowRequest& request, const Who& who) const;
+    Result<const Rule*> rule_for_any(const Selector& selector, const std::string& host, const Who& who) const;
+    Result<> set_terms(Loan& wish, const Rule& rule, const Who& who, std::optional<int64_t> duration_s,
+                       std::optional<int32_t> priority) const;
+    Result<> check_limits(const std::vector<Loan>& wishes, const Who& who) const;
     Result<> check_available(const Device& device) const;
-    Result<std::string> check_borrower(const Device& device, const std::string& host,
-                                       const std::string& guest) const;
-    Result<> check_room(int64_t duration_s) const;
-    LoanId add_loan(const Device& device, const std::string& host, const std::string& guest,
-                    int64_t duration_s);
-    void start(LoanId id);
+    Result<> check_host(const std::string& host) const;
+    Result<std::string> check_guest(const std::string& host, const std::string& guest) const;
+    Result<> check_other_host(const Device& device, const std::string& host) const;
+    Result<> check_duration(int64_t duration_s) const;
+    Result<> check_room(size_t loans) const;
+    Result<Loan> judged_again(const Loan& wish) const;
+    Result<> check_wish(const Loan& wish, const Device& device) const;
+    Result<std::vector<LoanId>> try_borrow(const BorrowRequest& request, const Who& who);
+    LoanId add_loan(Loan loan, LoanId group, std::string_view what);
+
+    // ---- serving.cc
+    void start(LoanId id, Fdid fdid, const std::string& reservation);
+    void start_successor(Fdid fdid);
+    void serve_queue();
+    void start_group(const std::vector<Start>& starts);
+    void end_wish(LoanId id, LoanState how, const std::string& reason);
+    void settle_groups();
+    void wants_decision() { decision_wanted_ = true; }
+
+    // ---- returning.cc
+    Result<LoanId> try_give_back(const ReturnRequest& request, const Who& who);
+    Result<LoanId> try_reclaim(const ReclaimRequest& request, const Who& who);
+    Result<LoanId> try_reassign(const ReassignRequest& request, const Who& who);
     void start_return(LoanId id, const std::string& reason, uint32_t deadline_ms);
     void start_reclaim(LoanId id, const std::string& reason);
-    void start_successor(Fdid fdid);
+
+    // ---- operators.cc
+    Result<Fdid> try_reset(const ResetRequest& request, const Who& who);
+    Result<std::vector<LoanId>> try_drain(const DrainRequest& request, const Who& who);
+    Result<Fdid> try_quarantine(const QuarantineRequest& request, const Who& who);
+    Result<Fdid> try_restore(const RestoreRequest& request, const Who& who);
+    Result<Fdid> try_keep_local(const KeepLocalRequest& request, const Who& who);
+    Result<> check_lender(const Device& device, std::string_view what) const;
+    void mark_local(Fdid fdid);
+    void judge_wishes();
+
+    // ---- expiry.cc
+    Result<LoanId> try_renew(const RenewRequest& request, const Who& who);
+    void activated(LoanId id);
+    void set_due(LoanId id, int64_t in_us);
+    int64_t warning_steady_us(int64_t due_steady_us) const;
+    void plan_warning(LoanId id);
+    void extend_lease(LoanId id);
+    int64_t lease_ms(const Step& step) const;
+    void warn(LoanId id);
+    void fall_due(LoanId id);
+    void preempt(LoanId victim, LoanId winner);
 
     // ---- recovery.cc
     void advance(const Step& step);
     void step_failed(const Step& step, const std::string& why);
+    bool retries_reset(Fdid fdid) const;
     void note_duration(const Step& step);
-    void recover(Fdid fdid, const std::string& reason, bool tell_borrower);
+    void recover(Fdid fdid, std::string reason, bool tell_borrower);
     void lose(LoanId id, const std::string& reason);
     void finish(Fdid fdid);
     void quarantine(Fdid fdid, const std::string& reason);
@@ -122,7 +200,11 @@ class Pool {
     void drop_steps(Fdid fdid);
     void raise_epoch(Fdid fdid);
     void reflect(Fdid fdid);
+
+    // ---- absence.cc
+    void expire(const Timer& timer);
     void step_expired(StepId id);
+    void wait_for_borrower(const std::string& host, int64_t least_us);
     void borrower_gone(const std::string& host);
     void lender_gone(const std::string& host);
 
@@ -131,20 +213,30 @@ class Pool {
     void host_arrived(const Hello& hello);
     Fdid identify(const std::string& host, const ObservedDevice& observed);
     void observe(Fdid fdid, const ObservedDevice& observed);
+    void observe_quarantined(const Device& device, const ObservedDevice& observed);
+    void observe_idle(const Device& device, const ObservedDevice& observed, bool ahead);
     void observe_lent(const Device& device, const ObservedDevice& observed, bool ahead);
     void vanished(Fdid fdid);
     void reconcile_borrowed(const Hello& hello);
     void send_again(const std::vector<StepId>& steps);
 
     const Options options_;
+    std::shared_ptr<const Policy> policy_;
+    std::unique_ptr<Scheduler> scheduler_;
     Ledger ledger_;
+    std::string actor_; // of the input at hand
+    Now now_;
     // Since the last commit:
     std::vector<AuditEntry> audit_;
     std::vector<Order> orders_;
     std::optional<Error> defect_;
-    // Of the input at hand:
-    Now now_;
-    std::string actor_;
+    std::shared_ptr<const Policy> committed_policy_; // where another site was applied
+    std::optional<std::string> site_text_;
+    // Groups of which one has ended before all of them were active, with the loan and why.
+    std::vector<std::pair<LoanId, std::string>> broken_groups_;
+    // The queue has to be looked at: now, and again at that time; 0: not before something changes.
+    bool decision_wanted_ = true;
+    int64_t decision_steady_us_ = 0;
 };
 
 // "80001 (store/nvme0)"

@@ -54,7 +54,7 @@ TEST_F(PoolTest, BorrowsStepByStep) {
 
 TEST_F(PoolTest, ReturnsStepByStep) {
     const auto id = lend_to("a");
-    ASSERT_TRUE(pool->give_back({"80000", "user", 3000}, now));
+    ASSERT_TRUE(pool->give_back({"80000", owner("user"), 3000}, now));
     keep();
     EXPECT_EQ(loan(id).state, LoanState::quiescing);
     const Order detach = take(StepKind::detach);
@@ -91,24 +91,24 @@ TEST_F(PoolTest, RefusesALentDeviceNamingTheHolder) {
 }
 
 TEST_F(PoolTest, RefusesWhatCannotBe) {
-    const auto refused = [&](const BorrowRequest& request) {
-        const auto loan = pool->borrow(request, now);
+    const auto refused = [&](const BorrowRequest& wrong) {
+        const auto loan = pool->borrow(wrong, now);
         EXPECT_FALSE(loan);
         return loan ? Errc::internal : loan.error().code();
     };
-    EXPECT_EQ(refused({"80009", "a", "", 0, "u"}), Errc::not_found);
-    EXPECT_EQ(refused({"", "a", "", 0, "u"}), Errc::not_found);
-    EXPECT_EQ(refused({"store/nvme9", "a", "", 0, "u"}), Errc::not_found);
-    EXPECT_EQ(refused({"80000x", "a", "", 0, "u"}), Errc::not_found);
-    EXPECT_EQ(refused({"80000", "nobody", "", 0, "u"}), Errc::not_found);
-    EXPECT_EQ(refused({"80000", "a", "other", 0, "u"}), Errc::not_found);
-    EXPECT_EQ(refused({"80000", "store", "", 0, "u"}), Errc::not_supported);
-    EXPECT_EQ(refused({"80000", "a", "", -1, "u"}), Errc::out_of_range);
-    EXPECT_EQ(refused({"80000", "a", "", INT64_MAX, "u"}), Errc::out_of_range);
+    EXPECT_EQ(refused(request("a", "80009", 0, "")), Errc::not_found);
+    EXPECT_EQ(refused(request("a", "", 0, "")), Errc::invalid_argument);
+    EXPECT_EQ(refused(request("a", "store/nvme9", 0, "")), Errc::not_found);
+    EXPECT_EQ(refused(request("a", "80000x", 0, "")), Errc::not_found);
+    EXPECT_EQ(refused(request("nobody", "80000", 0, "")), Errc::not_found);
+    EXPECT_EQ(refused(request("a", "80000", 0, "other")), Errc::not_found);
+    EXPECT_EQ(refused(request("store", "80000", 0, "")), Errc::not_supported);
+    EXPECT_EQ(refused(request("a", "80000", -1, "")), Errc::out_of_range);
+    EXPECT_EQ(refused(request("a", "80000", INT64_MAX, "")), Errc::out_of_range);
     disconnect("a");
-    EXPECT_EQ(refused({"80000", "a", "", 0, "u"}), Errc::unavailable);
+    EXPECT_EQ(refused(request("a", "80000", 0, "")), Errc::unavailable);
     disconnect("store");
-    EXPECT_EQ(refused({"80000", "b", "", 0, "u"}), Errc::unavailable);
+    EXPECT_EQ(refused(request("b", "80000", 0, "")), Errc::unavailable);
     EXPECT_EQ(pool->ledger().loans.size(), 0u);
 }
 
@@ -119,7 +119,7 @@ TEST_F(PoolTest, WantsTheGuestNamedWhereThereAreSeveral) {
     const auto unnamed = borrow("a");
     ASSERT_FALSE(unnamed);
     EXPECT_THAT(unnamed.error().message(), HasSubstr("g, h"));
-    EXPECT_TRUE(pool->borrow({"store/nvme0", "a", "h", 0, "u"}, now));
+    EXPECT_TRUE(pool->borrow(request("a", "store/nvme0", 0, "h"), now));
 }
 
 TEST_F(PoolTest, ADuplicateOfAnAnswerChangesNothing) {
@@ -176,7 +176,7 @@ TEST_F(PoolTest, AFailedAttachIsCutAndForgotten) {
 
 TEST_F(PoolTest, AGuestThatDoesNotLetGoIsCutAllTheSame) {
     const auto id = lend_to("a");
-    ASSERT_TRUE(pool->give_back({"loan:1", "user", 1000}, now));
+    ASSERT_TRUE(pool->give_back({"loan:1", owner("user"), 1000}, now));
     keep();
     pass(2999);
     EXPECT_EQ(loan(id).state, LoanState::quiescing);
@@ -190,7 +190,7 @@ TEST_F(PoolTest, AGuestThatDoesNotLetGoIsCutAllTheSame) {
 
 TEST_F(PoolTest, AReclaimCutsFirst) {
     const auto id = lend_to("a");
-    ASSERT_TRUE(pool->reclaim({"80000", "maintenance", "admin"}, now));
+    ASSERT_TRUE(pool->reclaim({"80000", "maintenance", owner("admin")}, now));
     keep();
     EXPECT_EQ(loan(id).state, LoanState::detaching);
     ASSERT_EQ(sent.size(), 2u);
@@ -205,24 +205,25 @@ TEST_F(PoolTest, AReclaimCutsFirst) {
 
 TEST_F(PoolTest, ASecondReturnOrReclaimJoinsTheFirst) {
     const auto id = lend_to("a");
-    ASSERT_TRUE(pool->give_back({"80000", "user", 0}, now));
-    EXPECT_EQ(*pool->give_back({"80000", "user", 0}, now), id);
+    ASSERT_TRUE(pool->give_back({"80000", owner("user"), 0}, now));
+    EXPECT_EQ(*pool->give_back({"80000", owner("user"), 0}, now), id);
     keep();
     EXPECT_EQ(sent.size(), 1u);
-    EXPECT_EQ(*pool->reclaim({"80000", "", "admin"}, now), id); // does not wait for the guest any longer
+    EXPECT_EQ(*pool->reclaim({"80000", "", owner("admin")}, now),
+              id); // does not wait for the guest any longer
     keep();
-    EXPECT_EQ(*pool->reclaim({"80000", "", "admin"}, now), id);
+    EXPECT_EQ(*pool->reclaim({"80000", "", owner("admin")}, now), id);
     keep();
     EXPECT_EQ(loan(id).state, LoanState::detaching);
     recover();
     EXPECT_EQ(loan(id).state, LoanState::returned);
-    EXPECT_EQ(pool->give_back({"loan:1", "user", 0}, now).error().code(), Errc::failed_precondition);
-    EXPECT_EQ(pool->give_back({"80000", "user", 0}, now).error().code(), Errc::failed_precondition);
+    EXPECT_EQ(pool->give_back({"loan:1", owner("user"), 0}, now).error().code(), Errc::failed_precondition);
+    EXPECT_EQ(pool->give_back({"80000", owner("user"), 0}, now).error().code(), Errc::failed_precondition);
 }
 
 TEST_F(PoolTest, AReturnBeforeItIsActiveCancelsIt) {
     const auto id = borrow("a");
-    ASSERT_TRUE(pool->give_back({"80000", "user", 0}, now));
+    ASSERT_TRUE(pool->give_back({"80000", owner("user"), 0}, now));
     keep();
     answer(take(StepKind::prepare)); // late: the step is no more
     recover();
@@ -257,7 +258,7 @@ TEST_F(PoolTest, OnlyTheTwoHostsOfALoanCanLoseIt) {
 TEST_F(PoolTest, AFailedRecoveryQuarantines) {
     for (const StepKind bad : {StepKind::cut, StepKind::reset, StepKind::sanitize}) {
         const auto id = lend_to("a");
-        ASSERT_TRUE(pool->reclaim({"80000", "", "admin"}, now));
+        ASSERT_TRUE(pool->reclaim({"80000", "", owner("admin")}, now));
         keep();
         done(StepKind::detach);
         for (const StepKind kind : {StepKind::cut, StepKind::reset, StepKind::sanitize}) {
@@ -272,11 +273,11 @@ TEST_F(PoolTest, AFailedRecoveryQuarantines) {
         EXPECT_THAT(device().reason, HasSubstr("it does not come back"));
         EXPECT_EQ(loan(id).state, LoanState::failed);
         const auto refused = borrow("b");
-        EXPECT_THAT(refused.error().message(), HasSubstr("`lanepool reset 80000`"));
+        EXPECT_THAT(refused.error().message(), HasSubstr("`lanepool restore 80000`"));
         // A Hello that calls it clean does not bring it back, a reset that verifies does.
         ASSERT_TRUE(say(lender()));
         EXPECT_EQ(device().state, DeviceState::quarantined);
-        ASSERT_TRUE(pool->reset({"80000", "admin"}, now));
+        ASSERT_TRUE(pool->reset({"80000", owner("admin")}, now));
         keep();
         recover();
         EXPECT_EQ(device().state, DeviceState::available);
@@ -285,7 +286,7 @@ TEST_F(PoolTest, AFailedRecoveryQuarantines) {
 
 TEST_F(PoolTest, ARecoveryThatPassesItsDeadlineQuarantines) {
     lend_to("a");
-    ASSERT_TRUE(pool->reclaim({"80000", "", "admin"}, now));
+    ASSERT_TRUE(pool->reclaim({"80000", "", owner("admin")}, now));
     keep();
     done(StepKind::cut);
     pass(options.reset_ms + options.margin_ms);
@@ -297,14 +298,14 @@ TEST_F(PoolTest, ARecoveryThatPassesItsDeadlineQuarantines) {
 
 TEST_F(PoolTest, ResetIsRefusedWhileItIsLent) {
     lend_to("a");
-    EXPECT_EQ(pool->reset({"80000", "admin"}, now).error().code(), Errc::busy);
+    EXPECT_EQ(pool->reset({"80000", owner("admin")}, now).error().code(), Errc::busy);
     disconnect("store");
-    EXPECT_EQ(pool->reset({"80001", "admin"}, now).error().code(), Errc::unavailable);
+    EXPECT_EQ(pool->reset({"80001", owner("admin")}, now).error().code(), Errc::unavailable);
 }
 
 TEST_F(PoolTest, AnAvailableDeviceCanBeReset) {
-    ASSERT_TRUE(pool->reset({"80000", "admin"}, now));
-    ASSERT_TRUE(pool->reset({"80000", "admin"}, now)); // joins
+    ASSERT_TRUE(pool->reset({"80000", owner("admin")}, now));
+    ASSERT_TRUE(pool->reset({"80000", owner("admin")}, now)); // joins
     keep();
     EXPECT_EQ(device().state, DeviceState::recovering);
     EXPECT_EQ(borrow("a").error().code(), Errc::busy);
@@ -316,12 +317,12 @@ TEST_F(PoolTest, AnAvailableDeviceCanBeReset) {
 
 TEST_F(PoolTest, ReassignsInOneRequest) {
     const auto first = lend_to("a");
-    const auto second = pool->reassign({"80000", "b", "", "user", false}, now);
+    const auto second = pool->reassign({"80000", "b", "", owner("user"), false}, now);
     ASSERT_TRUE(second);
     keep();
     EXPECT_EQ(loan(*second).state, LoanState::queued);
     EXPECT_EQ(borrow("c").error().code(), Errc::busy);
-    EXPECT_EQ(pool->reassign({"80000", "c", "", "user", false}, now).error().code(), Errc::busy);
+    EXPECT_EQ(pool->reassign({"80000", "c", "", owner("user"), false}, now).error().code(), Errc::busy);
     done(StepKind::detach);
     recover();
     EXPECT_EQ(loan(first).state, LoanState::returned);
@@ -335,14 +336,14 @@ TEST_F(PoolTest, ReassignsInOneRequest) {
 
 TEST_F(PoolTest, AForcedReassignmentCutsFirst) {
     lend_to("a");
-    ASSERT_TRUE(pool->reassign({"80000", "b", "", "user", true}, now));
+    ASSERT_TRUE(pool->reassign({"80000", "b", "", owner("user"), true}, now));
     keep();
     EXPECT_EQ(sent[0].step.kind, StepKind::cut);
 }
 
 TEST_F(PoolTest, AReassignmentThatFailsLeavesTheDeviceInThePool) {
     lend_to("a");
-    const auto second = pool->reassign({"80000", "b", "", "user", false}, now);
+    const auto second = pool->reassign({"80000", "b", "", owner("user"), false}, now);
     keep();
     done(StepKind::detach);
     disconnect("b");
@@ -355,11 +356,11 @@ TEST_F(PoolTest, AReassignmentThatFailsLeavesTheDeviceInThePool) {
 
 TEST_F(PoolTest, AReassignmentCanBeCancelledWhileItWaits) {
     const auto first = lend_to("a");
-    const auto second = pool->reassign({"80000", "b", "", "user", false}, now);
+    const auto second = pool->reassign({"80000", "b", "", owner("user"), false}, now);
     keep();
-    ASSERT_TRUE(pool->give_back({"loan:2", "user", 0}, now));
+    ASSERT_TRUE(pool->give_back({"loan:2", owner("user"), 0}, now));
     keep();
-    EXPECT_EQ(loan(*second).state, LoanState::failed);
+    EXPECT_EQ(loan(*second).state, LoanState::returned);
     done(StepKind::detach);
     recover();
     EXPECT_EQ(loan(first).state, LoanState::returned);
@@ -368,7 +369,7 @@ TEST_F(PoolTest, AReassignmentCanBeCancelledWhileItWaits) {
 
 TEST_F(PoolTest, AReassignmentFailsWithAQuarantinedDevice) {
     lend_to("a");
-    const auto second = pool->reassign({"80000", "b", "", "user", true}, now);
+    const auto second = pool->reassign({"80000", "b", "", owner("user"), true}, now);
     keep();
     failed(StepKind::cut, "no");
     EXPECT_EQ(loan(*second).state, LoanState::failed);
@@ -376,10 +377,13 @@ TEST_F(PoolTest, AReassignmentFailsWithAQuarantinedDevice) {
 }
 
 TEST_F(PoolTest, RefusesAReassignmentThatCannotBe) {
-    EXPECT_EQ(pool->reassign({"80000", "b", "", "u", false}, now).error().code(), Errc::failed_precondition);
+    EXPECT_EQ(pool->reassign({"80000", "b", "", owner("u"), false}, now).error().code(),
+              Errc::failed_precondition);
     lend_to("a");
-    EXPECT_EQ(pool->reassign({"80000", "a", "", "u", false}, now).error().code(), Errc::already_exists);
-    EXPECT_EQ(pool->reassign({"80000", "nobody", "", "u", false}, now).error().code(), Errc::not_found);
+    EXPECT_EQ(pool->reassign({"80000", "a", "", owner("u"), false}, now).error().code(),
+              Errc::already_exists);
+    EXPECT_EQ(pool->reassign({"80000", "nobody", "", owner("u"), false}, now).error().code(),
+              Errc::not_found);
     EXPECT_EQ(device().state, DeviceState::lent);
 }
 
@@ -394,12 +398,17 @@ TEST_F(PoolTest, ALoanThatIsDueIsReturned) {
     EXPECT_EQ(loan(id).reason, "its due time has passed");
 }
 
-TEST_F(PoolTest, ALoanThatIsDueBeforeItIsActiveEndsThen) {
-    const auto id = borrow("a", "80000", 1);
-    pass(2000);
+TEST_F(PoolTest, ALoansTimeCountsFromItsActivation) {
+    const auto id = borrow("a", "80000", 60);
+    EXPECT_EQ(loan(*id).due_us, 0);
+    pass(5000);
     done(StepKind::prepare);
     done(StepKind::attach);
-    pass(0);
+    EXPECT_EQ(loan(*id).active_us, now.unix_us);
+    EXPECT_EQ(loan(*id).due_us, now.unix_us + 60'000'000);
+    pass(59'999);
+    EXPECT_EQ(loan(*id).state, LoanState::active);
+    pass(1);
     EXPECT_EQ(loan(*id).state, LoanState::quiescing);
 }
 
@@ -417,7 +426,7 @@ TEST_F(PoolTest, ForgetsTheOldestEndedLoans) {
     connect_all();
     for (int i = 0; i < 4; ++i) {
         lend_to("a");
-        ASSERT_TRUE(pool->reclaim({"80000", "", "x"}, now));
+        ASSERT_TRUE(pool->reclaim({"80000", "", owner("x")}, now));
         keep();
         recover();
         sent.clear();
@@ -430,7 +439,7 @@ TEST_F(PoolTest, ForgetsTheOldestEndedLoans) {
 
 TEST_F(PoolTest, WhatIsNotStoredHasNotHappened) {
     const auto before = device();
-    ASSERT_TRUE(pool->borrow({"80000", "a", "", 0, "u"}, now));
+    ASSERT_TRUE(pool->borrow(request("a", "80000", 0, ""), now));
     pool->rollback();
     EXPECT_EQ(device(), before);
     EXPECT_EQ(pool->ledger().loans.size(), 0u);

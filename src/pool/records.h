@@ -5,9 +5,11 @@
 #pragma once
 
 #include "pool/ids.h"
+#include "pool/selector.h"
 #include "pool/state.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,7 @@ struct Host {
     uint32_t windows = 0;
     uint32_t windows_free = 0;
     int64_t last_seen_us = 0;
+    std::string draining; // why nothing new is borrowed by it or from it; empty: it is not
     // When the loans that it borrows, and those that it lends, are given up; 0 while it is up.
     int64_t borrower_grace_steady_us = 0;
     int64_t lender_grace_steady_us = 0;
@@ -56,11 +59,17 @@ struct Device {
     std::string name; // the lender's name for it; people write HOST/NAME
     DeviceIdentity identity;
     DeviceState state = DeviceState::local;
-    std::string reason; // why it is recovering, quarantined or offline
-    Epoch epoch;        // the highest that was ever given out for it
-    LoanId loan;        // that holds it
-    LoanId successor;   // queued for it by a reassignment
-    bool clean = false; // false from each reservation until a reset and a sanitize have verified
+    std::string reason;         // why it is recovering, quarantined or offline
+    Epoch epoch;                // the highest that was ever given out for it
+    LoanId loan;                // that holds it
+    LoanId successor;           // queued for it by a reassignment
+    std::string draining;       // why it is not lent any more; empty: it is
+    bool kept_local = false;    // for its own host's use, until somebody restores it
+    std::string condemned;      // why it is quarantined as soon as it is cut off; empty: it is not
+    bool iommu = false;         // its host isolates it by an IOMMU
+    bool qualified = false;     // there is a stored qualification of it
+    uint32_t failed_resets = 0; // of the recovery that is under way, or was the last
+    bool clean = false;         // false from each reservation until a reset and a sanitize have verified
 
     std::string full_name() const { return host + "/" + name; }
     bool operator==(const Device&) const = default;
@@ -76,23 +85,44 @@ struct StepTime {
 enum class AccessModel { lending };
 inline std::string_view name(AccessModel) { return "lending"; }
 
+// A loan, from the request on: while it is queued it is a wish, and no device need be chosen yet.
 struct Loan {
     LoanId id;
-    Fdid fdid;
+    Fdid fdid; // 0: queued, and any device that is wanted will do
+    LoanId
+        group; // the first loan of a request for several devices, of which it gets all or none; else its own
+    Selector wanted;
+    std::string near; // a host; empty: the borrower
     std::string borrower;
     std::string guest;
     AccessModel access_model = AccessModel::lending;
     LoanState state = LoanState::queued;
     Epoch epoch; // the device's when it was reserved for this loan
-    int32_t priority = 0;
-    int64_t due_us = 0;   // Unix time; 0: none
-    bool failing = false; // it will end as failed, not as returned
-    std::string reason;   // why it ends as it does
+    std::string tenant;
     std::string requested_by;
+    std::string rule;        // of the site, which let it in; empty: there was none
+    std::string reservation; // whose devices it counts among; empty: none
+    int32_t priority = 0;
+    bool preempts = false;
+    bool preemptible = false;
+    bool sanitize = true;      // after it
+    int64_t grace_s = 0;       // after a warning
+    int64_t duration_s = 0;    // that was asked for, from its activation; 0: no due time
+    int64_t wait_until_us = 0; // how long it may be queued, Unix time; 0: for ever
+    int64_t due_us = 0;        // Unix time; 0: none
+    bool warned = false;       // that it is due soon, or is being pre-empted
+    LoanId preempted_by;       // for which it has to end
+    bool failing = false;      // it will end as failed, not as returned
+    std::string reason;        // why it ends as it does; while it is queued: why it is not served yet
     int64_t created_us = 0;
+    int64_t active_us = 0; // 0: it never was
     int64_t ended_us = 0;
     std::vector<StepTime> steps;
     int64_t due_steady_us = 0;
+    int64_t warn_steady_us = 0;
+    int64_t wait_until_steady_us = 0;
+    int64_t crash_steady_us =
+        0; // when it is given up, its borrower's agent being away; 0: by the host's grace
 
     bool operator==(const Loan&) const = default;
 };
@@ -107,16 +137,20 @@ struct Step {
     Fdid fdid;
     Epoch epoch;
     uint32_t deadline_ms = 0; // for the agent; ours is a little later
-    bool cleanup = false;     // nothing waits for it: a borrower that has been cut off is told to forget
-    uint32_t sent = 0;        // how often
+    // prepare and extend: after so long a lender that hears nothing more ends the loan by itself; 0: never.
+    int64_t lease_ms = 0;
+    bool suffices = false; // reset: no sanitize follows; the device is clean once it has verified
+    bool cleanup = false;  // nothing waits for it: a borrower that has been cut off is told to forget
+    uint32_t sent = 0;     // how often
     int64_t sent_steady_us = 0;
     int64_t deadline_steady_us = 0;
 
     bool operator==(const Step&) const = default;
 };
 
+// Each entry names the hash of the one before it: none can be changed, taken out or put in unnoticed.
 struct AuditEntry {
-    uint64_t sequence = 0;
+    uint64_t sequence = 0; // without a gap
     int64_t time_us = 0;
     std::string actor;
     std::string subject;
@@ -129,6 +163,15 @@ struct AuditEntry {
     Epoch epoch;
 
     bool operator==(const AuditEntry&) const = default;
+};
+
+// How much a tenant has had: device-seconds, halved every day, for fair shares.
+struct Usage {
+    std::string tenant;
+    int64_t used_s = 0;
+    int64_t at_us = 0; // Unix time of that figure
+
+    bool operator==(const Usage&) const = default;
 };
 
 struct Counters {
@@ -146,6 +189,8 @@ struct Snapshot {
     std::vector<Device> devices;
     std::vector<Loan> loans;
     std::vector<Step> steps;
+    std::vector<Usage> usage;
+    std::string site; // the text of the site file; empty: none
     Counters counters;
 };
 
@@ -166,13 +211,15 @@ struct Outcome {
     std::vector<Step> steps;
     std::vector<LoanId> erased_loans;
     std::vector<StepId> erased_steps;
+    std::vector<Usage> usage;
+    std::optional<std::string> site; // a new text of the site file
     Counters counters;
     std::vector<AuditEntry> audit;
     std::vector<Order> orders; // to be sent after storing
 
     bool empty() const {
         return hosts.empty() && devices.empty() && loans.empty() && steps.empty() && erased_loans.empty() &&
-               erased_steps.empty() && audit.empty() && orders.empty();
+               erased_steps.empty() && usage.empty() && !site && audit.empty() && orders.empty();
     }
 };
 

@@ -2,6 +2,7 @@
 //
 // What follows from the answer to a step, and the way back of a device: cut, reset, sanitize, and only then
 // the pool; or quarantine, with the reason.
+#include "pool/fair_share.h"
 #include "pool/pool.h"
 
 #include <algorithm>
@@ -39,6 +40,7 @@ void Pool::answered(const std::string& host, const StepAnswer& answer, Now now) 
         advance(step);
     else
         step_failed(step, why);
+    settle_groups();
 }
 
 void Pool::lost(const std::string& host, const LoanLost& lost, Now now) {
@@ -49,6 +51,7 @@ void Pool::lost(const std::string& host, const LoanLost& lost, Now now) {
     begin(now, "agent:" + host);
     lose(lost.loan,
          fmt::format("host {} lost it{}{}", host, lost.reason.empty() ? "" : ": ", limited(lost.reason)));
+    settle_groups();
 }
 
 void Pool::note_duration(const Step& step) {
@@ -66,16 +69,23 @@ void Pool::advance(const Step& step) {
         return issue(StepKind::attach, step.fdid, step.loan, options_.attach_ms);
     case StepKind::attach:
         set_state(step.loan, LoanState::active, {});
+        activated(step.loan);
         return reflect(step.fdid);
     case StepKind::detach:
         return recover(step.fdid, ledger_.loans.find(step.loan)->reason, false);
     case StepKind::cut:
+        if (const std::string why = ledger_.devices.find(step.fdid)->condemned; !why.empty())
+            return quarantine(step.fdid, why);
         if (step.loan) set_state(step.loan, LoanState::resetting, {});
         return issue(StepKind::reset, step.fdid, step.loan, options_.reset_ms);
     case StepKind::reset:
+        ledger_.change(step.fdid, [](Device& device) { device.failed_resets = 0; });
+        if (step.suffices) return finish(step.fdid);
         return issue(StepKind::sanitize, step.fdid, step.loan, options_.sanitize_ms);
     case StepKind::sanitize:
         return finish(step.fdid);
+    case StepKind::extend:
+        return; // nothing waits for it
     }
 }
 
@@ -90,28 +100,46 @@ void Pool::step_failed(const Step& step, const std::string& why) {
                 limited(fmt::format("{}; the guest did not let go and was cut off: {}", loan.reason, why));
         });
         return recover(step.fdid, ledger_.loans.find(step.loan)->reason, true);
-    case StepKind::cut:
     case StepKind::reset:
+        if (is_up(step.host) && retries_reset(step.fdid)) {
+            ledger_.change(step.fdid, [](Device& device) { ++device.failed_resets; });
+            return issue(StepKind::reset, step.fdid, step.loan, options_.reset_ms);
+        }
+        [[fallthrough]];
+    case StepKind::cut:
     case StepKind::sanitize:
         if (is_up(step.host))
             return quarantine(step.fdid, fmt::format("{} failed: {}", name(step.kind), why));
         return give_up(step.fdid, fmt::format("host {} is down", step.host));
+    case StepKind::extend:
+        return; // the lender keeps to the end that it knows
     }
 }
 
+bool Pool::retries_reset(Fdid fdid) const {
+    const Device& device = *ledger_.devices.find(fdid);
+    const FailureRule& rule = policy_->failure_rule(device);
+    return rule.on_failed_reset == OnFailedReset::retry && device.failed_resets < rule.reset_retries;
+}
+
 // Takes the device away from whoever has it: from here on only a verified sanitize leads back to the pool.
-void Pool::recover(Fdid fdid, const std::string& reason, bool tell_borrower) {
+// REASON is a copy: it may be the loan's own, which changes here.
+void Pool::recover(Fdid fdid, std::string reason, bool tell_borrower) {
     if (in_recovery(fdid)) return;
     const LoanId loan = ledger_.devices.find(fdid)->loan;
     drop_steps(fdid);
     // The cut carries a new epoch, and with it the lender's agent refuses every late step of the old loan.
     raise_epoch(fdid);
-    ledger_.change(fdid, [](Device& device) { device.clean = false; });
+    ledger_.change(fdid, [](Device& device) {
+        device.clean = false;
+        device.failed_resets = 0;
+    });
     if (loan) set_state(loan, LoanState::detaching, reason);
     if (is_up(ledger_.devices.find(fdid)->host)) set_state(fdid, DeviceState::recovering, reason);
     issue(StepKind::cut, fdid, loan, options_.cut_ms);
     if (loan && tell_borrower)
-        issue_cleanup(ledger_.loans.find(loan)->borrower, fdid, loan, ledger_.devices.find(fdid)->epoch);
+        issue_cleanup(StepKind::detach, ledger_.loans.find(loan)->borrower, fdid, loan,
+                      ledger_.devices.find(fdid)->epoch);
 }
 
 // The loan cannot go on. One that is being returned is not failed by that: it ends a little earlier.
@@ -137,24 +165,34 @@ void Pool::lose(LoanId id, const std::string& reason) {
     recover(loan.fdid, reason, loan.state != LoanState::preparing);
 }
 
-// Reset and sanitize have verified.
+// Reset and sanitize have verified, or the reset alone where nothing has to be erased.
 void Pool::finish(Fdid fdid) {
     const LoanId id = ledger_.devices.find(fdid)->loan;
     ledger_.change(fdid, [](Device& device) { device.clean = true; });
     if (const Loan* loan = ledger_.loans.find(id))
         end(id, loan->failing ? LoanState::failed : LoanState::returned, std::string(loan->reason));
+    if (ledger_.devices.find(fdid)->kept_local)
+        return set_state(fdid, DeviceState::local, "for its host's own use");
     set_state(fdid, DeviceState::available, {});
     start_successor(fdid);
 }
 
 void Pool::quarantine(Fdid fdid, const std::string& reason) {
-    const LoanId loan = ledger_.devices.find(fdid)->loan;
+    const Device device = *ledger_.devices.find(fdid);
+    const bool wanted = !device.condemned.empty();
     drop_steps(fdid);
-    if (loan) {
-        const std::string before = ledger_.loans.find(loan)->reason;
-        end(loan, LoanState::failed,
-            fmt::format("{}{}the device is quarantined: {}", before, before.empty() ? "" : "; ", reason));
+    // Its steps may be under way still, or come again late: none of them is to count.
+    if (wanted) raise_epoch(fdid);
+    if (const Loan* found = ledger_.loans.find(device.loan)) {
+        const Loan loan = *found;
+        end(loan.id, wanted && !loan.failing ? LoanState::returned : LoanState::failed,
+            fmt::format("{}{}the device is quarantined: {}", loan.reason, loan.reason.empty() ? "" : "; ",
+                        reason));
     }
+    ledger_.change(fdid, [](Device& record) {
+        record.clean = false;
+        record.condemned.clear();
+    });
     set_state(fdid, DeviceState::quarantined, reason);
     fail_successor(fdid, fmt::format("the device is quarantined: {}", reason));
 }
@@ -175,26 +213,35 @@ void Pool::give_up(Fdid fdid, const std::string& reason) {
             fmt::format("{}{}{}: the device is reset when it is back", loan.reason,
                         loan.reason.empty() ? "" : "; ", reason));
         if (loan.state != LoanState::preparing)
-            issue_cleanup(loan.borrower, fdid, id, ledger_.devices.find(fdid)->epoch);
+            issue_cleanup(StepKind::detach, loan.borrower, fdid, id, ledger_.devices.find(fdid)->epoch);
     }
+    if (const std::string why = ledger_.devices.find(fdid)->condemned; !why.empty())
+        return quarantine(fdid, why);
     ledger_.change(fdid, [](Device& device) { device.clean = false; });
     set_state(fdid, DeviceState::offline, fmt::format("{}; it is reset when it is back", reason));
     fail_successor(fdid, reason);
 }
 
 void Pool::end(LoanId id, LoanState how, const std::string& reason) {
-    const Fdid fdid = ledger_.loans.find(id)->fdid;
-    ledger_.change(id, [&](Loan& loan) {
-        loan.reason = limited(reason);
-        loan.ended_us = now_.unix_us;
+    const Loan loan = *ledger_.loans.find(id);
+    ledger_.change(id, [&](Loan& record) {
+        record.reason = limited(reason);
+        record.ended_us = now_.unix_us;
     });
     set_state(id, how, reason);
-    ledger_.change(fdid, [&](Device& device) {
-        if (device.loan == id) device.loan = {};
-        if (device.successor == id) device.successor = {};
-    });
+    if (loan.fdid)
+        ledger_.change(loan.fdid, [&](Device& device) {
+            if (device.loan == id) device.loan = {};
+            if (device.successor == id) device.successor = {};
+        });
+    if (loan.active_us != 0) {
+        const Usage* before = ledger_.usage.find(loan.tenant);
+        ledger_.usage.put(loan.tenant, charged(before ? *before : Usage{loan.tenant, 0, loan.active_us},
+                                               loan.active_us, now_.unix_us));
+    }
     while (ledger_.ended_loans() > options_.ended_loans_kept)
         ledger_.loans.erase(*ledger_.oldest_ended());
+    wants_decision();
 }
 
 void Pool::fail_successor(Fdid fdid, const std::string& reason) {
@@ -222,93 +269,6 @@ void Pool::reflect(Fdid fdid) {
     if (!loan) return;
     const bool lent = loan->state == LoanState::active || loan->state == LoanState::quiescing;
     set_state(fdid, lent ? DeviceState::lent : DeviceState::reserved, {});
-}
-
-// ---- time
-
-std::optional<int64_t> Pool::next_tick_steady_us() const {
-    const Timer* timer = ledger_.next_timer();
-    return timer ? std::optional(timer->steady_us) : std::nullopt;
-}
-
-void Pool::tick(Now now) {
-    begin(now, "controller");
-    // Each of these takes its timer away, unless it has found a defect.
-    while (!defect_) {
-        const Timer* next = ledger_.next_timer();
-        if (!next || next->steady_us > now.steady_us) return;
-        const Timer timer = *next;
-        switch (timer.kind) {
-        case Timer::Kind::step_deadline:
-            step_expired({timer.id});
-            break;
-        case Timer::Kind::loan_due:
-            start_return({timer.id}, "its due time has passed", options_.detach_ms);
-            break;
-        case Timer::Kind::borrower_grace:
-            borrower_gone(timer.host);
-            break;
-        case Timer::Kind::lender_grace:
-            lender_gone(timer.host);
-            break;
-        }
-    }
-}
-
-void Pool::step_expired(StepId id) {
-    const Step step = *ledger_.steps.find(id);
-    ledger_.steps.erase(id);
-    const std::string why = fmt::format("host {} has not answered within {} ms", step.host,
-                                        (now_.steady_us - step.sent_steady_us) / 1000);
-    AuditEntry entry;
-    entry.subject = step.loan ? fmt::format("loan:{}", step.loan) : fmt::format("device:{}", step.fdid);
-    entry.action = fmt::format("{}-expired", name(step.kind));
-    entry.reason = why;
-    entry.fdid = step.fdid;
-    entry.loan = step.loan;
-    entry.epoch = step.epoch;
-    audit(std::move(entry));
-    if (!step.cleanup) step_failed(step, why);
-}
-
-void Pool::disconnected(const std::string& host, std::string_view why, Now now) {
-    if (!is_up(host)) return;
-    begin(now, "controller");
-    ledger_.change(host, [&](Host& record) {
-        record.up = false;
-        record.borrower_grace_steady_us = now.steady_us + int64_t{options_.borrower_grace_ms} * 1000;
-        record.lender_grace_steady_us = now.steady_us + int64_t{options_.lender_grace_ms} * 1000;
-    });
-    AuditEntry entry;
-    entry.subject = "host:" + host;
-    entry.action = "transition";
-    entry.from = "up";
-    entry.to = "down";
-    entry.reason = why;
-    audit(std::move(entry));
-    for (const Fdid fdid : ledger_.devices_of(host))
-        if (ledger_.devices.find(fdid)->state != DeviceState::quarantined)
-            set_state(fdid, DeviceState::offline,
-                      fmt::format("the agent of host {} is not connected: {}", host, why));
-    for (const StepId id : ledger_.steps_of(host))
-        if (ledger_.steps.find(id)->cleanup)
-            ledger_.steps.erase(id); // its next Hello shows whether it is needed
-}
-
-void Pool::borrower_gone(const std::string& host) {
-    ledger_.change(host, [](Host& record) { record.borrower_grace_steady_us = 0; });
-    for (const LoanId id : ledger_.live_loans_of(host))
-        if (ledger_.loans.find(id)->state == LoanState::queued)
-            end(id, LoanState::failed, fmt::format("host {} does not answer any more", host));
-        else
-            lose(id, fmt::format("host {} does not answer any more", host));
-}
-
-void Pool::lender_gone(const std::string& host) {
-    ledger_.change(host, [](Host& record) { record.lender_grace_steady_us = 0; });
-    for (const Fdid fdid : ledger_.devices_of(host))
-        if (ledger_.devices.find(fdid)->loan || in_recovery(fdid))
-            give_up(fdid, fmt::format("host {} does not answer any more", host));
 }
 
 } // namespace lanepool::pool

@@ -37,17 +37,32 @@ Result<> check_device(const Ledger& ledger, const Device& device) {
     return {};
 }
 
+// A wish has no device yet; a queued loan that has one waits for it by a reassignment.
 Result<> check_loan(const Ledger& ledger, const Loan& loan) {
     if (loan.id >= ledger.counters.next_loan) return contradiction("loan {} was not given out", loan.id);
     const Device* device = ledger.devices.find(loan.fdid);
-    if (!device) return contradiction("loan {} is of device {}, which does not exist", loan.id, loan.fdid);
+    if (loan.fdid && !device)
+        return contradiction("loan {} is of device {}, which does not exist", loan.id, loan.fdid);
     if (has_ended(loan.state)) return {};
     if (!ledger.hosts.find(loan.borrower))
         return contradiction("loan {} is of host {}, which does not exist", loan.id, loan.borrower);
-    if ((loan.state == LoanState::queued ? device->successor : device->loan) != loan.id)
+    if (!device && (loan.state != LoanState::queued || loan.wanted.empty()))
+        return contradiction("loan {} is {} and has no device", loan.id, name(loan.state));
+    if (device && (loan.state == LoanState::queued ? device->successor : device->loan) != loan.id)
         return contradiction("device {} does not know of loan {}", describe(*device), loan.id);
-    if (loan.epoch > device->epoch)
+    if (device && loan.epoch > device->epoch)
         return contradiction("loan {} has epoch {}, its device only {}", loan.id, loan.epoch, device->epoch);
+    return {};
+}
+
+// None of a group starts alone.
+Result<> check_group(const Ledger& ledger, const Loan& loan) {
+    if (loan.group > loan.id) return contradiction("loan {} is in the group of a later one", loan.id);
+    if (const auto others = ledger.live_loans_of_group(loan.group); !others.empty())
+        if (const LoanId other = others.front();
+            (ledger.loans.find(other)->state == LoanState::queued) != (loan.state == LoanState::queued))
+            return contradiction("loans {} and {} are of one request, and one of them is queued alone",
+                                 loan.id, other);
     return {};
 }
 
@@ -82,10 +97,11 @@ Result<> check_awaited(const Loan& loan, const Step* step) {
 }
 } // namespace
 
-Result<std::unique_ptr<Pool>> Pool::create(const Snapshot& stored, const Options& options, Now now) {
-    std::unique_ptr<Pool> pool(new Pool(options));
+Result<std::unique_ptr<Pool>> Pool::create(const Snapshot& stored, Site site, const Options& options,
+                                           Now now) {
+    std::unique_ptr<Pool> pool(new Pool(std::move(site), options));
     TRY(pool->load(stored));
-    pool->begin(now, "controller");
+    pool->begin(now, std::string_view("controller"));
     pool->restart();
     return pool;
 }
@@ -95,15 +111,20 @@ Result<> Pool::load(const Snapshot& stored) {
         ledger_.hosts.put(host.name, host);
     for (const Device& device : stored.devices)
         ledger_.devices.put(device.fdid, device);
-    for (const Loan& loan : stored.loans)
+    for (Loan loan : stored.loans) {
+        if (!loan.group) loan.group = loan.id;
         ledger_.loans.put(loan.id, loan);
+    }
     for (const Step& step : stored.steps)
         ledger_.steps.put(step.id, step);
+    for (const Usage& used : stored.usage)
+        ledger_.usage.put(used.tenant, used);
     ledger_.counters = stored.counters;
     for (const auto& [fdid, device] : ledger_.devices.all())
         TRY(check_device(ledger_, device));
     for (const auto& [id, loan] : ledger_.loans.all()) {
         TRY(check_loan(ledger_, loan));
+        if (!has_ended(loan.state)) TRY(check_group(ledger_, loan));
         TRY(check_awaited(loan, awaited(loan.fdid)));
     }
     for (const auto& [id, step] : ledger_.steps.all())
@@ -142,14 +163,23 @@ void Pool::restart() {
                 });
         }
     }
-    std::vector<LoanId> due;
+    // Due times, and how long wishes wait, are told by the wall clock from one run to the next. 0 would mean
+    // "none".
+    const auto steady_us = [&](int64_t unix_us) {
+        return unix_us == 0 ? 0 : std::max<int64_t>(1, now_.steady_us + (unix_us - now_.unix_us));
+    };
+    std::vector<LoanId> live;
     for (const auto& [id, loan] : ledger_.loans.all())
-        if (!has_ended(loan.state) && loan.due_us != 0) due.push_back(id);
-    for (const LoanId id : due)
-        ledger_.change(id, [&](Loan& loan) {
-            // 0 would mean "none".
-            loan.due_steady_us = std::max<int64_t>(1, now_.steady_us + (loan.due_us - now_.unix_us));
+        if (!has_ended(loan.state)) live.push_back(id);
+    for (const LoanId id : live)
+        ledger_.loans.set(id, [&](Loan& loan) {
+            loan.due_steady_us = steady_us(loan.due_us);
+            loan.wait_until_steady_us = steady_us(loan.wait_until_us);
+            loan.warn_steady_us = warning_steady_us(loan.due_steady_us);
+            loan.crash_steady_us = 0;
         });
+    for (const auto& host : hosts)
+        wait_for_borrower(host, int64_t{options_.restart_grace_ms} * 1000);
 }
 
 } // namespace lanepool::pool

@@ -80,6 +80,8 @@ std::string_view name(StepKind kind) {
         return "reset";
     case StepKind::sanitize:
         return "sanitize";
+    case StepKind::extend:
+        return "extend";
     }
     return "unknown";
 }
@@ -93,7 +95,7 @@ bool may_follow(LoanState from, LoanState to) {
     if (to == failed) return !has_ended(from);
     switch (from) {
     case queued:
-        return to == reserved;
+        return one_of(to, {reserved, returned}); // returned: it was withdrawn
     case reserved:
         return to == preparing;
     case preparing:
@@ -120,20 +122,20 @@ bool may_follow(DeviceState from, DeviceState to) {
     using enum DeviceState;
     switch (from) {
     case local:
-        return one_of(to, {available, recovering, offline});
+        return one_of(to, {available, recovering, quarantined, offline});
     case available:
-        return one_of(to, {reserved, recovering, offline});
+        return one_of(to, {local, reserved, recovering, quarantined, offline});
     case reserved:
         return one_of(to, {lent, recovering, offline});
     case lent:
         return one_of(to, {recovering, offline});
     case recovering:
         // The only way back into the pool after a loan.
-        return one_of(to, {available, quarantined, offline});
+        return one_of(to, {local, available, quarantined, offline});
     case quarantined:
         return to == recovering;
     case offline:
-        return one_of(to, {available, reserved, lent, recovering});
+        return one_of(to, {local, available, reserved, lent, recovering, quarantined});
     }
     return false;
 }

@@ -11,7 +11,7 @@
 namespace lanepool::pool {
 
 enum class LoanState {
-    queued,    // waits for the device; only a reassignment waits
+    queued,    // waits for a device
     reserved,  // the device is kept for it
     preparing, // the lender opens the device to the borrower
     attaching, // the borrower shows it to its guest
@@ -24,7 +24,7 @@ enum class LoanState {
 };
 
 enum class DeviceState {
-    local,     // of its host alone, not (yet) in the pool
+    local,     // of its host alone, not in the pool
     available, // clean, and nobody has it
     reserved,
     lent,
@@ -33,7 +33,15 @@ enum class DeviceState {
     offline,     // it, or the agent of its host, does not answer
 };
 
-enum class StepKind { prepare, attach, detach, cut, reset, sanitize };
+enum class StepKind {
+    prepare,
+    attach,
+    detach,
+    cut,
+    reset,
+    sanitize,
+    extend, // the lender: the loan's end has moved; nothing waits for the answer
+};
 
 inline constexpr std::array loan_states{LoanState::queued,    LoanState::reserved,  LoanState::preparing,
                                         LoanState::attaching, LoanState::active,    LoanState::quiescing,
@@ -42,8 +50,8 @@ inline constexpr std::array loan_states{LoanState::queued,    LoanState::reserve
 inline constexpr std::array device_states{
     DeviceState::local,      DeviceState::available,   DeviceState::reserved, DeviceState::lent,
     DeviceState::recovering, DeviceState::quarantined, DeviceState::offline};
-inline constexpr std::array step_kinds{StepKind::prepare, StepKind::attach, StepKind::detach,
-                                       StepKind::cut,     StepKind::reset,  StepKind::sanitize};
+inline constexpr std::array step_kinds{StepKind::prepare, StepKind::attach,   StepKind::detach, StepKind::cut,
+                                       StepKind::reset,   StepKind::sanitize, StepKind::extend};
 
 std::string_view name(LoanState state);
 std::string_view name(DeviceState state);

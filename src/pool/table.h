@@ -48,6 +48,16 @@ class Table {
         if (const auto found = records_.find(key); found != records_.end()) change(found->second);
     }
 
+    // The same for what the index looks at.
+    template <class Change>
+    void set(const Key& key, Change&& change) {
+        const auto found = records_.find(key);
+        if (found == records_.end()) return;
+        index_(found->second, false);
+        change(found->second);
+        index_(found->second, true);
+    }
+
     // Calls PUT(record) for what is there and differs from what the last commit left, ERASED(key) for what is
     // gone.
     template <class Put, class Erased>

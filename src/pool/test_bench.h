@@ -13,18 +13,36 @@
 
 namespace lanepool::pool::testing {
 
+// Without what is not stored.
+inline Host stored(Host host) {
+    host.up = false;
+    host.borrower_grace_steady_us = host.lender_grace_steady_us = 0;
+    return host;
+}
+inline Loan stored(Loan loan) {
+    loan.due_steady_us = loan.warn_steady_us = loan.wait_until_steady_us = loan.crash_steady_us = 0;
+    return loan;
+}
+inline Step stored(Step step) {
+    step.sent_steady_us = step.deadline_steady_us = 0;
+    return step;
+}
+
 // What a store keeps, without one.
 class Disk {
   public:
     void apply(const Outcome& outcome) {
         for (const auto& host : outcome.hosts)
-            hosts_[host.name] = host;
+            hosts_[host.name] = stored(host);
         for (const auto& device : outcome.devices)
             devices_[device.fdid] = device;
         for (const auto& loan : outcome.loans)
-            loans_[loan.id] = loan;
+            loans_[loan.id] = stored(loan);
         for (const auto& step : outcome.steps)
-            steps_[step.id] = step;
+            steps_[step.id] = stored(step);
+        for (const auto& used : outcome.usage)
+            usage_[used.tenant] = used;
+        if (outcome.site) site_ = *outcome.site;
         for (const auto id : outcome.erased_loans)
             loans_.erase(id);
         for (const auto id : outcome.erased_steps)
@@ -43,6 +61,9 @@ class Disk {
             all.loans.push_back(loan);
         for (const auto& [key, step] : steps_)
             all.steps.push_back(step);
+        for (const auto& [key, used] : usage_)
+            all.usage.push_back(used);
+        all.site = site_;
         all.counters = counters_;
         return all;
     }
@@ -54,6 +75,8 @@ class Disk {
     std::map<Fdid, Device> devices_;
     std::map<LoanId, Loan> loans_;
     std::map<StepId, Step> steps_;
+    std::map<std::string, Usage> usage_;
+    std::string site_;
     Counters counters_;
 };
 
@@ -63,7 +86,7 @@ class Bench : public ::testing::Test {
     Bench() { restart(); }
 
     void restart() {
-        auto made = Pool::create(disk.snapshot(), options, now);
+        auto made = Pool::create(disk.snapshot(), site, options, now);
         ASSERT_TRUE(made) << made.error().message();
         pool = std::move(*made);
         keep();
@@ -117,11 +140,26 @@ class Bench : public ::testing::Test {
         sent.clear();
     }
 
+    static Caller owner(const std::string& user = "user") { return {user, true}; }
+
+    static BorrowRequest request(const std::string& host, const std::string& device = "80000",
+                                 int64_t duration_s = 0, const std::string& guest = "") {
+        BorrowRequest request;
+        request.devices.resize(1);
+        request.devices[0].device = device;
+        request.host = host;
+        request.guest = guest;
+        request.duration_s = duration_s;
+        request.caller = owner();
+        return request;
+    }
+
     Result<LoanId> borrow(const std::string& host, const std::string& device = "80000",
                           int64_t duration_s = 0) {
-        auto loan = pool->borrow({device, host, "", duration_s, "user"}, now);
+        auto loans = pool->borrow(request(host, device, duration_s), now);
         keep();
-        return loan;
+        if (!loans) return tl::unexpected<Error>(loans.error());
+        return loans->front();
     }
 
     // The one step that has been sent and not been taken yet.
@@ -192,6 +230,7 @@ class Bench : public ::testing::Test {
     }
 
     Options options;
+    Site site;
     Now now{1'000'000, 1'700'000'000'000'000};
     Disk disk;
     std::unique_ptr<Pool> pool;

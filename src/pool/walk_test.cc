@@ -18,8 +18,9 @@ using testing::Disk;
 // An agent with its devices, as far as the controller can tell it from a real one.
 struct Agent {
     struct Device {
-        Epoch epoch; // on its disk
-        LoanId loan; // in its memory
+        Epoch epoch;              // on its disk
+        LoanId loan;              // in its memory
+        int64_t lease_end_us = 0; // when it is fenced without being told; 0: never
         bool dirty = false;
         bool dead = false;
     };
@@ -46,6 +47,8 @@ class Walk {
         for (const char* host : {"a", "b", "c"})
             add(host, {});
         restart();
+        if (seed % 2 == 1)
+            input([&] { EXPECT_TRUE(pool_->apply_site(sites_.at("strict"), "strict", owner_, now_)); });
     }
 
     void run(int steps) {
@@ -58,6 +61,13 @@ class Walk {
     // No more faults: everybody connects, answers, and gives back.
     void settle() {
         faults_ = false;
+        input([&] { EXPECT_TRUE(pool_->apply_site(Site(), "open", owner_, now_)); });
+        for (const char* host : {"s", "t", "a", "b", "c"})
+            input([&] { static_cast<void>(pool_->drain({host, false, false, "", owner_}, now_)); });
+        for (const auto& [fdid, device] : std::map(pool_->ledger().devices.all()))
+            input([&, id = device.full_name()] {
+                EXPECT_TRUE(pool_->drain({id, false, false, "", owner_}, now_));
+            });
         for (int round = 0; round < 400 && !::testing::Test::HasFailure(); ++round) {
             for (auto& [host, agent] : agents_) {
                 for (auto& [name, device] : agent.devices)
@@ -71,11 +81,17 @@ class Walk {
             if (round % 20 == 0)
                 for (auto& [host, agent] : agents_)
                     say_hello(agent, false);
-            if (round > 10)
+            if (round == 5)
                 for (const auto& [fdid, device] : std::map(pool_->ledger().devices.all()))
-                    if (device.loan)
-                        input([&, id = fdid] {
-                            static_cast<void>(pool_->give_back({fmt::format("{}", id), "end", 0}, now_));
+                    if (device.kept_local)
+                        input([&, id = device.full_name()] {
+                            EXPECT_TRUE(pool_->restore({id, owner_}, now_));
+                        });
+            if (round > 10)
+                for (const auto& [id, loan] : std::map(pool_->ledger().loans.all()))
+                    if (!has_ended(loan.state))
+                        input([&, name = fmt::format("loan:{}", id)] {
+                            static_cast<void>(pool_->give_back({name, {"end", true}, 0}, now_));
                         });
             pass(1500);
             check();
@@ -93,6 +109,7 @@ class Walk {
 
     int loans_active = 0;
     int quarantines = 0;
+    std::map<std::string, int> seen; // what the trail has told of, by action and new state
 
   private:
     uint32_t pick(uint32_t below) { return static_cast<uint32_t>(random_() % below); }
@@ -138,6 +155,7 @@ class Walk {
     void note(const Outcome& outcome) {
         for (const auto& entry : outcome.audit) {
             EXPECT_EQ(entry.sequence, ++last_sequence_);
+            ++seen[entry.action == "transition" ? entry.to : entry.action];
             if (entry.action == "join") told_[entry.subject] = "local";
             if (entry.action == "borrow") told_[entry.subject] = "queued";
             if (entry.action != "transition" || entry.subject.starts_with("host:")) continue;
@@ -151,7 +169,9 @@ class Walk {
     void restart() {
         for (auto& [host, agent] : agents_)
             drop(agent);
-        auto pool = Pool::create(disk_.snapshot(), options_, now_);
+        const Snapshot snapshot = disk_.snapshot();
+        auto pool =
+            Pool::create(snapshot, snapshot.site.empty() ? Site() : sites_.at(snapshot.site), options_, now_);
         ASSERT_TRUE(pool) << pool.error().message();
         pool_ = std::move(*pool);
         const bool faults = std::exchange(faults_, false); // a controller that cannot store does not start
@@ -192,6 +212,7 @@ class Walk {
             ObservedDevice observed;
             observed.name = name;
             observed.identity.serial = agent.host + name;
+            observed.identity.kind = "nvme";
             observed.answering = !device.dead;
             observed.clean = !device.dirty;
             observed.epoch = device.epoch;
@@ -203,6 +224,7 @@ class Walk {
         // The answers that were sent before it arrive before it.
         while (!agent.answers.empty())
             deliver(agent);
+        if (!agent.connected) return false; // one of them could not be stored
         const bool stored = input([&] { EXPECT_TRUE(pool_->hello(hello, first, now_)); });
         if (!stored && !first) disconnect(agent);
         if (stored) check_truth(agent);
@@ -249,12 +271,22 @@ class Walk {
         }
         auto& device = agent.devices.at(order.device);
         if (step.epoch < device.epoch) return false;
+        if (step.kind == StepKind::extend) {
+            if (device.loan != step.loan) return false;
+            lease(device, step);
+            return true;
+        }
         device.epoch = step.epoch;
         if (device.dead && step.kind != StepKind::cut) return false;
         if (fault(step.kind == StepKind::reset ? 5 : 1)) return false;
         if (step.kind == StepKind::prepare) {
             EXPECT_TRUE(device.loan == step.loan || !device.dirty) << "lent without a verified sanitize";
             device.loan = step.loan;
+            lease(device, step);
+        }
+        if (step.kind == StepKind::reset && step.suffices) {
+            EXPECT_FALSE(device.loan) << "called clean under its user";
+            device.dirty = false;
         }
         if (step.kind == StepKind::cut) device.loan = {};
         if (step.kind == StepKind::sanitize) {
@@ -264,11 +296,36 @@ class Walk {
         return true;
     }
 
+    void lease(Agent::Device& device, const Step& step) const {
+        device.lease_end_us = step.lease_ms == 0 ? 0 : now_.steady_us + step.lease_ms * 1000;
+    }
+
+    // Whoever has heard of no new end for as long as it was told ends the loan by itself.
+    void fence() {
+        for (auto& [host, agent] : agents_)
+            for (auto& [name, device] : agent.devices) {
+                if (!device.loan || device.lease_end_us == 0 || now_.steady_us < device.lease_end_us)
+                    continue;
+                const LoanId loan = std::exchange(device.loan, {});
+                if (agent.connected)
+                    input([&, epoch = device.epoch] {
+                        pool_->lost(agent.host, {loan, epoch, true, "its lease is over"}, now_);
+                    });
+            }
+    }
+
     // Whoever has the loan writes, if its way to the device is open.
     void use(LoanId loan) {
         for (auto& [host, agent] : agents_)
             for (auto& [name, device] : agent.devices)
                 if (device.loan == loan) device.dirty = true;
+    }
+
+    // So do hosts with what is theirs.
+    void use_local() {
+        for (const auto& [fdid, device] : pool_->ledger().devices.all())
+            if (device.state == DeviceState::local && device.kept_local)
+                agents_.at(device.host).devices.at(device.name).dirty = true;
     }
 
     void deliver(Agent& agent) {
@@ -283,29 +340,140 @@ class Walk {
         now_.steady_us += ms * 1000;
         now_.unix_us += ms * 1000;
         if (input([&] { pool_->tick(now_); })) check_patience();
+        fence();
+    }
+
+    // Sites that differ in all that leads somewhere else.
+    static std::map<std::string, Site> make_sites() {
+        std::map<std::string, Site> sites;
+        Site strict;
+        strict.tenants = {{"red", 1, 8}};
+        strict.users = {{"u", "red", Role::user}};
+        Rule low;
+        low.name = "low";
+        low.hosts = {"a", "c"};
+        low.preemptible = true;
+        low.grace_s = 2;
+        low.sanitize = false;
+        low.longest_s = 50;
+        Rule high;
+        high.name = "high";
+        high.hosts = {"b"};
+        high.preempts = true;
+        high.priority = 10;
+        high.highest_priority = 20;
+        strict.rules = {low, high};
+        strict.failures.resize(1);
+        strict.failures[0].on_borrower_crash = OnBorrowerCrash::wait;
+        strict.failures[0].wait_s = 5;
+        strict.failures[0].on_missed_due = OnMissedDue::reclaim;
+        strict.failures[0].on_failed_reset = OnFailedReset::retry;
+        strict.failures[0].reset_retries = 2;
+        strict.warn_before_due_s = 5;
+        sites["strict"] = strict;
+        Site mild = strict;
+        mild.rules[0].hosts.clear();
+        mild.failures.clear();
+        mild.tenants[0].most_loans = 0;
+        Reservation reservation;
+        reservation.name = "soon";
+        reservation.tenant = "red";
+        reservation.device_class = "all";
+        DeviceClass all;
+        all.name = "all";
+        all.any_of.resize(1);
+        all.any_of[0].kind = "nvme";
+        mild.classes = {all};
+        reservation.once = Interval{1'700'000'010'000'000, 1'700'000'100'000'000};
+        mild.reservations = {reservation};
+        sites["mild"] = mild;
+        sites["open"] = Site();
+        return sites;
+    }
+
+    Selector any_selector() {
+        Selector selector;
+        if (chance(50))
+            selector.device = any_device();
+        else
+            selector.kind = "nvme";
+        if (chance(20)) selector.host = "s";
+        return selector;
+    }
+
+    Caller any_caller() { return {"u", chance(10)}; }
+
+    BorrowRequest any_wish() {
+        BorrowRequest request;
+        for (uint32_t i = chance(70) ? 1 : 2 + pick(2); i > 0; --i)
+            request.devices.push_back(any_selector());
+        request.host = any_borrower();
+        if (chance(50)) request.duration_s = chance(30) ? 0 : 20;
+        if (chance(30)) request.priority = static_cast<int32_t>(pick(20));
+        request.wait_s = chance(30) ? 0 : chance(50) ? 10 : BorrowRequest::wait_for_ever_s;
+        request.caller = any_caller();
+        return request;
+    }
+
+    std::string any_loan() {
+        if (chance(50) || pool_->ledger().loans.size() == 0) return any_device();
+        auto loan = pool_->ledger().loans.all().begin();
+        std::advance(loan, pick(static_cast<uint32_t>(pool_->ledger().loans.size())));
+        return fmt::format("loan:{}", loan->first);
     }
 
     void ask() {
-        const std::string device = any_device();
-        const std::string host = any_borrower();
         input([&] {
-            switch (pick(8)) {
+            switch (pick(12)) {
             case 0:
-                static_cast<void>(pool_->give_back({device, "u", 0}, now_));
+                static_cast<void>(pool_->give_back({any_loan(), any_caller(), 0, chance(10)}, now_));
                 break;
             case 1:
-                static_cast<void>(pool_->reclaim({device, "", "u"}, now_));
+                static_cast<void>(pool_->reclaim({any_loan(), "", owner_}, now_));
                 break;
             case 2:
-                static_cast<void>(pool_->reassign({device, host, "", "u", chance(50)}, now_));
+                static_cast<void>(
+                    pool_->reassign({any_loan(), any_borrower(), "", any_caller(), chance(50)}, now_));
                 break;
             case 3:
-                static_cast<void>(pool_->reset({device, "u"}, now_));
+                static_cast<void>(pool_->reset({any_device(), owner_}, now_));
+                break;
+            case 4:
+            case 5:
+                static_cast<void>(
+                    pool_->renew({any_loan(), chance(20) ? 0 : 1 + pick(40), any_caller()}, now_));
+                break;
+            case 6:
+                operate();
                 break;
             default:
-                static_cast<void>(pool_->borrow({device, host, "", chance(50) ? 0 : 20, "u"}, now_));
+                static_cast<void>(pool_->borrow(any_wish(), now_));
             }
         });
+    }
+
+    void operate() {
+        switch (pick(8)) {
+        case 0:
+            return static_cast<void>(pool_->drain({any_device(), true, chance(50), "", owner_}, now_));
+        case 1:
+            return static_cast<void>(pool_->drain({any_borrower(), true, chance(50), "", owner_}, now_));
+        case 2:
+            for (const char* host : {"a", "b", "c"})
+                static_cast<void>(pool_->drain({host, false, false, "", owner_}, now_));
+            return static_cast<void>(pool_->drain({any_device(), false, false, "", owner_}, now_));
+        case 3:
+            return static_cast<void>(pool_->quarantine({any_device(), "why not", owner_}, now_));
+        case 4:
+        case 5:
+            return static_cast<void>(pool_->restore({any_device(), owner_}, now_));
+        case 6:
+            return static_cast<void>(pool_->keep_local({any_device(), owner_}, now_));
+        default:
+            auto site = sites_.begin();
+            std::advance(site, pick(static_cast<uint32_t>(sites_.size())));
+            return static_cast<void>(pool_->apply_site(site->second, site->first, owner_, now_));
+        }
     }
 
     void late(Agent& agent) {
@@ -364,6 +532,7 @@ class Walk {
             if (agent.connected) say_hello(agent, false);
             for (const auto& [id, loan] : agent.loans)
                 use(id);
+            use_local();
         }
     }
 
@@ -391,16 +560,32 @@ class Walk {
         }
     }
 
+    // All or none.
+    void check_group(const Loan& loan) {
+        for (const LoanId other : pool_->ledger().live_loans_of_group(loan.group))
+            EXPECT_EQ(pool_->ledger().loans.find(other)->state == LoanState::queued,
+                      loan.state == LoanState::queued)
+                << "loans " << loan.id.value << " and " << other.value;
+    }
+
     void check() {
         std::map<Fdid, int> holders;
         for (const auto& [id, loan] : pool_->ledger().loans.all()) {
             if (has_ended(loan.state)) continue;
             EXPECT_EQ(told_[fmt::format("loan:{}", id)], name(loan.state));
+            check_group(loan);
+            if (!loan.fdid) {
+                EXPECT_EQ(loan.state, LoanState::queued);
+                EXPECT_FALSE(loan.wanted.empty());
+                continue;
+            }
             const Device& device = *pool_->ledger().devices.find(loan.fdid);
             if (loan.state == LoanState::queued) {
                 EXPECT_EQ(device.successor, id);
                 continue;
             }
+            EXPECT_NE(device.state, DeviceState::quarantined);
+            EXPECT_NE(device.state, DeviceState::local);
             EXPECT_EQ(++holders[loan.fdid], 1) << "two loans of device " << loan.fdid.value;
             EXPECT_EQ(device.loan, id);
         }
@@ -421,9 +606,12 @@ class Walk {
         for (const auto& device : stored.devices)
             EXPECT_EQ(device, *pool_->ledger().devices.find(device.fdid));
         for (const auto& loan : stored.loans)
-            EXPECT_EQ(loan, *pool_->ledger().loans.find(loan.id));
+            EXPECT_EQ(loan, testing::stored(*pool_->ledger().loans.find(loan.id)));
+        EXPECT_EQ(pool_->site(), stored.site.empty() ? Site() : sites_.at(stored.site));
     }
 
+    const Caller owner_{"owner", true};
+    const std::map<std::string, Site> sites_ = make_sites();
     std::mt19937_64 random_;
     Options options_;
     Now now_{1'000'000, 1'700'000'000'000'000};
@@ -440,6 +628,7 @@ class Walk {
 TEST(Walk, EveryDeviceIsAccountedFor) {
     int loans = 0;
     int quarantines = 0;
+    std::map<std::string, int> seen;
     for (uint64_t seed = 1; seed <= 150 && !::testing::Test::HasFailure(); ++seed) {
         SCOPED_TRACE(fmt::format("seed {}", seed));
         Walk walk(seed);
@@ -447,11 +636,19 @@ TEST(Walk, EveryDeviceIsAccountedFor) {
         walk.settle();
         loans += walk.loans_active;
         quarantines += walk.quarantines;
+        for (const auto& [what, times] : walk.seen)
+            seen[what] += times;
     }
     // It has been somewhere.
     EXPECT_GT(loans, 500);
     EXPECT_GT(quarantines, 50);
     std::printf("%d loans became active, %d times a device was quarantined\n", loans, quarantines);
+    for (const auto& [what, times] : seen)
+        std::printf("%s %d, ", what.c_str(), times);
+    std::printf("\n");
+    for (const char* what : {"local", "drain", "restore", "quarantine", "renewed", "due-soon", "preempted",
+                             "apply-site", "extend-done"})
+        EXPECT_GT(seen[what], 20) << what;
 }
 
 } // namespace

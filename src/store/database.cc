@@ -17,10 +17,10 @@ Result<bool> Statement::step() {
     return tl::unexpected<Error>(database_->failure(code));
 }
 
-std::string Statement::text(int column) const {
-    const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement_.get(), column));
+std::string_view Statement::bytes(int column) const {
+    const auto* data = static_cast<const char*>(sqlite3_column_blob(statement_.get(), column));
     const int size = sqlite3_column_bytes(statement_.get(), column);
-    return bytes ? std::string(bytes, static_cast<size_t>(size)) : std::string();
+    return data ? std::string_view(data, static_cast<size_t>(size)) : std::string_view();
 }
 
 Result<> Statement::failure(int code) const { return tl::unexpected<Error>(database_->failure(code)); }

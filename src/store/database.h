@@ -16,6 +16,11 @@ namespace lanepool::store {
 
 class Database;
 
+// An argument of a statement that is bytes, not a text.
+struct Blob {
+    std::string_view bytes;
+};
+
 // A prepared statement. Arguments are bound by bind(), rows come by step().
 class Statement {
   public:
@@ -45,7 +50,9 @@ class Statement {
     // Of the row at hand, from column 0.
     int64_t integer(int column) const { return sqlite3_column_int64(statement_.get(), column); }
     uint64_t number(int column) const { return static_cast<uint64_t>(integer(column)); }
-    std::string text(int column) const;
+    std::string text(int column) const { return std::string(bytes(column)); }
+    // Valid until the next step.
+    std::string_view bytes(int column) const;
 
   private:
     friend class Database;
@@ -63,6 +70,10 @@ class Statement {
     int bind_one(int index, std::string_view value) {
         return sqlite3_bind_text64(statement_.get(), index, value.data() ? value.data() : "", value.size(),
                                    SQLITE_STATIC, SQLITE_UTF8);
+    }
+    int bind_one(int index, const Blob& value) {
+        return sqlite3_bind_blob64(statement_.get(), index, value.bytes.data() ? value.bytes.data() : "",
+                                   value.bytes.size(), SQLITE_STATIC);
     }
     int bind_one(int index, const std::string& value) { return bind_one(index, std::string_view(value)); }
     Result<> failure(int code) const;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/schema.h"
 
+#include "store/schema_2.h"
+
 #include <array>
 
 namespace lanepool::store {
@@ -49,7 +51,43 @@ WHEN old.sequence > (SELECT value FROM counters WHERE name = 'audit_forgotten')
 BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
 )";
 
-constexpr std::array all{records, audit};
+// Each record is one body (records.proto), so that a new field needs no new schema; VERSION counts how often
+// it was written. Of the audit trail there are columns for what is asked for, beside the body.
+constexpr const char* bodies = R"(
+DROP TRIGGER audit_is_not_changed;
+DROP TRIGGER audit_is_not_shortened;
+DROP INDEX audit_by_fdid;
+DROP INDEX audit_by_loan;
+ALTER TABLE steps RENAME TO steps_2;
+ALTER TABLE loans RENAME TO loans_2;
+ALTER TABLE devices RENAME TO devices_2;
+ALTER TABLE hosts RENAME TO hosts_2;
+ALTER TABLE counters RENAME TO counters_2;
+ALTER TABLE audit RENAME TO audit_2;
+CREATE TABLE hosts (key TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE devices (key INTEGER PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE loans (key INTEGER PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE steps (key INTEGER PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE usage (key TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE singles (key TEXT PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE audit (
+    sequence INTEGER PRIMARY KEY, time_us INTEGER NOT NULL, actor TEXT NOT NULL, subject TEXT NOT NULL,
+    action TEXT NOT NULL, fdid INTEGER NOT NULL, loan INTEGER NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX audit_by_fdid ON audit (fdid, sequence);
+CREATE INDEX audit_by_loan ON audit (loan, sequence);
+CREATE INDEX audit_by_subject ON audit (subject, sequence);
+CREATE INDEX audit_by_actor ON audit (actor, sequence);
+CREATE TABLE audit_ends (which TEXT PRIMARY KEY, sequence INTEGER NOT NULL, hash BLOB NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO audit_ends VALUES ('start', 0, zeroblob(32)), ('head', 0, zeroblob(32));
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
+WHEN old.sequence > (SELECT sequence FROM audit_ends WHERE which = 'start')
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+)";
+
+constexpr std::array<Migration, 3> all{{{records}, {audit}, {bodies, convert_schema_2}}};
 
 Result<> check_ours(const Database& database) {
     if (TRY(database.pragma("application_id")) == application_id) return {};
@@ -61,9 +99,19 @@ Result<> check_ours(const Database& database) {
                 database.path().string());
 }
 
+Result<> bring_forward(const Database& database, int64_t version) {
+    TRY(database.execute("BEGIN EXCLUSIVE"));
+    for (const auto& migration : std::span(all).subspan(static_cast<size_t>(version))) {
+        TRY(database.execute(migration.sql));
+        if (migration.convert) TRY(migration.convert(database));
+    }
+    return database.execute(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
+                                        application_id, all.size()));
+}
+
 } // namespace
 
-std::span<const char* const> migrations() { return all; }
+std::span<const Migration> migrations() { return all; }
 
 Result<> migrate(const Database& database) {
     TRY(check_ours(database));
@@ -76,17 +124,10 @@ Result<> migrate(const Database& database) {
                     "or restore a copy from before the upgrade",
                     database.path().string(), version, newest);
     if (version == newest) return {};
-    std::string script = "BEGIN EXCLUSIVE;";
-    for (auto next = static_cast<size_t>(version); next < all.size(); ++next)
-        script += all[next];
-    script +=
-        fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT;", application_id, newest);
-    if (auto done = database.execute(script); !done) {
-        // What was begun is undone; that this fails when nothing was begun says nothing new.
-        static_cast<void>(database.execute("ROLLBACK"));
-        return done;
-    }
-    return {};
+    auto done = bring_forward(database, version);
+    // What was begun is undone; that this fails when nothing was begun says nothing new.
+    if (!done) static_cast<void>(database.execute("ROLLBACK"));
+    return done;
 }
 
 } // namespace lanepool::store

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <string>
+#include <string_view>
 
 namespace lanepool::store {
 
@@ -17,9 +19,9 @@ namespace lanepool::store {
 // upon, and a stored loan is gone on with or given back like any other.
 class SqliteStore final : public Store {
   public:
-    // In the file lanepool.db in FOLDER, which is made (mode 0700) if it is not there. At least the last
-    // AUDIT_KEPT entries of the audit trail are kept. Errors: busy (another controller has it),
-    // failed_precondition (a newer schema, not ours), io (damaged), no_space, permission_denied.
+    // In the file lanepool.db in FOLDER, which is made (mode 0700) if it is not there. The last AUDIT_KEPT
+    // entries of the audit trail are kept. Errors: busy (another controller has it), failed_precondition (a
+    // newer schema, not ours), io (damaged), no_space, permission_denied.
     static Result<std::unique_ptr<SqliteStore>> open(const std::filesystem::path& folder,
                                                      uint64_t audit_kept = 1'000'000);
 
@@ -28,24 +30,32 @@ class SqliteStore final : public Store {
     Result<std::vector<pool::AuditEntry>> audit(const AuditFilter& filter, uint64_t after_sequence,
                                                 uint32_t limit) override;
     Result<uint64_t> audit_before_last(const AuditFilter& filter, uint32_t count) override;
+    Result<std::vector<ChainedEntry>> audit_chain(uint64_t after_sequence, uint32_t limit) override;
+    Result<ChainEnds> audit_ends() override;
+    Result<> begin_copy(const ChainEnd& start) override;
+    Result<> end_copy() override;
 
   private:
     SqliteStore(std::unique_ptr<Database> database, uint64_t audit_kept)
         : database_(std::move(database)), audit_kept_(audit_kept) {}
     // Prepared once, by its text.
-    Result<Statement*> statement(const std::string& sql);
+    Result<Statement*> statement(std::string_view sql);
+    // WORK in one transaction: all of it, or nothing.
+    template <class Work>
+    Result<> transaction(const Work& work);
     Result<> write(const pool::Outcome& outcome);
-    Result<> write_counters(const pool::Counters& counters);
+    Result<> erase(const pool::Outcome& outcome);
     Result<> write_audit(const std::vector<pool::AuditEntry>& entries);
-    Result<> load_hosts(pool::Snapshot& all);
-    Result<> load_devices(pool::Snapshot& all);
-    Result<> load_loans(pool::Snapshot& all);
-    Result<> load_steps(pool::Snapshot& all);
-    Result<> load_counters(pool::Snapshot& all);
+    Result<> set_end(std::string_view which, const ChainEnd& end);
+    template <class Record>
+    Result<> load_all(std::string_view sql, std::string_view table, std::vector<Record>& records);
+    Result<std::optional<std::string>> single(std::string_view key);
+    Error damaged(std::string_view table, const Error& error) const;
 
     std::unique_ptr<Database> database_;
     uint64_t audit_kept_;
-    std::map<std::string, std::unique_ptr<Statement>> statements_; // go before the database
+    ChainEnds ends_;                                                            // as stored
+    std::map<std::string, std::unique_ptr<Statement>, std::less<>> statements_; // go before the database
 };
 
 } // namespace lanepool::store

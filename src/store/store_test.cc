@@ -1,365 +1,314 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "store/schema.h"
-#include "store/sqlite_store.h"
-#include "store/test_faults.h"
+//
+// What holds of every store.
+#include "store/copy.h"
+#include "store/test_backend.h"
+#include "store/test_etcd.h"
+#include "store/test_records.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <csignal>
-#include <cstdlib>
-#include <fstream>
-#include <sys/wait.h>
-#include <unistd.h>
-
 namespace lanepool::store {
 namespace {
 
+using test::entry;
+using test::outcome;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-class StoreTest : public ::testing::Test {
-  protected:
-    StoreTest() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-store-XXXXXX").string();
-        folder = ::mkdtemp(pattern.data());
-    }
-    ~StoreTest() override {
-        faults().clear();
-        std::filesystem::remove_all(folder);
-    }
-
-    std::filesystem::path file() const { return folder / "lanepool.db"; }
-
-    std::unique_ptr<SqliteStore> open(uint64_t audit_kept = 1000) {
-        auto store = SqliteStore::open(folder, audit_kept);
-        EXPECT_TRUE(store) << store.error().message();
-        return store ? std::move(*store) : nullptr;
-    }
-
-    static pool::Outcome some(uint64_t number = 1) {
-        pool::Outcome outcome;
-        pool::Host host;
-        host.name = "store";
-        host.partition = 3;
-        host.instance = "i";
-        host.version = "v";
-        host.guests = {"g", "h"};
-        host.windows = 8;
-        host.windows_free = 7;
-        host.last_seen_us = 5;
-        outcome.hosts.push_back(host);
-        pool::Device device;
-        device.fdid = {0x80000};
-        device.host = "store";
-        device.name = "nvme0";
-        device.identity = {1,
-                           2,
-                           0x010802,
-                           "nvme",
-                           "m\xc3\xb6"
-                           "del",
-                           "serial",
-                           "fw",
-                           UINT64_MAX};
-        device.state = pool::DeviceState::lent;
-        device.reason = "why";
-        device.epoch = {UINT64_MAX};
-        device.loan = {number};
-        device.successor = {9};
-        device.clean = true;
-        outcome.devices.push_back(device);
-        pool::Loan loan;
-        loan.id = {number};
-        loan.fdid = device.fdid;
-        loan.borrower = "a";
-        loan.guest = "g";
-        loan.state = pool::LoanState::active;
-        loan.epoch = {4};
-        loan.priority = -1;
-        loan.due_us = 99;
-        loan.failing = true;
-        loan.reason = "r";
-        loan.requested_by = "user";
-        loan.created_us = 1;
-        loan.ended_us = 2;
-        loan.steps = {{pool::StepKind::prepare, 12}, {pool::StepKind::attach, 34}};
-        outcome.loans.push_back(loan);
-        pool::Step step;
-        step.id = {number};
-        step.kind = pool::StepKind::detach;
-        step.host = "a";
-        step.loan = {number};
-        step.fdid = device.fdid;
-        step.epoch = {4};
-        step.deadline_ms = 1000;
-        step.cleanup = true;
-        outcome.steps.push_back(step);
-        outcome.counters = {{0x80001}, {number + 1}, {number + 1}, number + 1};
-        outcome.audit.push_back(entry(number));
-        return outcome;
-    }
-
-    static pool::AuditEntry entry(uint64_t sequence) {
-        return {sequence,    7,     "user",    "loan:1", "transition", "active",
-                "quiescing", "why", {0x80000}, {1},      {4}};
-    }
-
-    std::filesystem::path folder;
+struct Kind {
+    const char* name;
+    std::unique_ptr<test::Backend> (*make)();
 };
 
-TEST_F(StoreTest, StartsEmpty) {
-    const auto all = open()->load();
-    ASSERT_TRUE(all);
-    EXPECT_TRUE(all->hosts.empty());
-    EXPECT_EQ(all->counters, pool::Counters{});
-    EXPECT_EQ(std::filesystem::status(file()).permissions(),
-              std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+class StoreTest : public ::testing::TestWithParam<Kind> {
+  protected:
+    std::unique_ptr<Store> open(uint64_t audit_kept = 1000) { return backend->open(audit_kept); }
+
+    std::unique_ptr<test::Backend> backend = GetParam().make();
+};
+
+template <class Made>
+std::unique_ptr<test::Backend> make() {
+    return std::make_unique<Made>();
 }
 
-TEST_F(StoreTest, GivesBackWhatItWasGiven) {
-    const auto given = some();
+INSTANTIATE_TEST_SUITE_P(All, StoreTest,
+                         ::testing::Values(Kind{"Sqlite", make<test::SqliteBackend>},
+                                           Kind{"Etcd", make<test::EtcdBackend>}),
+                         [](const auto& kind) { return std::string(kind.param.name); });
+
+// Entries FIRST to LAST, one in each outcome.
+void grow(Store& store, uint64_t first, uint64_t last) {
+    for (uint64_t i = first; i <= last; ++i) {
+        const auto stored = store.apply(outcome(i));
+        ASSERT_TRUE(stored) << stored.error().message();
+    }
+}
+
+std::vector<uint64_t> sequences(const Result<std::vector<pool::AuditEntry>>& entries) {
+    std::vector<uint64_t> result;
+    EXPECT_TRUE(entries);
+    for (const auto& one : *entries)
+        result.push_back(one.sequence);
+    return result;
+}
+
+TEST_P(StoreTest, StartsEmpty) {
+    const auto store = open();
+    const auto all = store->load();
+    ASSERT_TRUE(all) << all.error().message();
+    EXPECT_TRUE(all->hosts.empty());
+    EXPECT_TRUE(all->usage.empty());
+    EXPECT_EQ(all->site, "");
+    EXPECT_EQ(all->counters, pool::Counters{});
+    EXPECT_EQ(*store->verify_audit(), AuditCheck{});
+}
+
+TEST_P(StoreTest, GivesBackWhatItWasGiven) {
+    auto given = outcome();
+    given.site = "[site]";
     ASSERT_TRUE(open()->apply(given));
     auto store = open();
     const auto all = store->load();
-    ASSERT_TRUE(all);
+    ASSERT_TRUE(all) << all.error().message();
     EXPECT_EQ(all->hosts, given.hosts);
     EXPECT_EQ(all->devices, given.devices);
     EXPECT_EQ(all->loans, given.loans);
     EXPECT_EQ(all->steps, given.steps);
+    EXPECT_EQ(all->usage, given.usage);
+    EXPECT_EQ(all->site, "[site]");
     EXPECT_EQ(all->counters, given.counters);
     EXPECT_EQ(*store->audit({}, 0, 10), given.audit);
 }
 
-TEST_F(StoreTest, ReplacesAndErases) {
+TEST_P(StoreTest, ReplacesAndErases) {
     auto store = open();
-    auto outcome = some();
-    ASSERT_TRUE(store->apply(outcome));
-    outcome.loans[0].state = pool::LoanState::returned;
-    outcome.loans[0].steps.clear();
-    outcome.devices[0].loan = {};
-    outcome.hosts[0].guests.clear();
-    outcome.steps.clear();
-    outcome.audit.clear();
-    outcome.erased_steps.push_back({1});
-    ASSERT_TRUE(store->apply(outcome));
+    auto changed = outcome();
+    changed.site = "[site]";
+    ASSERT_TRUE(store->apply(changed));
+    changed.loans[0].state = pool::LoanState::returned;
+    changed.loans[0].steps.clear();
+    changed.devices[0].loan = {};
+    changed.hosts[0].guests.clear();
+    changed.usage[0].used_s = 5;
+    changed.site = "";
+    changed.steps.clear();
+    changed.audit.clear();
+    changed.erased_steps.push_back({1});
+    ASSERT_TRUE(store->apply(changed));
     const auto all = store->load();
-    EXPECT_EQ(all->loans, outcome.loans);
-    EXPECT_EQ(all->devices, outcome.devices);
-    EXPECT_EQ(all->hosts, outcome.hosts);
+    EXPECT_EQ(all->loans, changed.loans);
+    EXPECT_EQ(all->devices, changed.devices);
+    EXPECT_EQ(all->hosts, changed.hosts);
+    EXPECT_EQ(all->usage, changed.usage);
+    EXPECT_EQ(all->site, "");
     EXPECT_TRUE(all->steps.empty());
     pool::Outcome erase;
-    erase.counters = outcome.counters;
+    erase.counters = changed.counters;
     erase.erased_loans.push_back({1});
     ASSERT_TRUE(store->apply(erase));
     EXPECT_TRUE(store->load()->loans.empty());
 }
 
-TEST_F(StoreTest, TakesAllOfAnOutcomeOrNothing) {
+TEST_P(StoreTest, ErasesWhatTheSameOutcomeWrites) {
     auto store = open();
-    ASSERT_TRUE(store->apply(some(1)));
-    auto bad = some(2);
-    bad.audit[0].sequence = 1; // there already
-    EXPECT_FALSE(store->apply(bad));
-    EXPECT_EQ(store->load()->loans.size(), 1u);
-    ASSERT_TRUE(store->apply(some(2)));
+    auto both = outcome();
+    both.erased_loans.push_back({1});
+    both.erased_steps.push_back({1});
+    both.erased_steps.push_back({77}); // that was never there
+    ASSERT_TRUE(store->apply(both));
+    EXPECT_TRUE(store->load()->loans.empty());
+    EXPECT_TRUE(store->load()->steps.empty());
+    grow(*store, 2, 3);
     EXPECT_EQ(store->load()->loans.size(), 2u);
 }
 
-TEST_F(StoreTest, FindsPartsOfTheTrail) {
+TEST_P(StoreTest, OrdersRecordsByTheirNumbers) {
     auto store = open();
-    auto outcome = some();
-    outcome.audit.clear();
-    for (uint64_t i = 1; i <= 10; ++i) {
-        auto one = entry(i);
-        one.loan = {i % 2};
-        one.fdid = {i <= 5 ? 0x80000u : 0x80001u};
-        if (i == 3) one.subject = "host:store";
-        if (i == 4) one.actor = "agent:store";
-        outcome.audit.push_back(one);
+    grow(*store, 1, 11);
+    const auto all = store->load();
+    ASSERT_EQ(all->loans.size(), 11u);
+    for (size_t i = 0; i < 11; ++i) {
+        EXPECT_EQ(all->loans[i].id.value, i + 1);
+        EXPECT_EQ(all->steps[i].id.value, i + 1);
     }
-    ASSERT_TRUE(store->apply(outcome));
-    EXPECT_EQ(store->audit({}, 4, 3)->size(), 3u);
-    EXPECT_EQ(store->audit({}, 4, 3)->front().sequence, 5u);
-    EXPECT_EQ(store->audit({.fdid = pool::Fdid{0x80001}, .loan = {}, .host = {}}, 0, 99)->size(), 5u);
-    EXPECT_EQ(store->audit({.fdid = {}, .loan = pool::LoanId{1}, .host = {}}, 0, 99)->size(), 5u);
-    EXPECT_EQ(store->audit({.fdid = {}, .loan = {}, .host = "store"}, 0, 99)->size(), 2u);
-    EXPECT_EQ(*store->audit_before_last({}, 3), 7u);
-    EXPECT_EQ(*store->audit_before_last({}, 10), 0u);
-    EXPECT_EQ(*store->audit_before_last({.fdid = {}, .loan = pool::LoanId{1}, .host = {}}, 2), 5u);
 }
 
-TEST_F(StoreTest, TheTrailCanOnlyGrow) {
-    {
-        auto store = open();
-        ASSERT_TRUE(store->apply(some()));
+TEST_P(StoreTest, TakesAllOfAnOutcomeOrNothing) {
+    auto store = open();
+    ASSERT_TRUE(store->apply(outcome(1)));
+    auto bad = outcome(2);
+    bad.audit[0].sequence = 1; // there already
+    EXPECT_FALSE(store->apply(bad));
+    bad.audit[0].sequence = 3; // and 2?
+    EXPECT_FALSE(store->apply(bad));
+    auto wrong = outcome(2);
+    wrong.counters.next_audit = 2;
+    EXPECT_FALSE(store->apply(wrong));
+    EXPECT_EQ(store->load()->loans.size(), 1u);
+    ASSERT_TRUE(store->apply(outcome(2)));
+    EXPECT_EQ(store->load()->loans.size(), 2u);
+    EXPECT_EQ(store->verify_audit()->entries, 2u);
+}
+
+TEST_P(StoreTest, TakesALargeOutcome) {
+    pool::Outcome large;
+    for (uint64_t i = 1; i <= 700; ++i) {
+        const auto one = outcome(i);
+        large.loans.push_back(one.loans[0]);
+        large.steps.push_back(one.steps[0]);
+        large.audit.push_back(one.audit[0]);
+        large.counters = one.counters;
     }
-    const auto database = Database::open(file());
-    EXPECT_THAT((*database)->execute("UPDATE audit SET reason = 'x'").error().message(),
-                HasSubstr("append-only"));
-    EXPECT_THAT((*database)->execute("DELETE FROM audit").error().message(), HasSubstr("append-only"));
-}
-
-TEST_F(StoreTest, ForgetsOnlyTheOldestEndOfTheTrail) {
-    auto store = open(5);
-    for (uint64_t i = 1; i <= 12; ++i)
-        ASSERT_TRUE(store->apply(some(i)));
-    const auto kept = store->audit({}, 0, 99);
-    ASSERT_EQ(kept->size(), 5u);
-    EXPECT_EQ(kept->front().sequence, 8u);
-}
-
-TEST_F(StoreTest, RefusesASecondController) {
-    const auto first = open();
-    const auto second = SqliteStore::open(folder);
-    ASSERT_FALSE(second);
-    EXPECT_EQ(second.error().code(), Errc::busy);
-}
-
-TEST_F(StoreTest, RefusesANewerSchemaAndLeavesItAlone) {
-    ASSERT_TRUE(open()->apply(some()));
-    ASSERT_TRUE((*Database::open(file()))->execute("PRAGMA user_version = 99; DROP TABLE steps"));
-    const auto store = SqliteStore::open(folder);
-    ASSERT_FALSE(store);
-    EXPECT_EQ(store.error().code(), Errc::failed_precondition);
-    EXPECT_THAT(store.error().message(), HasSubstr("schema version 99"));
-    EXPECT_EQ((*Database::open(file()))->pragma("user_version"), 99);
-}
-
-TEST_F(StoreTest, BringsAnOlderSchemaForward) {
-    {
-        const auto old = Database::open(file());
-        ASSERT_TRUE((*old)->execute(migrations()[0]));
-        ASSERT_TRUE((*old)->execute(
-            fmt::format("PRAGMA application_id = {}; PRAGMA user_version = 1", application_id)));
-        ASSERT_TRUE((*old)->execute("INSERT INTO hosts VALUES ('old', 1, 'i', 'v', 'g', 1, 1, 1);"
-                                    "INSERT INTO counters VALUES ('next_loan', 12)"));
-    }
+    for (uint64_t i = 1; i <= 100; ++i)
+        large.erased_steps.push_back({i});
+    ASSERT_TRUE(open()->apply(large));
     auto store = open();
     const auto all = store->load();
-    ASSERT_TRUE(all);
-    ASSERT_EQ(all->hosts.size(), 1u);
-    EXPECT_EQ(all->hosts[0].name, "old");
-    EXPECT_EQ(all->counters.next_loan, pool::LoanId{12});
-    EXPECT_TRUE(store->apply(some()));
+    EXPECT_EQ(all->loans, large.loans);
+    EXPECT_EQ(all->steps.size(), 600u);
+    EXPECT_EQ(*store->audit({}, 0, 1000), large.audit);
+    EXPECT_EQ(store->verify_audit()->entries, 700u);
+    ASSERT_TRUE(store->apply(outcome(701)));
 }
 
-TEST_F(StoreTest, RefusesWhatIsNotIts) {
-    std::ofstream(file()) << "this is a text, and no database at all, as anybody can see who looks at it";
-    auto store = SqliteStore::open(folder);
-    ASSERT_FALSE(store);
-    EXPECT_EQ(store.error().code(), Errc::failed_precondition);
-    std::filesystem::remove(file());
-    ASSERT_TRUE((*Database::open(file()))->execute("CREATE TABLE t (x)"));
-    store = SqliteStore::open(folder);
-    ASSERT_FALSE(store);
-    EXPECT_EQ(store.error().code(), Errc::failed_precondition);
-}
-
-TEST_F(StoreTest, SaysThatItIsDamaged) {
-    {
-        auto store = open();
-        for (uint64_t i = 1; i < 200; ++i)
-            ASSERT_TRUE(store->apply(some(i)));
-    }
-    {
-        std::fstream bytes(file(), std::ios::in | std::ios::out | std::ios::binary);
-        const auto size = std::filesystem::file_size(file());
-        for (auto at = std::streamoff{4096}; at < static_cast<std::streamoff>(size); at += 512) {
-            bytes.seekp(at);
-            bytes.write("damaged damaged damaged damaged ", 32);
-        }
-    }
-    const auto store = SqliteStore::open(folder);
-    ASSERT_FALSE(store);
-    EXPECT_EQ(store.error().code(), Errc::io);
-    EXPECT_THAT(store.error().message(), HasSubstr("damaged"));
-}
-
-TEST_F(StoreTest, RefusesAStateThatDoesNotExist) {
-    ASSERT_TRUE(open()->apply(some()));
-    ASSERT_TRUE((*Database::open(file()))->execute("UPDATE devices SET state = 'borrowed'"));
-    const auto all = open()->load();
-    ASSERT_FALSE(all);
-    EXPECT_THAT(all.error().message(), HasSubstr("'borrowed'"));
-}
-
-TEST_F(StoreTest, AFullDiskChangesNothing) {
-    const Faults::Scope watched;
+TEST_P(StoreTest, FindsPartsOfTheTrail) {
     auto store = open();
-    ASSERT_TRUE(store->apply(some(1)));
-    faults().writes_fail_with(SQLITE_FULL);
-    const auto full = store->apply(some(2));
-    ASSERT_FALSE(full);
-    EXPECT_EQ(full.error().code(), Errc::no_space);
-    EXPECT_THAT(full.error().message(), HasSubstr("is full"));
-    EXPECT_EQ(store->load()->loans.size(), 1u);
-    faults().clear();
-    ASSERT_TRUE(store->apply(some(2)));
+    auto some = outcome();
+    some.audit.clear();
+    for (uint64_t i = 1; i <= 10; ++i) {
+        auto one = entry(i);
+        one.time_us = static_cast<int64_t>(100 + i);
+        one.loan = {i % 2};
+        one.fdid = {i <= 5 ? 0x80000u : 0x80001u};
+        one.action = i == 7 ? "borrow" : "transition";
+        if (i == 3) one.subject = "host:store";
+        if (i == 4) one.actor = "agent:store";
+        some.audit.push_back(one);
+    }
+    some.counters.next_audit = 11;
+    ASSERT_TRUE(store->apply(some));
+    const auto find = [&](const AuditFilter& filter) { return sequences(store->audit(filter, 0, 99)); };
+    EXPECT_THAT(sequences(store->audit({}, 4, 3)), ElementsAre(5, 6, 7));
+    EXPECT_THAT(sequences(store->audit({}, 4, 0)), ElementsAre());
+    AuditFilter filter;
+    filter.fdid = pool::Fdid{0x80001};
+    EXPECT_THAT(find(filter), ElementsAre(6, 7, 8, 9, 10));
+    filter.action = "borrow";
+    EXPECT_THAT(find(filter), ElementsAre(7));
+    filter = {};
+    filter.loan = pool::LoanId{1};
+    EXPECT_THAT(find(filter), ElementsAre(1, 3, 5, 7, 9));
+    filter.from_us = 104;
+    filter.until_us = 109;
+    EXPECT_THAT(find(filter), ElementsAre(5, 7));
+    EXPECT_EQ(*store->audit_before_last(filter, 1), 5u);
+    filter = {};
+    filter.until_us = 103;
+    EXPECT_THAT(find(filter), ElementsAre(1, 2));
+    filter = {};
+    filter.host = "store";
+    EXPECT_THAT(find(filter), ElementsAre(3, 4));
+    filter = {};
+    filter.actor = "agent:store";
+    EXPECT_THAT(find(filter), ElementsAre(4));
+    filter = {};
+    filter.subject = "host:store";
+    EXPECT_THAT(find(filter), ElementsAre(3));
+    EXPECT_EQ(*store->audit_before_last({}, 3), 7u);
+    EXPECT_EQ(*store->audit_before_last({}, 10), 0u);
+    filter = {};
+    filter.loan = pool::LoanId{1};
+    EXPECT_EQ(*store->audit_before_last(filter, 2), 5u);
+}
+
+TEST_P(StoreTest, ForgetsOnlyTheOldestEndOfTheTrail) {
+    auto store = open(5);
+    grow(*store, 1, 12);
+    EXPECT_THAT(sequences(store->audit({}, 0, 99)), ElementsAre(8, 9, 10, 11, 12));
+    const auto check = store->verify_audit();
+    ASSERT_TRUE(check) << check.error().message();
+    EXPECT_EQ(check->first_sequence, 8u);
+    EXPECT_EQ(check->last_sequence, 12u);
+    EXPECT_EQ(check->entries, 5u);
     store.reset();
-    EXPECT_EQ(open()->load()->loans.size(), 2u);
+    store = open(5);
+    EXPECT_EQ(*store->verify_audit(), *check);
+    grow(*store, 13, 13);
+    EXPECT_EQ(store->verify_audit()->first_sequence, 9u);
 }
 
-TEST_F(StoreTest, AReadOnlyDiskChangesNothing) {
-    const Faults::Scope watched;
+TEST_P(StoreTest, ItsChainIsTheOneOfTheEntries) {
     auto store = open();
-    ASSERT_TRUE(store->apply(some(1)));
-    faults().writes_fail_with(SQLITE_READONLY);
-    const auto refused = store->apply(some(2));
+    grow(*store, 1, 3);
+    store.reset();
+    store = open();
+    grow(*store, 4, 5);
+    Hash hash = no_hash;
+    for (uint64_t i = 1; i <= 5; ++i)
+        hash = chained(hash, entry(i));
+    const auto check = store->verify_audit();
+    ASSERT_TRUE(check) << check.error().message();
+    EXPECT_EQ(*check, (AuditCheck{5, 1, 5, hash}));
+}
+
+TEST_P(StoreTest, BecomesACopyOfAnotherAndBack) {
+    auto store = open(7);
+    grow(*store, 1, 9);
+    pool::Outcome site;
+    site.site = "[site]";
+    site.counters = outcome(9).counters;
+    ASSERT_TRUE(store->apply(site));
+    test::SqliteBackend elsewhere;
+    const auto other = elsewhere.open(1000);
+    const auto copied = copy(*store, *other);
+    ASSERT_TRUE(copied) << copied.error().message();
+    EXPECT_EQ(*copied, *store->verify_audit());
+    EXPECT_EQ(copied->first_sequence, 3u);
+    const auto backend_2 = GetParam().make();
+    const auto third = backend_2->open();
+    const auto back = copy(*other, *third);
+    ASSERT_TRUE(back) << back.error().message();
+    EXPECT_EQ(back->head, copied->head);
+    const auto all = third->load();
+    ASSERT_TRUE(all) << all.error().message();
+    EXPECT_EQ(all->loans, store->load()->loans);
+    EXPECT_EQ(all->steps, store->load()->steps);
+    EXPECT_EQ(all->hosts, store->load()->hosts);
+    EXPECT_EQ(all->devices, store->load()->devices);
+    EXPECT_EQ(all->usage, store->load()->usage);
+    EXPECT_EQ(all->counters, store->load()->counters);
+    EXPECT_EQ(all->site, "[site]");
+    grow(*third, 10, 10);
+    EXPECT_EQ(third->verify_audit()->entries, 8u);
+}
+
+TEST_P(StoreTest, IsNotOverwrittenByACopy) {
+    auto store = open();
+    grow(*store, 1, 1);
+    const auto backend_2 = GetParam().make();
+    const auto other = backend_2->open();
+    grow(*other, 1, 2);
+    const auto refused = copy(*store, *other);
     ASSERT_FALSE(refused);
-    EXPECT_EQ(refused.error().code(), Errc::permission_denied);
-    faults().clear();
-    EXPECT_TRUE(store->apply(some(2)));
+    EXPECT_EQ(refused.error().code(), Errc::failed_precondition);
+    EXPECT_EQ(other->load()->loans.size(), 2u);
 }
 
-TEST_F(StoreTest, AWriteErrorAtEachWriteChangesNothing) {
-    const Faults::Scope watched;
-    auto store = open();
-    ASSERT_TRUE(store->apply(some(1)));
-    for (uint64_t loans = 1; loans <= 20; ++loans) {
-        // After so many good writes and syncs.
-        faults().fail_after(static_cast<int>(loans % 5), SQLITE_IOERR_WRITE);
-        const auto refused = store->apply(some(loans + 1));
-        const bool hit = faults().hit();
-        faults().clear();
-        EXPECT_EQ(store->load()->loans.size(), refused ? loans + 1 : loans);
-        EXPECT_EQ(refused.has_value(), !hit);
-        if (!refused) {
-            EXPECT_EQ(refused.error().code(), Errc::io);
-            ASSERT_TRUE(store->apply(some(loans + 1)));
-        }
+TEST_P(StoreTest, HalfACopyCannotBeLoaded) {
+    {
+        const auto store = open();
+        ASSERT_TRUE(store->begin_copy({4, Hash{1}}));
+        ASSERT_TRUE(store->apply(outcome(5)));
     }
-}
-
-TEST_F(StoreTest, KeepsWhatItAcknowledgedWhenItIsKilled) {
-    for (int round = 0; round < 5; ++round) {
-        const uint64_t first = open()->load()->loans.size() + 1;
-        int ends[2];
-        ASSERT_EQ(::pipe(ends), 0);
-        const pid_t child = ::fork();
-        if (child == 0) {
-            auto store = SqliteStore::open(folder);
-            for (uint64_t i = first; store && (*store)->apply(some(i)); ++i)
-                if (::write(ends[1], &i, sizeof i) != sizeof i) break;
-            ::_exit(1);
-        }
-        ::close(ends[1]);
-        uint64_t acknowledged = 0;
-        const uint64_t wanted = first + 7 + static_cast<uint64_t>(round);
-        while (acknowledged < wanted)
-            ASSERT_EQ(::read(ends[0], &acknowledged, sizeof acknowledged), ssize_t{sizeof acknowledged});
-        ::kill(child, SIGKILL);
-        while (::read(ends[0], &acknowledged, sizeof acknowledged) == sizeof acknowledged)
-            ;
-        ::close(ends[0]);
-        ASSERT_EQ(::waitpid(child, nullptr, 0), child);
-        auto store = open();
-        const auto all = store->load();
-        ASSERT_TRUE(all);
-        EXPECT_GE(all->loans.size(), acknowledged);
-        EXPECT_LE(all->loans.size(), acknowledged + 1); // the one that was stored and not told of
-        EXPECT_EQ(all->counters.next_audit, all->loans.size() + 1);
-        EXPECT_EQ(store->audit({}, 0, 10000)->size(), all->loans.size());
-    }
+    const auto store = open();
+    const auto all = store->load();
+    ASSERT_FALSE(all);
+    EXPECT_EQ(all.error().code(), Errc::failed_precondition);
+    EXPECT_THAT(all.error().message(), HasSubstr("half a copy"));
+    EXPECT_FALSE(store->begin_copy({}));
 }
 
 } // namespace

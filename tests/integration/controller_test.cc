@@ -119,6 +119,7 @@ class ControllerTest : public ::testing::Test {
         v1::HostList hosts;
         grpc::ClientContext context;
         const auto connected = client();
+        if (connected) connected->prepare(context);
         if (!connected || !connected->pool().ListHosts(&context, {}, &hosts).ok()) return -1;
         int count = 0;
         for (const auto& host : hosts.hosts())
@@ -132,6 +133,7 @@ class ControllerTest : public ::testing::Test {
         request.set_id(id);
         grpc::ClientContext context;
         const auto connected = client();
+        if (connected) connected->prepare(context);
         if (connected) static_cast<void>(connected->pool().Show(&context, request, &reply));
         return reply.device();
     }
@@ -141,6 +143,7 @@ class ControllerTest : public ::testing::Test {
         request.set_all(all);
         grpc::ClientContext context;
         const auto connected = client();
+        if (connected) connected->prepare(context);
         if (!connected || !connected->pool().ListLoans(&context, request, &list).ok()) return {};
         return {list.loans().begin(), list.loans().end()};
     }
@@ -150,6 +153,7 @@ class ControllerTest : public ::testing::Test {
         request.set_last(last);
         grpc::ClientContext context;
         const auto connected = client();
+        connected->prepare(context);
         const auto reader = connected->pool().Audit(&context, request);
         std::vector<v1::AuditEntry> entries;
         v1::AuditEntry entry;
@@ -168,6 +172,7 @@ class ControllerTest : public ::testing::Test {
         const auto connected = client();
         const auto context = std::make_unique<grpc::ClientContext>();
         context->set_deadline(std::chrono::system_clock::now() + 20s);
+        connected->prepare(*context);
         const auto reader = start(connected->pool(), context.get());
         Ended ended;
         v1::Progress progress;
@@ -178,29 +183,25 @@ class ControllerTest : public ::testing::Test {
     }
     Ended borrow(const std::string& host, const std::string& id = "80000") {
         v1::BorrowRequest request;
-        request.set_device(id);
+        request.add_devices()->set_device(id);
         request.set_host(host);
-        request.set_actor("test");
         return follow([&](auto& pool, auto* context) { return pool.Borrow(context, request); });
     }
     Ended give_back(const std::string& id = "80000") {
         v1::ReturnRequest request;
         request.set_loan_or_device(id);
-        request.set_actor("test");
         return follow([&](auto& pool, auto* context) { return pool.Return(context, request); });
     }
     Ended reclaim(const std::string& id = "80000") {
         v1::ReclaimRequest request;
         request.set_loan_or_device(id);
         request.set_reason("wanted");
-        request.set_actor("test");
         return follow([&](auto& pool, auto* context) { return pool.Reclaim(context, request); });
     }
     Ended reassign(const std::string& host, const std::string& id = "80000") {
         v1::ReassignRequest request;
         request.set_loan_or_device(id);
         request.set_host(host);
-        request.set_actor("test");
         return follow([&](auto& pool, auto* context) { return pool.Reassign(context, request); });
     }
 
@@ -226,11 +227,11 @@ TEST_F(ControllerTest, LendsAndTakesBack) {
     ASSERT_TRUE(borrowed.status.ok()) << borrowed.status.error_message();
     ASSERT_FALSE(borrowed.progress.empty());
     EXPECT_TRUE(borrowed.progress.back().done());
-    EXPECT_EQ(borrowed.progress.back().loan().state(), "active");
-    EXPECT_EQ(borrowed.progress.back().loan().steps_size(), 2);
+    EXPECT_EQ(borrowed.progress.back().loans(0).state(), "active");
+    EXPECT_EQ(borrowed.progress.back().loans(0).steps_size(), 2);
     EXPECT_EQ(device().state(), "lent");
     EXPECT_EQ(device("store/nvme0").borrower(), "a");
-    EXPECT_EQ(store.device("nvme0").loan, borrowed.progress.back().loan().id());
+    EXPECT_EQ(store.device("nvme0").loan, borrowed.progress.back().loans(0).id());
 
     const auto second = borrow("b");
     EXPECT_EQ(api::from_status(second.status).error().code(), Errc::busy);
@@ -239,8 +240,8 @@ TEST_F(ControllerTest, LendsAndTakesBack) {
 
     const auto returned = give_back();
     ASSERT_TRUE(returned.status.ok()) << returned.status.error_message();
-    EXPECT_EQ(returned.progress.back().loan().state(), "returned");
-    EXPECT_EQ(returned.progress.back().loan().steps_size(), 6);
+    EXPECT_EQ(returned.progress.back().loans(0).state(), "returned");
+    EXPECT_EQ(returned.progress.back().loans(0).steps_size(), 6);
     expect_settled();
 
     std::vector<std::string> states;
@@ -259,7 +260,7 @@ TEST_F(ControllerTest, ReclaimsAndReassigns) {
     ASSERT_TRUE(borrow("a").status.ok());
     const auto reassigned = reassign("b");
     ASSERT_TRUE(reassigned.status.ok()) << reassigned.status.error_message();
-    EXPECT_EQ(reassigned.progress.back().loan().borrower(), "b");
+    EXPECT_EQ(reassigned.progress.back().loans(0).borrower(), "b");
     EXPECT_EQ(a.attached(), 0u);
     b.hold(v1::STEP_DETACH); // a borrower that does nothing
     const auto reclaimed = reclaim();
@@ -309,6 +310,7 @@ TEST_F(ControllerTest, RefusesAgentsThatBreakTheRules) {
     const auto refusal = [&](const v1::AgentMessage& first) {
         grpc::ClientContext context;
         context.set_deadline(std::chrono::system_clock::now() + 5s);
+        connected->prepare(context);
         const auto stream = connected->agents().Connect(&context);
         stream->Write(first);
         v1::ControllerMessage reply;
@@ -332,6 +334,7 @@ TEST_F(ControllerTest, AConnectionThatSaysNothingIsClosed) {
     const auto connected = client();
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + 10s);
+    connected->prepare(context);
     const auto stream = connected->agents().Connect(&context);
     v1::ControllerMessage reply;
     EXPECT_FALSE(stream->Read(&reply));
@@ -356,6 +359,7 @@ TEST_F(ControllerTest, AClientThatDoesNotReadHoldsUpNobody) {
     request.set_follow(true);
     for (int i = 0; i < 20; ++i) {
         contexts.push_back(std::make_unique<grpc::ClientContext>());
+        connected->prepare(*contexts.back());
         readers.push_back(connected->pool().Events(contexts.back().get(), request));
     }
     for (int i = 0; i < 10; ++i) {
@@ -378,6 +382,7 @@ TEST_F(ControllerTest, EventsAreFollowedLive) {
     request.set_follow(true);
     request.set_last(1);
     grpc::ClientContext context;
+    connected->prepare(context);
     const auto reader = connected->pool().Events(&context, request);
     v1::AuditEntry entry;
     ASSERT_TRUE(reader->Read(&entry)); // the last one that was there

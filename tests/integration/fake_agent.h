@@ -128,6 +128,7 @@ class FakeAgent {
         auto client = api::Client::connect(endpoint_, std::chrono::milliseconds(300));
         if (!client) return;
         grpc::ClientContext context;
+        (*client)->prepare(context);
         const auto stream = (*client)->agents().Connect(&context);
         locked([&] {
             context_ = &context;

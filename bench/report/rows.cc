@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/rows.h"
+#include "report/rows.h"
 
 #include <algorithm>
 #include <fstream>

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whether somebody may have what he asks for, and whether he can have it now.
+#include "pool/pool.h"
+
+#include <algorithm>
+#include <set>
+
+namespace lanepool::pool {
+
+namespace {
+// The rule of a loan that the owner of the pool asked for. No rule of a site has such a name.
+constexpr std::string_view owners_rule = "(owner)";
+// For a wish that many devices would do for: how many are tried in order to find one that is free, once there
+// is one that he may have at all.
+constexpr size_t most_tried = 64;
+} // namespace
+
+Result<std::vector<LoanId>> Pool::borrow(const BorrowRequest& request, Now now) {
+    begin(now, request.caller);
+    auto loans = try_borrow(request, who(request.caller));
+    if (!loans)
+        audit_refusal("borrow", request.devices.empty() ? std::string_view() : request.devices.front().device,
+                      loans.error());
+    settle_groups();
+    return loans;
+}
+
+Result<std::vector<LoanId>> Pool::try_borrow(const BorrowRequest& request, const Who& who) {
+    Plan plan = TRY(this->plan(request, who, now_));
+    if (plan.not_now && request.wait_s == 0) return tl::unexpected<Error>(*plan.not_now);
+    std::vector<LoanId> loans;
+    for (Loan& wish : plan.wishes) {
+        if (plan.not_now) {
+            wish.reason = limited(plan.not_now->message());
+            if (request.wait_s != BorrowRequest::wait_for_ever_s) {
+                wish.wait_until_us = now_.unix_us + request.wait_s * 1'000'000;
+                wish.wait_until_steady_us = now_.steady_us + request.wait_s * 1'000'000;
+            }
+        }
+        const std::string what = describe(wish.wanted);
+        loans.push_back(add_loan(std::move(wish), loans.empty() ? LoanId() : loans.front(), what));
+    }
+    if (plan.not_now)
+        wants_decision();
+    else
+        for (Start& one : plan.starts)
+            one.loan = loans[one.loan.value - 1];
+    start_group(plan.starts);
+    return loans;
+}
+
+Explanation Pool::explain(const BorrowRequest& request, Now now) const {
+    Explanation explanation;
+    const auto plan = this->plan(request, who(request.caller), now);
+    if (!plan) {
+        explanation.why.push_back(plan.error().message());
+        return explanation;
+    }
+    explanation.allowed = true;
+    explanation.now = !plan->not_now;
+    for (const Start& one : plan->starts)
+        explanation.devices.push_back(one.fdid);
+    if (plan->not_now) explanation.why.push_back(plan->not_now->message());
+    explanation.why.insert(explanation.why.end(), plan->why.begin(), plan->why.end());
+    return explanation;
+}
+
+// ---- what it comes to
+
+Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now now) const {
+    TRY(check_request(request));
+    Plan plan;
+    std::set<std::string> named;
+    for (const Selector& selector : request.devices) {
+        plan.wishes.push_back(TRY(wish_for(selector, request, who)));
+        const Loan& wish = plan.wishes.back();
+        plan.why.push_back(
+            fmt::format("{}: {}, priority {}, {}", describe(wish.wanted),
+                        wish.rule.empty()          ? std::string("the site has no rules")
+                        : wish.rule == owners_rule ? std::string("asked for by the owner of the pool")
+                                                   : "allowed by rule " + wish.rule,
+                        wish.priority,
+                        wish.duration_s ? fmt::format("for {} s", wish.duration_s) : "without a due time"));
+        if (!wish.wanted.device.empty() && !named.insert(wish.wanted.device).second)
+            return fail(Errc::invalid_argument, "device {} is asked for twice; name each device once",
+                        wish.wanted.device);
+    }
+    TRY(check_limits(plan.wishes, who));
+    if (auto host = check_host(request.host); !host) plan.not_now = host.error();
+    for (const Loan& wish : plan.wishes) {
+        if (wish.wanted.device.empty() || plan.not_now) continue;
+        const Device& device = *ledger_.devices.find(*find_device(wish.wanted.device));
+        if (auto available = check_available(device); !available) plan.not_now = available.error();
+    }
+    Placement placement = scheduler_->place(plan.wishes, now);
+    plan.why.insert(plan.why.end(), placement.why.begin(), placement.why.end());
+    if (!plan.not_now && placement.now) {
+        plan.starts = std::move(placement.starts);
+    } else if (!plan.not_now) {
+        plan.not_now =
+            Error(Errc::busy,
+                  fmt::format("{} cannot be had now: {}; ask to wait, or for something else",
+                              plan.wishes.size() == 1 ? describe(plan.wishes[0].wanted)
+                                                      : fmt::format("{} devices at once", plan.wishes.size()),
+                              placement.why.empty() ? "no such device is free" : placement.why.front()));
+    }
+    return plan;
+}
+
+Result<> Pool::check_request(const BorrowRequest& request) const {
+    if (request.devices.empty() || request.devices.size() > options_.devices_per_request)
+        return fail(Errc::invalid_argument, "a request for {} devices: it names 1 to {}",
+                    request.devices.size(), options_.devices_per_request);
+    if (request.wait_s < 0 ||
+        (request.wait_s > options_.longest_loan_s && request.wait_s != BorrowRequest::wait_for_ever_s))
+        return fail(Errc::out_of_range, "a wait of {} s: it can be 0 to {} s, or for ever", request.wait_s,
+                    options_.longest_loan_s);
+    if (request.duration_s) TRY(check_duration(*request.duration_s));
+    if (!request.near.empty() && !ledger_.hosts.find(request.near))
+        return fail(Errc::not_found,
+                    "there is no host '{}' to be near to; `lanepool hosts` shows those that are there",
+                    limited(request.near, longest_name));
+    return check_room(request.devices.size());
+}
+
+Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& request, const Who& who) const {
+    if (selector.empty())
+        return fail(Errc::invalid_argument,
+                    "nothing is said about the device, and that means no device; name its fdid, HOST/NAME, "
+                    "kind, host, model or least capacity");
+    for (const std::string* text : {&selector.device, &selector.kind, &selector.host, &selector.model})
+        if (text->size() > longest_text)
+            return fail(Errc::invalid_argument, "a selector with a text of {} bytes: at most {} are taken",
+                        text->size(), longest_text);
+    Loan wish;
+    wish.wanted = selector;
+    wish.borrower = request.host;
+    wish.near = request.near;
+    const Rule* rule = nullptr;
+    if (selector.device.empty()) {
+        wish.guest = TRY(check_guest(request.host, request.guest));
+        rule = TRY(rule_for_any(selector, request.host, who));
+    } else {
+        const Device& device = *ledger_.devices.find(TRY(find_device(selector.device)));
+        if (!selects(selector, device))
+            return fail(Errc::failed_precondition, "device {} is not what else is asked for: {}",
+                        describe(device), describe(selector));
+        TRY(check_other_host(device, request.host));
+        wish.guest = TRY(check_guest(request.host, request.guest));
+        rule = TRY(policy_->admit(who, request.host, device));
+        wish.wanted.device = fmt::format("{}", device.fdid);
+    }
+    TRY(set_terms(wish, *rule, who, request.duration_s, request.priority));
+    return wish;
+}
+
+// One rule for the whole wish: that of the first device that he may have, and rather of one that is free.
+// Where no device will do, says why the first one will not.
+Result<const Rule*> Pool::rule_for_any(const Selector& selector, const std::string& host,
+                                       const Who& who) const {
+    const Rule* first = nullptr;
+    std::optional<Error> refusal;
+    size_t tried = 0;
+    for (const auto& [fdid, device] : ledger_.devices.all()) {
+        if (tried == most_tried) break;
+        if (first) ++tried;
+        if (!selects(selector, device) || device.host == host) continue;
+        const auto rule = policy_->admit(who, host, device);
+        if (!rule) {
+            if (!refusal) refusal = rule.error();
+            continue;
+        }
+        if (!first) first = *rule;
+        if (check_available(device)) return *rule;
+    }
+    if (first) return first;
+    if (refusal) return tl::unexpected<Error>(*refusal);
+    return fail(Errc::not_found,
+                "there is no {} in another host than {}; `lanepool ls` shows the devices that are there",
+                describe(selector), host);
+}
+
+Result<> Pool::set_terms(Loan& wish, const Rule& rule, const Who& who, std::optional<int64_t> duration_s,
+                         std::optional<int32_t> priority) const {
+    wish.rule = who.owner ? std::string(owners_rule) : rule.name;
+    wish.tenant = who.tenant;
+    wish.requested_by = limited(who.user, longest_name);
+    wish.preempts = rule.preempts;
+    wish.preemptible = rule.preemptible;
+    wish.sanitize = rule.sanitize;
+    wish.grace_s = rule.grace_s;
+    wish.duration_s = TRY(policy_->duration_s(who, rule, duration_s));
+    wish.priority = TRY(policy_->priority(who, rule, priority));
+    return {};
+}
+
+// ---- whether it may be
+
+Result<> Pool::check_limits(const std::vector<Loan>& wishes, const Who& who) const {
+    if (who.owner) return {};
+    const size_t live = ledger_.live_loans_of_tenant(who.tenant);
+    const uint32_t most = policy_->most_loans(who.tenant);
+    if (most != 0 && live + wishes.size() > most)
+        return fail(
+            Errc::no_space,
+            "tenant {} has {} loans and may have {} at once, {} more are asked for; return one first, "
+            "or ask an admin",
+            who.tenant, live, most, wishes.size());
+    for (const Rule& rule : policy_->site().rules) {
+        if (rule.most_loans == 0) continue;
+        const auto more = static_cast<size_t>(std::count_if(
+            wishes.begin(), wishes.end(), [&](const Loan& wish) { return wish.rule == rule.name; }));
+        const size_t have = ledger_.live_loans_of_rule(who.tenant, rule.name);
+        if (more != 0 && have + more > rule.most_loans)
+            return fail(Errc::no_space,
+                        "rule {} lets {} have {} loans at once; there are {}, and {} more are asked for; "
+                        "return one first, or ask an admin",
+                        rule.name, who.tenant.empty() ? "those without a tenant" : "tenant " + who.tenant,
+                        rule.most_loans, have, more);
+    }
+    return {};
+}
+
+Result<> Pool::check_available(const Device& device) const {
+    if (const Loan* loan = ledger_.loans.find(device.loan)) {
+        const bool ending = loan->state == LoanState::quiescing || loan->state == LoanState::detaching ||
+                            loan->state == LoanState::resetting;
+        return fail(Errc::busy, "device {} is {} host {} (guest {}) by loan {}, {}; {}", describe(device),
+                    ending                             ? "being taken back from"
+                    : loan->state == LoanState::active ? "lent to"
+                                                       : "on its way to",
+                    loan->borrower, loan->guest, loan->id,
+                    loan->due_us ? "due " + describe_time(loan->due_us) : "without a due time",
+                    ending ? "try again in a moment"
+                           : fmt::format("wait, or `lanepool reclaim {}`", device.fdid));
+    }
+    const Host* host = ledger_.hosts.find(device.host);
+    if (const std::string& why = device.draining.empty() ? host->draining : device.draining; !why.empty())
+        return fail(Errc::failed_precondition,
+                    "device {} is not lent at the moment: {} is drained: {}; take another device",
+                    describe(device), device.draining.empty() ? "host " + device.host : "it", why);
+    switch (device.state) {
+    case DeviceState::available:
+        return {};
+    case DeviceState::recovering:
+        return fail(Errc::busy, "device {} is being reset and sanitized ({}); try again in a moment",
+                    describe(device), device.reason);
+    case DeviceState::quarantined:
+        return fail(Errc::failed_precondition,
+                    "device {} is quarantined: {}; `lanepool restore {}` brings it back if its reset and "
+                    "sanitize verify",
+                    describe(device), device.reason, device.fdid);
+    case DeviceState::offline:
+        return fail(Errc::unavailable, "device {} is offline: {}; see to host {}, or take another device",
+                    describe(device), device.reason, device.host);
+    case DeviceState::local:
+        return fail(Errc::failed_precondition,
+                    "device {} is for host {}'s own use; `lanepool restore {}` brings it into the pool",
+                    describe(device), device.host, device.fdid);
+    default:
+        return fail(Errc::failed_precondition, "device {} is {}", describe(device), name(device.state));
+    }
+}
+
+// Whether the host can take something now.
+Result<> Pool::check_host(const std::string& host) const {
+    const Host* borrower = ledger_.hosts.find(host);
+    if (!borrower->up)
+        return fail(Errc::unavailable,
+                    "host {} is down: its agent is not connected; start `lanepool agent` there", host);
+    if (!borrower->draining.empty())
+        return fail(Errc::failed_precondition, "host {} is drained: {}; choose another host", host,
+                    borrower->draining);
+    return {};
+}
+
+Result<std::string> Pool::check_guest(const std::string& host, const std::string& guest) const {
+    const Host* borrower = ledger_.hosts.find(host);
+    if (!borrower)
+        return fail(Errc::not_found, "there is no host '{}'; `lanepool hosts` shows those that are there",
+                    limited(host, longest_name));
+    if (!guest.empty()) {
+        if (std::find(borrower->guests.begin(), borrower->guests.end(), guest) == borrower->guests.end())
+            return fail(
+                Errc::not_found, "host {} has no guest '{}'; it has: {}", host, limited(guest, longest_name),
+                borrower->guests.empty() ? "none" : fmt::format("{}", fmt::join(borrower->guests, ", ")));
+        return guest;
+    }
+    if (borrower->guests.empty())
+        return fail(Errc::failed_precondition,
+                    "host {} has no guest that could take a device; start one there", host);
+    if (borrower->guests.size() > 1)
+        return fail(Errc::invalid_argument, "host {} has several guests; name one of: {}", host,
+                    fmt::join(borrower->guests, ", "));
+    return borrower->guests.front();
+}
+
+Result<> Pool::check_other_host(const Device& device, const std::string& host) const {
+    if (host != device.host) return {};
+    return fail(Errc::not_supported, "device {} sits in host {} itself; the pool lends only to other hosts",
+                describe(device), host);
+}
+
+Result<> Pool::check_duration(int64_t duration_s) const {
+    if (duration_s >= 0 && duration_s <= options_.longest_loan_s) return {};
+    return fail(Errc::out_of_range, "a loan of {} s: it can last 1 to {} s, or 0 for no due time", duration_s,
+                options_.longest_loan_s);
+}
+
+Result<> Pool::check_room(size_t loans) const {
+    if (ledger_.live_loans() + loans <= options_.live_loans) return {};
+    return fail(Errc::no_space, "there are {} live loans, and no more than {} are allowed; return one first",
+                ledger_.live_loans(), options_.live_loans);
+}
+
+// A wish as the site that is now would let it in.
+Result<Loan> Pool::judged_again(const Loan& wish) const {
+    Loan judged = wish;
+    if (wish.rule == owners_rule) return judged;
+    Who who = policy_->who({wish.requested_by, false});
+    const Rule* rule = wish.wanted.device.empty()
+                           ? TRY(rule_for_any(wish.wanted, wish.borrower, who))
+                           : TRY(policy_->admit(who, wish.borrower,
+                                                *ledger_.devices.find(TRY(find_device(wish.wanted.device)))));
+    TRY(set_terms(judged, *rule, who, wish.duration_s,
+                  std::min(wish.priority, std::max(rule->priority, rule->highest_priority))));
+    return judged;
+}
+
+// Asked by the scheduler: whether the rule that let the wish in lets it have this device too.
+Result<> Pool::check_wish(const Loan& wish, const Device& device) const {
+    if (wish.rule == owners_rule) return {};
+    const Who who{wish.requested_by, wish.tenant, Role::user, false};
+    const Rule* rule = TRY(policy_->admit(who, wish.borrower, device));
+    if (rule->name == wish.rule) return {};
+    return fail(Errc::permission_denied, "device {} falls under rule {}, not under {}", describe(device),
+                rule->name.empty() ? "(none)" : rule->name, wish.rule.empty() ? "(none)" : wish.rule);
+}
+
+// ---- the record
+
+// GROUP: of the first loan of the request; none: it is that one.
+LoanId Pool::add_loan(Loan loan, LoanId group, std::string_view what) {
+    loan.id = ledger_.counters.next_loan;
+    ledger_.counters.next_loan = loan.id.next();
+    loan.group = group ? group : loan.id;
+    loan.state = LoanState::queued;
+    loan.created_us = now_.unix_us;
+    AuditEntry entry;
+    entry.subject = fmt::format("loan:{}", loan.id);
+    entry.action = "borrow";
+    entry.to = name(LoanState::queued);
+    entry.reason = fmt::format("{} for host {}, guest {}{}{}", what, loan.borrower, loan.guest,
+                               loan.rule.empty() ? "" : ", rule " + loan.rule,
+                               loan.group == loan.id ? "" : fmt::format(", with loan {}", loan.group));
+    entry.fdid = loan.fdid;
+    entry.loan = loan.id;
+    ledger_.loans.put(loan.id, loan);
+    audit(std::move(entry));
+    return loan.id;
+}
+
+} // namespace lanepool::pool

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pool/scheduler.h"
+
+#include "pool/pass.h"
+#include "pool/reasons.h"
+
+#include <algorithm>
+
+namespace lanepool::pool {
+namespace {
+
+// Numbers of loans that place() makes up; nobody gets that far.
+constexpr uint64_t made_up = uint64_t{1} << 63;
+
+bool is_wish(const Loan& loan) {
+    return loan.state == LoanState::queued && !loan.fdid && !loan.wanted.empty();
+}
+
+} // namespace
+
+class Scheduler::State {
+  public:
+    State(Check given, const SchedulerLimits& given_limits)
+        : check(std::move(given)), limits(given_limits), market(reservations, given_limits.turnaround_us),
+          queue(market) {}
+
+    void settle() {
+        market.settle();
+        queue.settle(fresh);
+    }
+    Pass pass(Now now, bool explains) {
+        return Pass({market, queue, reservations, most_of_rule, check, limits}, now, ++passes, explains);
+    }
+    Placement placement(Unit& unit, Now now);
+    std::string reason(const Unit& unit, const Look& look) const {
+        std::string text;
+        for (const auto& line : why_not(market, unit, look))
+            text += (text.empty() ? "" : "; ") + line;
+        return text;
+    }
+
+    const Check check;
+    const SchedulerLimits limits;
+    Reservations reservations;
+    Market market;
+    Queue queue;
+    std::map<std::string, uint32_t> most_of_rule;
+    std::vector<LoanId> fresh; // groups that have come since the last decision
+    SweepCursor cursor;
+    uint64_t passes = 0;
+};
+
+Scheduler::Scheduler(Check check, const SchedulerLimits& limits)
+    : state_(std::make_unique<State>(std::move(check), limits)) {}
+Scheduler::~Scheduler() = default;
+
+void Scheduler::note(const Host& host, bool comes) { state_->market.note(host, comes); }
+void Scheduler::note(const Device& device, bool comes) { state_->market.note(device, comes); }
+void Scheduler::note(const Usage& usage, bool comes) { state_->queue.note(usage, comes); }
+
+void Scheduler::note(const Loan& loan, bool comes) {
+    if (is_wish(loan)) {
+        state_->queue.note(loan, comes);
+    } else if (loan.state != LoanState::queued && !has_ended(loan.state)) {
+        state_->market.note(loan, comes);
+        state_->queue.note_held(loan, comes);
+        if (!loan.reservation.empty()) state_->reservations.note_served(loan.reservation, comes);
+    }
+}
+
+void Scheduler::set_site(const Site& site) {
+    state_->market.set_site(site);
+    state_->queue.set_site(site);
+    state_->most_of_rule.clear();
+    for (const auto& rule : site.rules)
+        state_->most_of_rule[rule.name] = rule.most_loans;
+}
+
+Decision Scheduler::decide(Now now) {
+    State& state = *state_;
+    state.settle();
+    Pass pass = state.pass(now, false);
+    pass.run(nullptr);
+    pass.sweep(state.cursor);
+    Decision decision;
+    decision.starts = pass.starts();
+    decision.preemptions = pass.preemptions();
+    decision.more = pass.exhausted() || pass.unsettled();
+    std::set<LoanId> told;
+    for (const auto& start : decision.starts)
+        told.insert(start.loan);
+    for (const auto& [unit, look] : pass.waiting()) {
+        decision.waiting.push_back({unit->group, state.reason(*unit, look)});
+        told.insert(unit->group);
+    }
+    // Those that have just come and sleep hear why, too.
+    for (const LoanId group : std::exchange(state.fresh, {})) {
+        if (decision.waiting.size() >= 2 * state.limits.reasons) break;
+        Unit* unit = state.queue.find(group);
+        if (unit == nullptr || told.contains(group) || told.contains(unit->wishes.begin()->first)) continue;
+        // One that could be served waits only for a look: there is nothing to say about it.
+        if (const Look look = pass.look_only(*unit); look.starts.empty())
+            decision.waiting.push_back({group, state.reason(*unit, look)});
+    }
+    return decision;
+}
+
+Placement Scheduler::State::placement(Unit& unit, Now now) {
+    Pass decision = pass(now, true);
+    decision.run(&unit);
+    const Look& look = *decision.of_target();
+    Placement placement;
+    placement.now = look.fate == Look::Fate::served;
+    placement.starts = look.starts;
+    placement.preemptions = look.preemptions;
+    placement.ahead = queue.ahead_of(unit);
+    if (placement.now) {
+        placement.why = what_it_gets(market, unit, look);
+        return placement;
+    }
+    placement.why = why_not(market, unit, look);
+    if (look.not_before_us && *look.not_before_us != never_us) placement.not_before_us = look.not_before_us;
+    placement.why.push_back(
+        placement.ahead == 0
+            ? std::string("it is first in the queue")
+            : fmt::format("{} ahead in the queue: those of a higher priority, and older ones "
+                          "of tenant '{}'",
+                          placement.ahead, unit.row->line->bucket->tenant->name));
+    return placement;
+}
+
+Placement Scheduler::place(const std::vector<Loan>& wishes, Now now) {
+    State& state = *state_;
+    if (wishes.empty()) return {};
+    for (const Loan& wish : wishes)
+        if (wish.wanted.empty())
+            return {false, {}, {}, {"a wish has to say something about its device"}, std::nullopt, 0};
+    std::vector<Loan> copies = wishes;
+    for (size_t i = 0; i < copies.size(); ++i) {
+        Loan& copy = copies[i];
+        copy.state = LoanState::queued;
+        copy.fdid = {};
+        copy.id = {made_up + i};
+        copy.group = {made_up};
+        copy.created_us = now.unix_us;
+        state.queue.note(copy, true);
+    }
+    state.settle();
+    Placement placement = state.placement(*state.queue.find({made_up}), now);
+    for (Start& start : placement.starts)
+        start.loan = {start.loan.value - made_up + 1};
+    for (Preemption& preemption : placement.preemptions)
+        preemption.winner = {1};
+    for (const Loan& copy : copies)
+        state.queue.note(copy, false);
+    state.settle();
+    std::erase_if(state.fresh, [](LoanId group) { return group.value >= made_up; });
+    return placement;
+}
+
+Placement Scheduler::explain(LoanId group, Now now) {
+    state_->settle();
+    Unit* unit = state_->queue.find(group);
+    return unit == nullptr ? Placement() : state_->placement(*unit, now);
+}
+
+Result<> Scheduler::may_keep(LoanId loan, int64_t due_us, Now now) {
+    State& state = *state_;
+    state.settle();
+    const DeviceEntry* device = state.market.held_by(loan);
+    if (device == nullptr) return fail(Errc::not_found, "loan:{} has no device", loan);
+    const auto& listing = device->listing;
+    if (!device->loan->reservation.empty()) return {};
+    const int64_t turnaround_us = state.limits.turnaround_us;
+    const auto verdict =
+        state.reservations.ask(listing.classes, device->loan->tenant, due_us == 0 ? never_us : due_us, false,
+                               listing.counts_back ? listing.back_us + turnaround_us : never_us, {},
+                               now.unix_us, turnaround_us, state.limits.returns);
+    if (verdict.allowed) return {};
+    return fail(Errc::busy, "{}", reservation_text(verdict));
+}
+
+std::optional<int64_t> Scheduler::next_change_us(Now now) const {
+    return state_->reservations.next_change_us(now.unix_us);
+}
+
+int64_t Scheduler::used_s(const std::string& tenant, Now now) const {
+    return state_->queue.used_s(state_->queue.tenant(tenant), now.unix_us);
+}
+
+} // namespace lanepool::pool

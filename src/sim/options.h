@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lanepool::sim {
+
+// What keeps a site right, each of which can be left out to see that the checks notice.
+enum class Protection {
+    fencing,            // the lender closes the ways of a loan itself
+    epoch_check,        // it refuses steps of an epoch that is over
+    reset_verification, // a reset or sanitize counts only if it has been seen to work
+    write_ordering,     // what is said has been on disk before
+};
+inline constexpr std::array protections{Protection::fencing, Protection::epoch_check,
+                                        Protection::reset_verification, Protection::write_ordering};
+std::string_view name(Protection protection);
+std::optional<Protection> protection(std::string_view name);
+
+enum class Fault {
+    message_lost,
+    message_doubled,
+    message_overtaken,
+    message_late, // seconds after the connection that it belongs to
+    connection_broken,
+    partition,
+    agent_crash,
+    power_loss,
+    controller_crash,
+    controller_disk_full,
+    agent_disk_full,
+    unsynced_write_lost,
+    reset_slow,
+    reset_failed,
+    reset_lied,
+    sanitize_lied,
+    device_silent,
+    guest_died,
+    guest_stubborn,
+    attach_failed,
+    time_of_day_set,
+};
+inline constexpr size_t fault_count = static_cast<size_t>(Fault::time_of_day_set) + 1;
+std::string_view name(Fault fault);
+
+struct SimOptions {
+    uint32_t hosts = 200; // one in four lends, some do both
+    uint32_t devices_per_lender = 4;
+    uint64_t loans = 2000; // that end, then the faults stop
+    std::optional<Protection> without;
+};
+
+// What came of one seed.
+struct SeedResult {
+    uint64_t seed = 0;
+    uint64_t loans = 0;    // asked for and over
+    uint64_t active = 0;   // of them, that a guest has had
+    uint64_t requests = 0; // of people, refused ones included
+    uint64_t events = 0;
+    uint64_t checks = 0;
+    uint64_t transactions = 0;
+    uint64_t audit_entries = 0;
+    uint64_t quarantines = 0;
+    int64_t simulated_us = 0;
+    std::array<uint64_t, fault_count> faults{};
+    std::string failure; // empty: everything was right
+    uint64_t digest = 0; // of everything that was committed: the same for the same seed
+};
+
+// Runs one seed. Deterministic: a function of its arguments alone.
+SeedResult simulate(uint64_t seed, const SimOptions& options);
+
+} // namespace lanepool::sim

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One seed, from an empty site to one at rest.
+#include "sim/agent.h"
+#include "sim/controller.h"
+#include "sim/faults.h"
+#include "sim/workload.h"
+
+namespace lanepool::sim {
+
+namespace {
+constexpr int64_t look_us = 1'000'000;
+// So long a site needs at most to come to rest once nothing goes wrong any more.
+constexpr int64_t settle_us = 900'000'000;
+// A site that gets no further is one that hangs.
+constexpr int64_t stall_us = 300'000'000;
+
+class Simulation {
+  public:
+    Simulation(uint64_t seed, const SimOptions& options)
+        : world_(seed, options), checker_(world_), network_(world_),
+          controller_(world_, checker_, network_,
+                      [this](const pool::Outcome& outcome) { workload_.committed(outcome); }),
+          workload_(world_, checker_, agents_), faults_(world_, network_, controller_, agents_) {
+        world_.result.seed = seed;
+        network_.set_controller(controller_);
+        workload_.set_controller(controller_);
+        for (uint32_t i = 0; i < options.hosts; ++i) {
+            const bool lends = i % 4 == 0;
+            agents_.push_back(std::make_unique<SimAgent>(world_, checker_, network_, i, fmt::format("h{}", i),
+                                                         lends ? options.devices_per_lender : 0,
+                                                         !lends || i % 8 == 0));
+            agents_.back()->set_neighbours(&agents_);
+        }
+    }
+
+    SeedResult run() {
+        controller_.start();
+        for (auto& agent : agents_)
+            agent->start();
+        workload_.start();
+        faults_.start();
+        look();
+        work();
+        if (world_.result.failure.empty()) settle();
+        world_.result.events = world_.timeline.events();
+        world_.result.simulated_us = world_.timeline.now_us();
+        return world_.result;
+    }
+
+  private:
+    void look() {
+        checker_.look_at_everything();
+        for (auto& agent : agents_)
+            agent->use_loans();
+        world_.timeline.after(look_us, [this] { look(); });
+    }
+
+    void work() {
+        uint64_t loans = 0;
+        int64_t progress_us = world_.timeline.now_us();
+        while (!workload_.done() && world_.result.failure.empty()) {
+            if (loans != world_.result.loans) {
+                loans = world_.result.loans;
+                progress_us = world_.timeline.now_us();
+            }
+            world_.check(world_.timeline.now_us() - progress_us < stall_us,
+                         "nothing has come of any loan for {} s", stall_us / 1'000'000);
+            world_.timeline.step(INT64_MAX);
+        }
+    }
+
+    void settle() {
+        world_.faults_on = false;
+        network_.heal();
+        const int64_t until_us = world_.timeline.now_us() + settle_us;
+        workload_.give_all_back();
+        int64_t next_us = 0;
+        while (world_.result.failure.empty() && world_.timeline.step(until_us)) {
+            if (world_.timeline.now_us() < next_us) continue;
+            next_us = world_.timeline.now_us() + look_us;
+            if (at_rest()) break;
+        }
+        if (!world_.result.failure.empty()) return;
+        world_.check(controller_.running(), "at the end the controller is not there");
+        if (!controller_.running()) return;
+        checker_.finally(controller_.pool().ledger().live_loans(), controller_.pool().ledger().steps.size());
+        for (auto& agent : agents_)
+            world_.check(agent->borrowed() == 0, "at the end host {} has {} loans", agent->host(),
+                         agent->borrowed());
+        const auto verified = controller_.disk().verify();
+        world_.check(verified.has_value(), "the audit trail does not verify: {}",
+                     verified ? "" : verified.error().message());
+    }
+
+    bool at_rest() {
+        if (!controller_.running()) return false;
+        const auto& ledger = controller_.pool().ledger();
+        if (ledger.live_loans() != 0 || ledger.steps.size() != 0 || !checker_.all_at_rest()) return false;
+        for (const auto& agent : agents_)
+            if (agent->borrowed() != 0) return false;
+        return true;
+    }
+
+    World world_;
+    Checker checker_;
+    Network network_;
+    SimController controller_;
+    std::vector<std::unique_ptr<SimAgent>> agents_;
+    Workload workload_;
+    Faults faults_;
+};
+
+} // namespace
+
+SeedResult simulate(uint64_t seed, const SimOptions& options) { return Simulation(seed, options).run(); }
+
+} // namespace lanepool::sim

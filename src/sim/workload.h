@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The people of a site: they borrow, use, renew, return, take away, drain, quarantine and restore.
+#pragma once
+
+#include "sim/agent.h"
+#include "sim/controller.h"
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace lanepool::sim {
+
+class Workload {
+  public:
+    Workload(World& world, Checker& checker, const std::vector<std::unique_ptr<SimAgent>>& agents)
+        : world_(world), checker_(checker), agents_(agents) {}
+    void set_controller(SimController& controller) { controller_ = &controller; }
+
+    void start();
+    void committed(const pool::Outcome& outcome);
+    bool done() const { return world_.result.loans >= world_.options.loans; }
+    // From here on everything is given back, and nothing is asked for.
+    void give_all_back();
+
+  private:
+    void ask();
+    void ask_again(int64_t after_us);
+    pool::BorrowRequest wish();
+    void became(const pool::Loan& loan);
+    void is_over(pool::LoanId loan);
+    void use_up(pool::LoanId loan);
+    void end(pool::LoanId loan);
+    void see_to_device(const pool::Device& device);
+    template <class Request, class Answer>
+    void request(Answer (pool::Pool::*input)(const Request&, pool::Now), Request request);
+    const std::string& any_borrower();
+
+    World& world_;
+    Checker& checker_;
+    const std::vector<std::unique_ptr<SimAgent>>& agents_;
+    SimController* controller_ = nullptr;
+    std::vector<std::string> borrowers_;
+    std::vector<pool::Fdid> available_;          // as committed
+    std::unordered_map<uint64_t, size_t> place_; // in available_
+    std::unordered_map<uint64_t, pool::LoanState> live_;
+    bool ending_ = false;
+};
+
+} // namespace lanepool::sim

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/codec.h"
+#include "store/test_records.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <store/records.pb.h>
+
+namespace lanepool::store {
+namespace {
+
+using ::testing::HasSubstr;
+
+template <class Record>
+class CodecTest : public ::testing::Test {};
+using Records = ::testing::Types<pool::Host, pool::Device, pool::Loan, pool::Step, pool::Usage,
+                                 pool::Counters, pool::AuditEntry>;
+TYPED_TEST_SUITE(CodecTest, Records);
+
+TYPED_TEST(CodecTest, GivesBackEveryFieldThatIsStored) {
+    TypeParam record;
+    test::fill(record, 0);
+    const auto back = decode<TypeParam>(encode(record));
+    ASSERT_TRUE(back) << back.error().message();
+    EXPECT_EQ(*back, test::as_stored(record));
+}
+
+TYPED_TEST(CodecTest, GivesBackANewRecord) {
+    const auto back = decode<TypeParam>(encode(TypeParam()));
+    ASSERT_TRUE(back) << back.error().message();
+    EXPECT_EQ(*back, TypeParam());
+}
+
+TYPED_TEST(CodecTest, RefusesWhatIsCutOff) {
+    const std::string bytes = encode(test::filled<TypeParam>());
+    const auto back = decode<TypeParam>(std::string_view(bytes).substr(0, bytes.size() - 1));
+    ASSERT_FALSE(back);
+    EXPECT_EQ(back.error().code(), Errc::io);
+}
+
+TEST(CodecStates, EachHasItsName) {
+    for (const auto state : pool::loan_states) {
+        pool::Loan loan;
+        loan.state = state;
+        EXPECT_EQ(decode<pool::Loan>(encode(loan))->state, state);
+    }
+    for (const auto state : pool::device_states) {
+        pool::Device device;
+        device.state = state;
+        EXPECT_EQ(decode<pool::Device>(encode(device))->state, state);
+    }
+    for (const auto kind : pool::step_kinds) {
+        pool::Step step;
+        step.kind = kind;
+        EXPECT_EQ(decode<pool::Step>(encode(step))->kind, kind);
+    }
+}
+
+template <class Message, class Record, class Set>
+void refuses(const Record& record, const Set& set) {
+    Message message;
+    ASSERT_TRUE(message.ParseFromString(encode(record)));
+    set(message);
+    const auto back = decode<Record>(message.SerializeAsString());
+    ASSERT_FALSE(back);
+    EXPECT_EQ(back.error().code(), Errc::io);
+    EXPECT_THAT(back.error().message(), HasSubstr("'borrowed'"));
+}
+
+TEST(CodecStates, RefusesNamesThatDoNotExist) {
+    refuses<v1::Device>(pool::Device(), [](auto& message) { message.set_state("borrowed"); });
+    refuses<v1::Loan>(pool::Loan(), [](auto& message) { message.set_state("borrowed"); });
+    refuses<v1::Loan>(pool::Loan(), [](auto& message) { message.set_access_model("borrowed"); });
+    refuses<v1::Step>(pool::Step(), [](auto& message) { message.set_kind("borrowed"); });
+    v1::Loan loan;
+    ASSERT_TRUE(loan.ParseFromString(encode(pool::Loan())));
+    loan.add_steps()->set_step("borrowed");
+    EXPECT_THAT(decode<pool::Loan>(loan.SerializeAsString()).error().message(), HasSubstr("'borrowed'"));
+}
+
+TEST(CodecSite, GivesBackItsText) {
+    EXPECT_EQ(*decode_site(encode_site("[site]\n\xff")), "[site]\n\xff");
+    EXPECT_FALSE(decode_site("\x0a\x7f"));
+}
+
+// What is written today is read for ever: these bytes must not change their meaning.
+TEST(CodecBytes, AreStable) {
+    const pool::Usage usage{"t", 5, 7};
+    EXPECT_EQ(encode(usage), std::string("\x0a\x01t\x10\x05\x18\x07"));
+}
+
+} // namespace
+} // namespace lanepool::store
