@@ -18,7 +18,6 @@ class Disk {
     void sync();
     // How much was lost.
     size_t crash();
-    bool has_unsynced() const { return !unsynced_.empty(); }
 
     pool::Snapshot snapshot() const;
     // Whether the trail is a chain from its first entry to its last, as any other store's.
