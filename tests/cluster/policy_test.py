@@ -66,9 +66,9 @@ def queue(cluster, held):
 
 
 def due(cluster):
-    got = cluster.json("borrow", "store/nvme0", "--host", "a", "--for", "3s")
-    cluster.ok("renew", "store/nvme0", "--for", "6s")
-    time.sleep(4)
+    got = cluster.json("borrow", "store/nvme0", "--host", "a", "--for", "5s")
+    cluster.ok("renew", "store/nvme0", "--for", "12s")
+    time.sleep(6)
     check("a loan that was renewed goes on", cluster.loan(got["loan"]["id"])["state"] == "active")
     wait_ended(cluster, got["loan"]["id"])
     check("and ends at its new due time", "due" in cluster.loan(got["loan"]["id"])["reason"])
