@@ -2,6 +2,7 @@
 #include "pki/authority.h"
 
 #include "io/replace_file.h"
+#include "pki/file.h"
 #include "pki/revocation.h"
 
 #include <algorithm>
@@ -23,25 +24,9 @@ constexpr int64_t clock_difference_s = 300; // that hosts may have from one anot
 // A new list must not stop a host whose clock is slow from trusting everybody who is not on it: it is dated
 // back.
 constexpr int64_t crl_difference_s = day_s;
-constexpr off_t most_file_bytes = 64 * 1024 * 1024;
 
-Result<std::string> read_file(const fs::path& path) {
-    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    if (!fd) return fail_errno(fmt::format("opening {}", path.string()));
-    struct stat status {};
-    if (::fstat(fd.get(), &status) != 0) return fail_errno(fmt::format("looking at {}", path.string()));
-    if (!S_ISREG(status.st_mode) || status.st_size > most_file_bytes)
-        return fail(Errc::protocol, "{} is no file, or too large", path.string());
-    std::string text(static_cast<size_t>(status.st_size), '\0');
-    for (size_t done = 0; done < text.size();) {
-        const ssize_t count = ::read(fd.get(), text.data() + done, text.size() - done);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return fail_errno(fmt::format("reading {}", path.string()));
-        if (count == 0) return fail(Errc::io, "{} became shorter while it was read", path.string());
-        done += static_cast<size_t>(count);
-    }
-    return text;
-}
+// In a CA's own folder nothing is somewhere else.
+Result<std::string> read(const fs::path& path) { return read_file(path, most_crl_bytes, Links::refuse); }
 
 bool is_there(const fs::path& path) {
     std::error_code error;
@@ -64,18 +49,6 @@ Result<UniqueFd> lock(const fs::path& folder) {
 Result<> make_folder(const fs::path& path) {
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
         return fail_errno(fmt::format("making {}", path.string()));
-    return {};
-}
-
-// A key that others can read is no key: they may have it already.
-Result<> check_private(const fs::path& path) {
-    struct stat status {};
-    if (::lstat(path.c_str(), &status) != 0) return fail_errno(fmt::format("looking at {}", path.string()));
-    if ((status.st_mode & 077) != 0)
-        return fail(Errc::permission_denied,
-                    "{} can be read or written by others (mode {:o}); chmod 600 it, and if somebody may have "
-                    "read it, make a new CA",
-                    path.string(), status.st_mode & 0777);
     return {};
 }
 
@@ -127,15 +100,15 @@ Result<Authority> Authority::open(const fs::path& folder) {
         return fail(Errc::not_found, "there is no CA in {}; make one with 'lanepool pki init {}'",
                     folder.string(), folder.string());
     UniqueFd held = TRY(lock(folder));
-    auto certificate = TRY(read_certificate(TRY(read_file(folder / "ca.pem")), (folder / "ca.pem").string()));
-    auto index = TRY(parse_index(TRY(read_file(folder / "index.json")), (folder / "index.json").string()));
+    auto certificate = TRY(read_certificate(TRY(read(folder / "ca.pem")), (folder / "ca.pem").string()));
+    auto index = TRY(parse_index(TRY(read(folder / "index.json")), (folder / "index.json").string()));
     return Authority(folder, std::move(held), std::move(certificate), std::move(index));
 }
 
 Result<KeyPtr> Authority::signing_key(int64_t now_s) const {
     const fs::path path = folder_ / "ca.key";
-    TRY(check_private(path));
-    auto key = TRY(read_key(TRY(read_file(path)), path.string()));
+    const std::string pem = TRY(read_private_file(path, "make a new CA", Links::refuse));
+    auto key = TRY(read_key(pem, path.string()));
     if (X509_check_private_key(certificate_.get(), key.get()) != 1)
         return fail_openssl(
             Errc::protocol,
@@ -172,7 +145,7 @@ Result<> Authority::store_crl(int64_t now_s, EVP_PKEY* key) {
 }
 
 Result<> Authority::mend_crl(int64_t now_s, EVP_PKEY* key) {
-    const auto crl = read_file(folder_ / "crl.pem");
+    const auto crl = read(folder_ / "crl.pem");
     const auto ca = TRY(to_pem(certificate_.get()));
     const auto list = crl ? load_crl(*crl, ca) : tl::unexpected<Error>(crl.error());
     if (list && list->number() == index_.crl_number) return {};
@@ -230,7 +203,7 @@ Result<Issued> Authority::renew(const std::string& name, int days, int64_t now_s
         return fail(Errc::not_found, "'{}' has no certificate that is not revoked; issue one", name);
     const auto ca_key = TRY(signing_key(now_s));
     const std::string path = chain_path(name).string();
-    const std::string chain = TRY(read_file(path));
+    const std::string chain = TRY(read(path));
     const auto certificate = TRY(read_certificate(chain, path));
     // The file may have been put there by somebody else: only a key that this CA has once certified is
     // certified again.

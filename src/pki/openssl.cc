@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pki/openssl.h"
 
+#include "pki/file.h"
+
 #include <algorithm>
 #include <cctype>
 #include <ctime>
@@ -11,9 +13,6 @@
 namespace lanepool::pki {
 
 namespace {
-
-constexpr size_t most_bytes = 64 * 1024;
-constexpr size_t most_crl_bytes = 64 * 1024 * 1024;
 
 // Without it OpenSSL asks for the password of an encrypted file at the terminal.
 int no_password(char*, int, int, void*) { return -1; }
@@ -45,7 +44,7 @@ tl::unexpected<Error> fail_openssl(Errc code, std::string_view what) {
 }
 
 Result<CertificatePtr> read_certificate(std::string_view pem, std::string_view what) {
-    const auto bio = TRY(reader(pem, most_bytes, what));
+    const auto bio = TRY(reader(pem, most_pem_bytes, what));
     CertificatePtr certificate(PEM_read_bio_X509(bio.get(), nullptr, no_password, nullptr));
     if (!certificate) return fail_openssl(Errc::protocol, fmt::format("{} is no certificate in PEM", what));
     return certificate;
@@ -61,7 +60,7 @@ Result<CrlPtr> read_crl(std::string_view pem, std::string_view what) {
 }
 
 Result<KeyPtr> read_key(std::string_view pem, std::string_view what) {
-    const auto bio = TRY(reader(pem, most_bytes, what));
+    const auto bio = TRY(reader(pem, most_pem_bytes, what));
     KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_password, nullptr));
     if (!key)
         return fail_openssl(Errc::protocol, fmt::format("{} is no key in PEM without a password", what));
