@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 include(GoogleTest)
 
-# Builds the tests that have threads: what script/test runs under ThreadSanitizer.
+# Builds all tests and fuzzers, and those of the tests that have threads: what script/test runs under
+# AddressSanitizer and under ThreadSanitizer. Neither needs the command line and the benches.
+add_custom_target(all_tests)
 add_custom_target(thread_tests)
 
 # A test program's tests, one by one, with a time limit; labelled when they are for ThreadSanitizer too.
 function(lanepool_discover_tests program threaded)
     set(label)
+    add_dependencies(all_tests ${program})
     if(threaded)
         set(label LABELS thread)
         add_dependencies(thread_tests ${program})
