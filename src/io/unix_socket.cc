@@ -25,13 +25,20 @@ Result<sockaddr_un> address_of(const std::filesystem::path& path) {
 const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
 } // namespace
 
-Result<UniqueFd> connect_unix(const std::filesystem::path& path) {
+namespace {
+Result<UniqueFd> connect_unix(const std::filesystem::path& path, int flags) {
     const auto address = TRY(address_of(path));
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
     if (!fd) return fail_errno("creating a socket");
     if (::connect(fd.get(), generic(address), sizeof address) != 0)
         return fail_errno(fmt::format("connecting to {}", path.string()));
     return fd;
+}
+} // namespace
+
+Result<UniqueFd> connect_unix(const std::filesystem::path& path) { return connect_unix(path, 0); }
+Result<UniqueFd> try_connect_unix(const std::filesystem::path& path) {
+    return connect_unix(path, SOCK_NONBLOCK);
 }
 
 Result<UniqueFd> listen_unix(const std::filesystem::path& path, mode_t mode) {

@@ -19,6 +19,9 @@ namespace lanepool::io {
 Result<UniqueFd> listen_unix(const std::filesystem::path& path, mode_t mode = 0600);
 // A connected socket, blocking. Errors: not_found, unavailable (nobody listens).
 Result<UniqueFd> connect_unix(const std::filesystem::path& path);
+// The same, non-blocking, and without waiting: unavailable also where the one who listens does not accept
+// the connections that are there (a process that was stopped).
+Result<UniqueFd> try_connect_unix(const std::filesystem::path& path);
 // The next connection of LISTENER, non-blocking; unavailable when there is none.
 Result<UniqueFd> accept_unix(const UniqueFd& listener);
 
