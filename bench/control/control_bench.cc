@@ -57,7 +57,7 @@ class Bench {
 
     Result<> run() {
         TRY(controller_.start_s());
-        client_ = TRY(api::Client::connect(controller_.endpoint()));
+        client_ = TRY(api::Client::connect({.endpoints = controller_.endpoint()}));
         TRY(join());
         TRY(fill());
         TRY(decide());

@@ -49,7 +49,8 @@ Result<double> ControllerProcess::start_s() {
             pid_ = 0;
             return fail(Errc::internal, "the controller has ended at once; {} tells why", log);
         }
-        if (const auto client = api::Client::connect(endpoint(), std::chrono::milliseconds(200))) {
+        if (const auto client =
+                api::Client::connect({.endpoints = endpoint(), .timeout = std::chrono::milliseconds(200)})) {
             grpc::ClientContext context;
             (*client)->prepare_short(context);
             v1::ShowReply reply;

@@ -179,7 +179,7 @@ SimulatedAgents::~SimulatedAgents() {
 
 Result<> SimulatedAgents::connect(std::chrono::milliseconds timeout) {
     const auto deadline = std::chrono::steady_clock::now() + timeout;
-    auto client = TRY(api::Client::connect(endpoint_, timeout));
+    auto client = TRY(api::Client::connect({.endpoints = endpoint_, .timeout = timeout}));
     welcomed_ = 0;
     for (const auto& agent : agents_)
         agent->start(*client);

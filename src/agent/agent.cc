@@ -79,7 +79,7 @@ void Agent::start() {
     control.connected = [this] { say_hello(); };
     control.disconnected = [this] { welcomed_ = false; };
     control.message = [this](const v1::ControllerMessage& message) { handle(message); };
-    control_ = std::make_unique<ControlStream>(loop_, options_.controller, std::move(control));
+    control_ = std::make_unique<ControlStream>(loop_, options_.controllers, std::move(control));
     heartbeat_ = loop_.every(heartbeat_interval, [this] {
         v1::AgentMessage message;
         message.mutable_heartbeat()->set_windows_free(

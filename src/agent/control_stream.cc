@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/control_stream.h"
 
-#include "api/client.h"
-
 #include <spdlog/spdlog.h>
 
 namespace lanepool::agent {
@@ -11,12 +9,15 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr auto retry_delay = 200ms;
+// Each time; in between there is a look at whether we are to stop.
+constexpr auto search_timeout = 1s;
 // The controller takes messages at once; this many waiting means that it has stopped reading.
 constexpr size_t max_queued_messages = 10'000;
 } // namespace
 
-ControlStream::ControlStream(io::EventLoop& loop, std::string endpoint, ControlEvents events)
-    : loop_(loop), endpoint_(std::move(endpoint)), events_(std::move(events)), thread_([this] { run(); }) {}
+ControlStream::ControlStream(io::EventLoop& loop, api::ClientOptions controllers, ControlEvents events)
+    : loop_(loop), controllers_(std::move(controllers)), events_(std::move(events)),
+      thread_([this] { run(); }) {}
 
 ControlStream::~ControlStream() {
     *alive_ = false;
@@ -56,9 +57,23 @@ void ControlStream::run() {
     }
 }
 
+Result<std::unique_ptr<api::Client>> ControlStream::find_leader() {
+    auto options = controllers_;
+    options.timeout = search_timeout;
+    // What a controller said is followed once, and only where it can be read.
+    if (const auto hint = std::exchange(hint_, {}); api::parse_endpoints(hint))
+        options.endpoints = hint + "," + options.endpoints;
+    auto client = api::Client::connect(options);
+    const std::string said = client ? "" : client.error().message();
+    if (!client && said != said_) spdlog::warn("not connected: {}", said);
+    said_ = said;
+    if (client) spdlog::info("connected to the controller at {}", (*client)->endpoint().text());
+    return client;
+}
+
 void ControlStream::run_stream() {
     // A connection of its own each time: the controller knows each of them by itself.
-    const auto client = api::Client::connect(endpoint_, 1s);
+    const auto client = find_leader();
     if (!client) return;
     grpc::ClientContext context;
     (*client)->prepare(context);
@@ -72,18 +87,25 @@ void ControlStream::run_stream() {
     const auto stream = (*client)->agents().Connect(&context);
     connected_ = true;
     post([this] { events_.connected(); });
-    std::thread writer([this, &stream] { write_all(*stream); });
+    bool writing = true;
+    std::thread writer([this, &stream, &writing] {
+        write_all(*stream);
+        const std::lock_guard lock(mutex_);
+        writing = false;
+        changed_.notify_all();
+    });
 
     v1::ControllerMessage message;
     while (stream->Read(&message))
         post([this, message] { events_.message(message); });
 
     {
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         stream_open_ = false;
+        changed_.notify_all();
+        // One that is stuck in Write() returns when the call is cancelled; before that, we hear why it ended.
+        if (!changed_.wait_for(lock, retry_delay, [&writing] { return !writing; })) context.TryCancel();
     }
-    changed_.notify_all();
-    context.TryCancel(); // a writer that is stuck in Write() returns
     writer.join();
     const grpc::Status status = stream->Finish();
     {
@@ -91,7 +113,9 @@ void ControlStream::run_stream() {
         context_ = nullptr;
     }
     connected_ = false;
-    spdlog::warn("the stream to the controller at {} has ended: {}", endpoint_, status.error_message());
+    hint_ = api::leader_of(status);
+    spdlog::warn("the stream to the controller at {} has ended: {}", (*client)->endpoint().text(),
+                 status.error_message());
     post([this] { events_.disconnected(); });
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's connection to the controller: one stream, opened again whenever it breaks.
+// The agent's connection to the controller that leads: one stream, opened again, to whoever leads then,
+// whenever it ends. A controller that has fallen silent ends it, too (api/keepalive.h).
 #pragma once
 
-#include "api/lanepool.grpc.pb.h"
+#include "api/client.h"
 #include "io/event_loop.h"
 
 #include <atomic>
@@ -28,7 +29,7 @@ struct ControlEvents {
 // opened again the Hello says everything that is true then.
 class ControlStream {
   public:
-    ControlStream(io::EventLoop& loop, std::string endpoint, ControlEvents events);
+    ControlStream(io::EventLoop& loop, api::ClientOptions controllers, ControlEvents events);
     ~ControlStream(); // ends the stream and the threads; no event comes afterwards
 
     void send(v1::AgentMessage message);
@@ -37,12 +38,15 @@ class ControlStream {
   private:
     void run();
     void run_stream();
+    Result<std::unique_ptr<api::Client>> find_leader();
     void write_all(grpc::ClientReaderWriter<v1::AgentMessage, v1::ControllerMessage>& stream);
     // Runs WORK on the loop's thread unless this object is gone by then.
     void post(std::function<void()> work);
 
     io::EventLoop& loop_;
-    const std::string endpoint_;
+    const api::ClientOptions controllers_;
+    std::string hint_; // of the controller that ended the last stream: where the leading one is
+    std::string said_; // what was last logged about there being none
     const ControlEvents events_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // read and written on the loop's thread
     std::atomic<bool> connected_{false};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "api/client.h"
+
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -19,9 +21,9 @@ struct AgentOptions {
 
     std::string host;
     std::filesystem::path adapter; // the vfio-user socket of this host's port of the fabric
-    std::string controller;        // gRPC target
-    std::filesystem::path state;   // a folder that survives restarts
-    std::filesystem::path admin;   // administration socket
+    api::ClientOptions controllers;
+    std::filesystem::path state; // a folder that survives restarts
+    std::filesystem::path admin; // administration socket
     std::vector<DeviceOption> devices;
     std::vector<GuestOption> guests;
 };

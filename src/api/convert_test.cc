@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "api/client.h"
 #include "api/convert.h"
 #include "api/status.h"
 
@@ -117,13 +116,6 @@ TEST(Convert, TakesAHelloWhole) {
     ASSERT_EQ(hello.loans.size(), 1u);
     EXPECT_TRUE(hello.loans[0].attached);
     EXPECT_EQ(hello.guests, std::vector<std::string>{"g"});
-}
-
-TEST(Client, SaysThatNobodyAnswers) {
-    const auto client = Client::connect("unix:/nonexistent/lanepool.sock", std::chrono::milliseconds(50));
-    ASSERT_FALSE(client);
-    EXPECT_EQ(client.error().code(), Errc::unavailable);
-    EXPECT_NE(client.error().message().find("/nonexistent/lanepool.sock"), std::string::npos);
 }
 
 } // namespace

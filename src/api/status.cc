@@ -90,6 +90,16 @@ Result<> from_status(const grpc::Status& status) {
     return tl::unexpected(Error(code, status.error_message()));
 }
 
+bool does_not_lead(const grpc::Status& status) {
+    return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+           status.error_message().find(" does not lead; ") != std::string::npos;
+}
+
+std::string leader_of(const grpc::Status& status) {
+    v1::ErrorDetail detail;
+    return detail.ParseFromString(status.error_details()) ? detail.leader() : std::string();
+}
+
 std::string holder_of(const grpc::Status& status) {
     v1::ErrorDetail detail;
     return detail.ParseFromString(status.error_details()) ? detail.holder() : std::string();

@@ -17,6 +17,11 @@ grpc::Status to_status(const Error& error, const std::string& holder = {});
 // that broke, a deadline) gets the code that fits.
 Result<> from_status(const grpc::Status& status);
 
+// A controller that stands by has refused a call of any kind so: nothing has come of it. Where it knows who
+// leads, it says where that one is.
+bool does_not_lead(const grpc::Status& status);
+std::string leader_of(const grpc::Status& status);
+
 // The holder that the other side named; empty where it named none.
 std::string holder_of(const grpc::Status& status);
 

@@ -57,9 +57,10 @@ Result<v1::BorrowRequest> request_of(const Wish& wish) {
 }
 
 Result<int> explain(const Context& context, const v1::BorrowRequest& request) {
-    const auto reply = TRY(ask<v1::Explanation>(context, [&](auto& pool, auto* grpc_context, auto* out) {
-        return pool.Explain(grpc_context, request, out);
-    }));
+    const auto reply =
+        TRY(ask<v1::Explanation>(context, Nature::looks, [&](auto& pool, auto* grpc_context, auto* out) {
+            return pool.Explain(grpc_context, request, out);
+        }));
     if (context.json()) {
         Json json = {{"allowed", reply.allowed()},
                      {"now", reply.now()},
@@ -86,7 +87,8 @@ Result<int> explain(const Context& context, const v1::BorrowRequest& request) {
 Result<int> borrow(const Context& context, const Wish& wish) {
     const auto request = TRY(request_of(wish));
     if (wish.dry_run) return explain(context, request);
-    TRY(perform(context, [&](auto& pool, auto* grpc_context) { return pool.Borrow(grpc_context, request); }));
+    TRY(perform(context, Goal::loans_active,
+                [&](auto& pool, auto* grpc_context) { return pool.Borrow(grpc_context, request); }));
     return exit_ok;
 }
 

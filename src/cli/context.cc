@@ -11,6 +11,7 @@
 namespace lanepool::cli {
 
 namespace {
+constexpr std::chrono::milliseconds patience{15'000};
 constexpr const char* system_socket = "/run/lanepool/controller.sock";
 
 int exit_code_of(Errc code) {
@@ -32,13 +33,21 @@ int exit_code_of(Errc code) {
         return exit_failed;
     }
 }
-} // namespace
 
-std::string Context::endpoint() const {
-    if (!controller.empty()) return controller;
+std::string endpoints(const Context& context) {
+    if (!context.controllers.empty()) return context.controllers;
     if (const char* value = std::getenv("LANEPOOL_CONTROLLER"); value && *value) return value;
     if (std::filesystem::exists(system_socket)) return std::string("unix:") + system_socket;
-    return dev::controller_endpoint(dev::default_folder());
+    return dev::controller_endpoints(dev::default_folder());
+}
+} // namespace
+
+api::ClientOptions Context::client() const {
+    api::ClientOptions options{.endpoints = endpoints(*this)};
+    if (!(tls == api::TlsFiles{})) options.tls = tls;
+    // Of several, one leads a few seconds after another one has died.
+    if (options.endpoints.find(',') != std::string::npos) options.timeout = patience;
+    return options;
 }
 
 int report(const Context& context, const Error& error) {
@@ -63,8 +72,17 @@ int run(int argc, char** argv) {
     app.require_subcommand(1);
     app.set_version_flag("--version", std::string("lanepool ") + LANEPOOL_VERSION);
     app.add_option(
-        "--controller", context.controller,
-        "the controller to ask, for example unix:/run/lanepool/controller.sock (also $LANEPOOL_CONTROLLER)");
+        "--controller", context.controllers,
+        "the controller to ask, for example unix:/run/lanepool/controller.sock; of several, separated by "
+        "commas, the one that leads is found (also $LANEPOOL_CONTROLLER)");
+    const auto add_tls = [&app](const char* name, std::filesystem::path& file, const char* variable,
+                                const char* what) {
+        app.add_option(name, file, fmt::format("for controllers on other machines: {}", what))
+            ->envname(variable);
+    };
+    add_tls("--tls-ca", context.tls.ca, "LANEPOOL_TLS_CA", "the certificate of the site's CA");
+    add_tls("--tls-cert", context.tls.certificate, "LANEPOOL_TLS_CERT", "one's own certificate");
+    add_tls("--tls-key", context.tls.key, "LANEPOOL_TLS_KEY", "the key of that certificate");
     app.add_option("-o,--output", context.output, "how to print")
         ->check(CLI::IsMember({"table", "json"}))
         ->default_str("table");
@@ -72,6 +90,7 @@ int run(int argc, char** argv) {
     app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 held by somebody else, 5 not "
                "reachable, 6 timed out.");
     add_query_commands(app, context);
+    add_controllers_command(app, context);
     add_borrow_command(app, context);
     add_loan_commands(app, context);
     add_operator_commands(app, context);

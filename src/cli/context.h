@@ -3,6 +3,7 @@
 // What every command is given, and how commands end.
 #pragma once
 
+#include "api/client.h"
 #include "base/result.h"
 
 #include <CLI/CLI.hpp>
@@ -22,14 +23,15 @@ enum Exit : int {
 };
 
 struct Context {
-    std::string controller; // gRPC target; empty: found by default_controller()
+    std::string controllers; // as api::parse_endpoints() reads them; empty: see client()
+    api::TlsFiles tls;       // for controllers on other machines; without names: none
     std::string output = "table";
     int exit_code = exit_ok; // set by the command that ran
 
     bool json() const { return output == "json"; }
-    // The controller that is meant: --controller, $LANEPOOL_CONTROLLER, the machine's own, the embedded
-    // cluster's.
-    std::string endpoint() const;
+    // The controllers that are meant: --controller, $LANEPOOL_CONTROLLER, the machine's own, the embedded
+    // cluster's; and how long one that leads is looked for.
+    api::ClientOptions client() const;
 };
 
 // Prints the error (to stderr; with -o json as an object) and returns the exit code for it.
@@ -39,7 +41,8 @@ void finish(Context& context, const Result<>& result);
 void finish(Context& context, const Result<int>& exit_code);
 
 // Each adds its commands. A command's callback runs when it was chosen, and sets Context::exit_code.
-void add_query_commands(CLI::App& app, Context& context); // ls hosts loans show events audit
+void add_query_commands(CLI::App& app, Context& context);      // ls hosts loans show events audit
+void add_controllers_command(CLI::App& app, Context& context); // controllers
 void add_borrow_command(CLI::App& app, Context& context);
 void add_loan_commands(CLI::App& app, Context& context);     // return renew reclaim reassign
 void add_operator_commands(CLI::App& app, Context& context); // reset drain undrain quarantine restore local

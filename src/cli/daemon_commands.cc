@@ -71,7 +71,7 @@ void add_agent(CLI::App& app, Context& context) {
         "NAME=SOCKET: a guest of this host that can borrow, by a QMP socket of its own (may be repeated)");
     sub->callback([=, &context] {
         set_up_log("agent");
-        options->controller = context.endpoint();
+        options->controllers = context.client();
         finish(context, run_agent(*options, *devices, *guests));
     });
 }

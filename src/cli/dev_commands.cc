@@ -36,7 +36,7 @@ Result<> up(const Context& context, DevOptions& options) {
     if (live) std::cerr << "\r\033[K" << std::flush;
     if (context.json())
         std::cout << Json{{"folder", options.cluster.folder.string()},
-                          {"controller", dev::controller_endpoint(options.cluster.folder)}}
+                          {"controller", dev::controller_endpoints(options.cluster.folder)}}
                          .dump()
                   << std::endl;
     else
@@ -160,6 +160,11 @@ void add_dev_commands(CLI::App& app, Context& context) {
     auto* up_command = dev->add_subcommand("up", "Start it: controller, fabric, a lender with drives, "
                                                  "borrowing hosts with guests; or start again what has died");
     add_folder(up_command, options);
+    up_command
+        ->add_option("--controllers", options->cluster.controllers,
+                     "1, with its records in SQLite, or 3 or 5, with theirs in as many members of etcd "
+                     "(default: as it is, else 1)")
+        ->check(CLI::IsMember({1, 3, 5}));
     up_command->add_option("--drives", options->cluster.drives, "how many drives the lender has")
         ->capture_default_str()
         ->check(CLI::Range(1, 16));

@@ -30,7 +30,7 @@ void add_return(CLI::App& app, Context& context) {
         request.set_loan_or_device(*what);
         request.set_deadline_ms(*deadline_ms);
         request.set_to_local(*to_local);
-        finish(context, perform(context, [&](auto& pool, auto* grpc_context) {
+        finish(context, perform(context, Goal::loan_over, [&](auto& pool, auto* grpc_context) {
                    return pool.Return(grpc_context, request);
                }));
     });
@@ -48,7 +48,7 @@ void add_reclaim(CLI::App& app, Context& context) {
         v1::ReclaimRequest request;
         request.set_loan_or_device(*what);
         request.set_reason(*reason);
-        finish(context, perform(context, [&](auto& pool, auto* grpc_context) {
+        finish(context, perform(context, Goal::loan_over, [&](auto& pool, auto* grpc_context) {
                    return pool.Reclaim(grpc_context, request);
                }));
     });
@@ -72,7 +72,7 @@ void add_reassign(CLI::App& app, Context& context) {
         request.set_host(*host);
         request.set_guest(*guest);
         request.set_force(*force);
-        finish(context, perform(context, [&](auto& pool, auto* grpc_context) {
+        finish(context, perform(context, Goal::loans_active, [&](auto& pool, auto* grpc_context) {
                    return pool.Reassign(grpc_context, request);
                }));
     });
@@ -90,9 +90,10 @@ void add_renew(CLI::App& app, Context& context) {
         v1::RenewRequest request;
         request.set_loan_or_device(*what);
         request.set_duration_s(*duration_s);
-        const auto renewed = ask<v1::Loan>(context, [&](auto& pool, auto* grpc_context, auto* out) {
-            return pool.Renew(grpc_context, request, out);
-        });
+        const auto renewed =
+            ask<v1::Loan>(context, Nature::changes, [&](auto& pool, auto* grpc_context, auto* out) {
+                return pool.Renew(grpc_context, request, out);
+            });
         if (!renewed) return finish(context, Result<>(tl::unexpected<Error>(renewed.error())));
         if (context.json())
             std::cout << to_json(*renewed).dump(2) << std::endl;

@@ -12,7 +12,7 @@ namespace {
 
 template <class Call>
 Result<> order(const Context& context, const std::string& done, Call call) {
-    TRY(ask<v1::Done>(context, call));
+    TRY(ask<v1::Done>(context, Nature::changes, call));
     if (context.json())
         std::cout << Json{{"done", done}}.dump(2) << std::endl;
     else
@@ -31,7 +31,7 @@ void add_reset(CLI::App& app, Context& context) {
     sub->callback([=, &context] {
         v1::ResetRequest request;
         request.set_device(*device);
-        finish(context, perform(context, [&](auto& pool, auto* grpc_context) {
+        finish(context, perform(context, Goal::device_available, [&](auto& pool, auto* grpc_context) {
                    return pool.Reset(grpc_context, request);
                }));
     });
@@ -102,7 +102,7 @@ void add_restore(CLI::App& app, Context& context) {
     sub->callback([=, &context] {
         v1::RestoreRequest request;
         request.set_device(*device);
-        finish(context, perform(context, [&](auto& pool, auto* grpc_context) {
+        finish(context, perform(context, Goal::device_available, [&](auto& pool, auto* grpc_context) {
                    return pool.Restore(grpc_context, request);
                }));
     });

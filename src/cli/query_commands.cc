@@ -20,9 +20,10 @@ void print_json(const List& list) {
 }
 
 Result<> list_devices(const Context& context) {
-    const auto reply = TRY(ask<v1::DeviceList>(context, [](auto& pool, auto* grpc_context, auto* out) {
-        return pool.ListDevices(grpc_context, {}, out);
-    }));
+    const auto reply =
+        TRY(ask<v1::DeviceList>(context, Nature::looks, [](auto& pool, auto* grpc_context, auto* out) {
+            return pool.ListDevices(grpc_context, {}, out);
+        }));
     if (context.json()) return print_json(reply.devices()), Result<>{};
     Table table({"FDID", "DEVICE", "KIND", "MODEL", "CAPACITY", "STATE", "BORROWER", "LOAN", "REASON"});
     for (const auto& device : reply.devices())
@@ -35,9 +36,10 @@ Result<> list_devices(const Context& context) {
 }
 
 Result<> list_hosts(const Context& context) {
-    const auto reply = TRY(ask<v1::HostList>(context, [](auto& pool, auto* grpc_context, auto* out) {
-        return pool.ListHosts(grpc_context, {}, out);
-    }));
+    const auto reply =
+        TRY(ask<v1::HostList>(context, Nature::looks, [](auto& pool, auto* grpc_context, auto* out) {
+            return pool.ListHosts(grpc_context, {}, out);
+        }));
     if (context.json()) return print_json(reply.hosts()), Result<>{};
     Table table({"HOST", "STATE", "PORT", "LENDS", "BORROWS", "GUESTS", "WINDOWS FREE", "LAST SEEN"});
     for (const auto& host : reply.hosts()) {
@@ -56,9 +58,10 @@ Result<> list_hosts(const Context& context) {
 Result<> list_loans(const Context& context, bool all) {
     v1::ListRequest request;
     request.set_all(all);
-    const auto reply = TRY(ask<v1::LoanList>(context, [&](auto& pool, auto* grpc_context, auto* out) {
-        return pool.ListLoans(grpc_context, request, out);
-    }));
+    const auto reply =
+        TRY(ask<v1::LoanList>(context, Nature::looks, [&](auto& pool, auto* grpc_context, auto* out) {
+            return pool.ListLoans(grpc_context, request, out);
+        }));
     if (context.json()) return print_json(reply.loans()), Result<>{};
     Table table(
         {"LOAN", "DEVICE", "BORROWER", "GUEST", "STATE", "TENANT", "PRIORITY", "SINCE", "DUE", "REASON"});
@@ -88,9 +91,10 @@ void print_fields(const Json& json) {
 Result<> show(const Context& context, const std::string& id) {
     v1::ShowRequest request;
     request.set_id(id);
-    const auto reply = TRY(ask<v1::ShowReply>(context, [&](auto& pool, auto* grpc_context, auto* out) {
-        return pool.Show(grpc_context, request, out);
-    }));
+    const auto reply =
+        TRY(ask<v1::ShowReply>(context, Nature::looks, [&](auto& pool, auto* grpc_context, auto* out) {
+            return pool.Show(grpc_context, request, out);
+        }));
     const Json json = reply.has_device() ? to_json(reply.device())
                       : reply.has_host() ? to_json(reply.host())
                                          : to_json(reply.loan());
@@ -117,37 +121,57 @@ void print_entry(const Context& context, const v1::AuditEntry& entry) {
               << std::endl;
 }
 
-Result<> print_stream(const Context& context, std::unique_ptr<grpc::ClientReader<v1::AuditEntry>> reader) {
+// Prints to the end of the stream; the sequence of the last entry, 0 where there was none.
+grpc::Status print_stream(const Context& context, grpc::ClientReader<v1::AuditEntry>& reader,
+                          uint64_t& last_sequence) {
     v1::AuditEntry entry;
-    while (reader->Read(&entry))
+    while (reader.Read(&entry)) {
         print_entry(context, entry);
-    return api::from_status(reader->Finish());
+        last_sequence = entry.sequence();
+    }
+    return reader.Finish();
 }
 
+// With FOLLOW it goes on until interrupted, at another controller where its own goes away.
 Result<> events(const Context& context, bool follow, uint32_t last) {
-    const auto client = TRY(api::Client::connect(context.endpoint()));
-    grpc::ClientContext grpc_context; // no deadline: -f goes on until interrupted
-    if (follow)
-        client->prepare(grpc_context);
-    else
-        client->prepare_short(grpc_context);
     v1::EventsRequest request;
     request.set_follow(follow);
     request.set_last(last);
-    return print_stream(context, client->pool().Events(&grpc_context, request));
+    while (true) {
+        uint64_t seen = 0;
+        grpc::Status status;
+        TRY(call_leader(context, Nature::looks, [&](api::Client& client) {
+            grpc::ClientContext grpc_context;
+            if (follow)
+                client.prepare(grpc_context);
+            else
+                client.prepare_short(grpc_context);
+            status = print_stream(context, *client.pool().Events(&grpc_context, request), seen);
+            return seen == 0 ? status : grpc::Status::OK; // what was printed is not printed again
+        }));
+        if (!follow || (!is_broken(status) && !api::does_not_lead(status))) return api::from_status(status);
+        request.set_last(0);
+        if (seen != 0) request.set_after_sequence(seen);
+    }
 }
 
 Result<> audit(const Context& context, const v1::AuditRequest& request) {
-    const auto client = TRY(api::Client::connect(context.endpoint()));
-    grpc::ClientContext grpc_context;
-    client->prepare_short(grpc_context);
-    return print_stream(context, client->pool().Audit(&grpc_context, request));
+    grpc::Status status;
+    TRY(call_leader(context, Nature::looks, [&](api::Client& client) {
+        grpc::ClientContext grpc_context;
+        client.prepare_short(grpc_context);
+        uint64_t seen = 0;
+        status = print_stream(context, *client.pool().Audit(&grpc_context, request), seen);
+        return seen == 0 ? status : grpc::Status::OK;
+    }));
+    return api::from_status(status);
 }
 
 Result<> verify_audit(const Context& context) {
-    const auto reply = TRY(ask<v1::AuditVerification>(context, [](auto& pool, auto* grpc_context, auto* out) {
-        return pool.VerifyAudit(grpc_context, {}, out);
-    }));
+    const auto reply =
+        TRY(ask<v1::AuditVerification>(context, Nature::looks, [](auto& pool, auto* grpc_context, auto* out) {
+            return pool.VerifyAudit(grpc_context, {}, out);
+        }));
     if (context.json())
         std::cout << Json{{"entries", reply.entries()},
                           {"first_sequence", reply.first_sequence()},

@@ -81,7 +81,7 @@ Result<int> bring_into_force(const Context& context, const std::string& path) {
     request.set_file_name(path);
     const auto reading = site::read(request.text());
     if (!reading.good()) return check(context, path); // which says what is wrong with it
-    TRY(ask<v1::Done>(context, [&](auto& pool, auto* grpc_context, auto* out) {
+    TRY(ask<v1::Done>(context, Nature::changes, [&](auto& pool, auto* grpc_context, auto* out) {
         return pool.ApplySite(grpc_context, request, out);
     }));
     if (context.json())
@@ -92,9 +92,10 @@ Result<int> bring_into_force(const Context& context, const std::string& path) {
 }
 
 Result<> show(const Context& context) {
-    const auto reply = TRY(ask<v1::SiteReply>(context, [](auto& pool, auto* grpc_context, auto* out) {
-        return pool.GetSite(grpc_context, {}, out);
-    }));
+    const auto reply =
+        TRY(ask<v1::SiteReply>(context, Nature::looks, [](auto& pool, auto* grpc_context, auto* out) {
+            return pool.GetSite(grpc_context, {}, out);
+        }));
     if (context.json())
         std::cout << Json{{"text", reply.text()}}.dump(2, ' ', false, Json::error_handler_t::replace)
                   << std::endl;

@@ -2,6 +2,7 @@
 #include "controller/controller.h"
 
 #include "api/identity.h"
+#include "api/keepalive.h"
 #include "io/unix_socket.h"
 #include "store/sqlite_store.h"
 
@@ -77,6 +78,9 @@ Result<> Controller::listen(const std::filesystem::path& path, mode_t mode) {
     int port = 0;
     builder.AddListeningPort("unix:" + path.string(), grpc::InsecureServerCredentials(), &port);
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    // Clients ask whether we are there.
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                               api::keepalive_least_ms);
     builder.SetMaxReceiveMessageSize(largest_request_bytes);
     builder.RegisterService(&pool_service_);
     builder.RegisterService(&agents_service_);

@@ -2,6 +2,7 @@
 #include "dev/cluster.h"
 
 #include "admin/server.h"
+#include "dev/control_plane.h"
 #include "dev/guest_command.h"
 #include "dev/guest_exec.h"
 
@@ -41,8 +42,9 @@ std::string last_lines(const std::filesystem::path& log) {
 // One cluster being brought up.
 class Builder {
   public:
-    Builder(const ClusterOptions& options, ProcessTable& table, const Report& report)
-        : options_(options), table_(table), report_(report) {}
+    Builder(const ClusterOptions& options, const ControlPlane& plane, ProcessTable& table,
+            const Report& report)
+        : options_(options), plane_(plane), table_(table), report_(report) {}
 
     Result<> run() {
         TRY(start_all());
@@ -61,8 +63,10 @@ class Builder {
         const std::string self = options_.program;
         TRY(daemon("fabric", {self, "fabric", "--dir", path("fabric"), "--ports",
                               std::to_string(std::max<size_t>(16, options_.borrowers.size() + 1))}));
-        TRY(daemon("controller", {self, "controller", "--listen", controller_endpoint(options_.folder),
-                                  "--state", path("controller")}));
+        for (const auto& member : plane_.members(options_.folder))
+            if (!table_.running(member.name)) TRY(start(member.name, member.argv));
+        for (const auto& controller : plane_.daemons(options_.folder, self))
+            TRY(daemon(controller.name, controller.argv));
         std::vector<std::string> lender = agent(options_.lender, 0);
         for (unsigned i = 0; i < options_.drives; ++i) {
             const std::string drive = fmt::format("nvme{}", i);
@@ -89,7 +93,7 @@ class Builder {
         return {options_.program, "agent",
                 "--host",         host,
                 "--adapter",      path("fabric") / fmt::format("port{}.sock", port),
-                "--controller",   controller_endpoint(options_.folder),
+                "--controller",   plane_.endpoints(options_.folder),
                 "--state",        path("agent-" + host)};
     }
 
@@ -111,6 +115,13 @@ class Builder {
     Result<> start(const std::string& name, const std::vector<std::string>& argv) {
         report_("starting " + name);
         return table_.start(name, argv, path(name + ".log"));
+    }
+
+    // Without a majority of etcd's members no controller leads, and no agent is ever ready.
+    Result<> check_members() const {
+        for (const auto& member : plane_.members(options_.folder))
+            if (!table_.running(member.name)) return died(member.name);
+        return {};
     }
 
     tl::unexpected<Error> died(const std::string& name) const {
@@ -163,6 +174,7 @@ class Builder {
                     admin::call(admin_socket(options_.folder, name), {{"command", "status"}}, 1s);
                 if (answer && answer->value("ready", false)) break;
                 if (!table_.running(name)) return died(name);
+                TRY(check_members());
                 if (io::system_clock().now() > deadline)
                     return fail(Errc::timeout, "the agent of host {} is not ready: {}", host,
                                 answer ? answer->dump() : answer.error().message());
@@ -173,6 +185,7 @@ class Builder {
     }
 
     const ClusterOptions& options_;
+    const ControlPlane& plane_;
     ProcessTable& table_;
     const Report& report_;
     std::vector<std::string> daemons_;
@@ -181,7 +194,7 @@ class Builder {
 // The order in which things are taken down: what uses before what is used.
 std::vector<std::string> stop_order(const ProcessTable& table) {
     std::vector<std::string> names;
-    for (const char* prefix : {"guest-", "agent-", "controller", "nvme", "fabric"})
+    for (const char* prefix : {"guest-", "agent-", "controller", "etcd", "nvme", "fabric"})
         for (const auto& [name, process] : table.processes())
             if (name.starts_with(prefix)) names.push_back(name);
     return names;
@@ -194,8 +207,9 @@ std::filesystem::path default_folder() {
     return std::filesystem::temp_directory_path() / fmt::format("lanepool-dev-{}", ::getuid());
 }
 
-std::string controller_endpoint(const std::filesystem::path& folder) {
-    return "unix:" + (folder / "controller.sock").string();
+std::string controller_endpoints(const std::filesystem::path& folder) {
+    const auto plane = ControlPlane::read(folder);
+    return (plane ? *plane : ControlPlane{}).endpoints(folder);
 }
 
 std::filesystem::path exec_socket(const std::filesystem::path& folder, const std::string& host) {
@@ -205,9 +219,10 @@ std::filesystem::path exec_socket(const std::filesystem::path& folder, const std
 Result<> up(const ClusterOptions& options, const Report& report) {
     TRY(guest_cache());
     auto table = TRY(ProcessTable::open(options.folder, 30s));
+    const auto plane = TRY(ControlPlane::open(options.folder, options.controllers));
     for (const auto& folder : {options.folder / "fabric", options.folder / "controller"})
         std::filesystem::create_directories(folder);
-    return Builder(options, table, report).run();
+    return Builder(options, plane, table, report).run();
 }
 
 Result<> down(const std::filesystem::path& folder, bool remove) {
@@ -258,7 +273,7 @@ admin_sockets(const std::filesystem::path& folder) {
     std::vector<std::pair<std::string, std::filesystem::path>> sockets;
     if (const auto processes = ProcessTable::read(folder))
         for (const auto& process : *processes)
-            if (!process.name.starts_with("guest-"))
+            if (!process.name.starts_with("guest-") && !process.name.starts_with("etcd"))
                 sockets.emplace_back(process.name, admin_socket(folder, process.name));
     return sockets;
 }

@@ -18,6 +18,7 @@ namespace lanepool::dev {
 struct ClusterOptions {
     std::filesystem::path folder;
     std::filesystem::path program; // the lanepool binary
+    unsigned controllers = 0; // 1: its records in SQLite; 3 or 5: in etcd; 0: as many as there are, else one
     std::string lender = "store";
     unsigned drives = 2;
     std::string drive_size = "4G";
@@ -29,11 +30,14 @@ struct ClusterOptions {
 std::filesystem::path default_folder();
 
 // Where things are in a cluster's folder.
-std::string controller_endpoint(const std::filesystem::path& folder);
+// The endpoints of its controllers, separated by commas; of a cluster that is not there: of the one it would
+// have.
+std::string controller_endpoints(const std::filesystem::path& folder);
 std::filesystem::path exec_socket(const std::filesystem::path& folder, const std::string& host);
 
 struct ProcessStatus {
-    std::string name; // "controller", "fabric", "nvme0", "agent-a", "guest-a"
+    std::string
+        name; // "controller" (or "controller0", "etcd0", ...), "fabric", "nvme0", "agent-a", "guest-a"
     pid_t pid = 0;
     bool running = false;
 };

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "dev/control_plane.h"
 #include "dev/guest_exec.h"
 #include "dev/process_table.h"
 
 #include <csignal>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <set>
 #include <stdlib.h>
 #include <sys/wait.h>
 
@@ -57,6 +60,32 @@ TEST_F(ProcessTableTest, APidThatWasGivenToSomebodyElseIsNotOurs) {
 TEST_F(ProcessTableTest, TwoCommandsDoNotActAtOnce) {
     auto first = ProcessTable::open(folder_, 1s);
     EXPECT_EQ(ProcessTable::open(folder_, 10ms).error().code(), Errc::busy);
+}
+
+TEST_F(ProcessTableTest, AControlPlaneIsDecidedOnce) {
+    EXPECT_EQ(ControlPlane::read(folder_)->endpoints("/f"), "unix:/f/controller.sock");
+    const auto first = ControlPlane::open(folder_, 3);
+    ASSERT_TRUE(first) << first.error().message();
+    std::set<uint16_t> ports;
+    for (const auto& [client, peer] : first->etcd)
+        ports.insert({client, peer});
+    EXPECT_EQ(ports.size(), 6U);
+    const auto again = ControlPlane::open(folder_, 0);
+    EXPECT_EQ(again->members(folder_)[2].argv, first->members(folder_)[2].argv);
+    EXPECT_EQ(again->endpoints("/f"),
+              "unix:/f/controller0.sock,unix:/f/controller1.sock,unix:/f/controller2.sock");
+    EXPECT_EQ(ControlPlane::open(folder_, 1).error().code(), Errc::failed_precondition);
+}
+
+TEST_F(ProcessTableTest, WithoutEtcdThereIsOneControllerOnly) {
+    const std::string path = std::getenv("PATH");
+    ::setenv("PATH", folder_.c_str(), 1);
+    const auto several = ControlPlane::open(folder_, 3);
+    const auto one = ControlPlane::open(folder_, 1);
+    ::setenv("PATH", path.c_str(), 1);
+    ASSERT_FALSE(several);
+    EXPECT_THAT(several.error().message(), testing::HasSubstr("etcd-server"));
+    EXPECT_TRUE(one);
 }
 
 TEST(Base64, RoundTripsEveryRemainder) {

@@ -29,8 +29,10 @@ class Cluster:
 
     def __init__(self, **options):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lanepool-test."))
+        several = int(options.get("controllers", 1))
+        sockets = [f"controller{i}.sock" for i in range(several)] if several > 1 else ["controller.sock"]
         self.environment = dict(os.environ, LANEPOOL_DEV_DIR=str(self.folder),
-                                LANEPOOL_CONTROLLER=f"unix:{self.folder}/controller.sock")
+                                LANEPOOL_CONTROLLER=",".join(f"unix:{self.folder}/{socket}" for socket in sockets))
         self.options = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
 
     def __enter__(self):

@@ -110,7 +110,7 @@ class ControllerTest : public ::testing::Test {
 
     // Waits for a controller that is being restarted.
     std::unique_ptr<api::Client> client() {
-        auto made = api::Client::connect(process.endpoint(), 10s);
+        auto made = api::Client::connect({.endpoints = process.endpoint(), .timeout = 10s});
         EXPECT_TRUE(made);
         return made ? std::move(*made) : nullptr;
     }

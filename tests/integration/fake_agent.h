@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -32,8 +33,11 @@ class FakeAgent {
         bool clean = true;
     };
 
-    FakeAgent(std::string endpoint, std::string host, uint32_t partition, std::vector<std::string> devices)
-        : endpoint_(std::move(endpoint)), host_(std::move(host)), partition_(partition) {
+    // PERFORMED hears of each step that was done, in their order.
+    FakeAgent(std::string endpoint, std::string host, uint32_t partition, std::vector<std::string> devices,
+              std::function<void(const v1::Step&)> performed = {})
+        : endpoint_(std::move(endpoint)), host_(std::move(host)), partition_(partition),
+          performed_(std::move(performed)) {
         for (auto& name : devices)
             devices_[name] = {};
         thread_ = std::thread([this] { run(); });
@@ -125,7 +129,8 @@ class FakeAgent {
     }
 
     void run_stream() {
-        auto client = api::Client::connect(endpoint_, std::chrono::milliseconds(300));
+        auto client =
+            api::Client::connect({.endpoints = endpoint_, .timeout = std::chrono::milliseconds(300)});
         if (!client) return;
         grpc::ClientContext context;
         (*client)->prepare(context);
@@ -199,6 +204,7 @@ class FakeAgent {
         done.set_kind(step.kind());
         done.set_ok(perform(step));
         if (!done.ok()) done.set_code("stale_epoch");
+        if (done.ok() && performed_) performed_(step);
         if (stream_) stream_->Write(message);
     }
 
@@ -236,6 +242,7 @@ class FakeAgent {
     const std::string endpoint_;
     const std::string host_;
     const uint32_t partition_;
+    const std::function<void(const v1::Step&)> performed_;
     std::atomic<bool> stopping_{false};
     std::atomic<bool> silent_{false};
     std::atomic<bool> away_{false};
