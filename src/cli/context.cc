@@ -98,6 +98,7 @@ int run(int argc, char** argv) {
     add_daemon_commands(app, context);
     add_site_commands(app, context);
     add_pki_commands(app, context);
+    add_store_commands(app, context);
     add_sim_command(app, context);
     add_completion_command(app, context);
     try {

@@ -50,6 +50,7 @@ void add_daemon_commands(CLI::App& app, Context& context);   // controller agent
 void add_dev_commands(CLI::App& app, Context& context);      // dev up|down|status|exec, stats
 void add_site_commands(CLI::App& app, Context& context);     // site check apply show
 void add_pki_commands(CLI::App& app, Context& context);      // pki init issue renew revoke ls
+void add_store_commands(CLI::App& app, Context& context);    // store copy verify
 void add_sim_command(CLI::App& app, Context& context);       // sim
 void add_completion_command(CLI::App& app, Context& context);
 

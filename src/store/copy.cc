@@ -22,7 +22,9 @@ Result<> put(Store& to, const pool::Counters& counters, const std::vector<Record
     return {};
 }
 
-Result<> put_trail(Store& from, Store& to, pool::Counters counters, uint64_t after) {
+Result<> put_trail(Store& from, Store& to, pool::Counters counters, uint64_t after,
+                   const std::function<void(uint64_t done)>& progress) {
+    uint64_t done = 0;
     for (;;) {
         const auto entries = TRY(from.audit_chain(after, piece));
         if (entries.empty()) return {};
@@ -33,17 +35,22 @@ Result<> put_trail(Store& from, Store& to, pool::Counters counters, uint64_t aft
         counters.next_audit = after + 1;
         outcome.counters = counters;
         TRY(to.apply(outcome));
+        done += entries.size();
+        progress(done);
     }
 }
 
 } // namespace
 
-Result<AuditCheck> copy(Store& from, Store& to) {
+Result<AuditCheck> copy(Store& from, Store& to,
+                        const std::function<void(uint64_t done, uint64_t all)>& progress) {
     const auto check = TRY(from.verify_audit());
     const auto all = TRY(from.load());
     const auto ends = TRY(from.audit_ends());
     TRY(to.begin_copy(ends.start));
-    TRY(put_trail(from, to, all.counters, ends.start.sequence));
+    TRY(put_trail(from, to, all.counters, ends.start.sequence, [&](uint64_t done) {
+        if (progress) progress(done, check.entries);
+    }));
     TRY(put(to, all.counters, all.hosts, &pool::Outcome::hosts));
     TRY(put(to, all.counters, all.devices, &pool::Outcome::devices));
     TRY(put(to, all.counters, all.loans, &pool::Outcome::loans));
