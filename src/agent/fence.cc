@@ -37,6 +37,15 @@ FenceObservation LenderFence::observed() const {
 
 // ---- the device comes and goes
 
+void LenderFence::exchanged(DeviceRecord found) {
+    if (state_ != State::absent) return;
+    for (const Pending& step : std::exchange(waiting_, {}))
+        ports_.answer(step.order, fail(Errc::not_found, "device {} was exchanged for another one", device_));
+    record_ = std::move(found);
+    lease_step_ = {};
+    reset_done_ = sanitize_done_ = {};
+}
+
 void LenderFence::present(bool windows_open) {
     if (state_ != State::absent) return;
     problem_ = "it is being reset";

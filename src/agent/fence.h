@@ -89,6 +89,9 @@ class LenderFence {
     // DEVICE: its name, for messages. FOUND: its record on disk. PORTS must outlive this.
     LenderFence(std::string device, DeviceRecord found, FencePorts& ports);
 
+    // What is there is another device than before, with this record on disk: of the last one nothing is left.
+    // Only while it is absent.
+    void exchanged(DeviceRecord found);
     // The device can be worked with. WINDOWS_OPEN: somebody may still have a way to it, which is closed
     // first.
     void present(bool windows_open);

@@ -339,6 +339,19 @@ TEST_F(Fence, BeginsAResetAgainThatADeviceLeft) {
     EXPECT_EQ(answer(), "ok");
 }
 
+TEST_F(Fence, KnowsNothingOfADeviceThatWasExchanged) {
+    lent(2000);
+    fence->absent("pulled");
+    ask(StepKind::reset, 6, 7);
+    fence->exchanged({1, false, ""});
+    EXPECT_EQ(answer(), "not_found");
+    EXPECT_EQ(fence->observed().epoch, pool::Epoch{1});
+    EXPECT_FALSE(fence->observed().clean);
+    reach();
+    prepare(8, 2);
+    EXPECT_EQ(answer(), "failed_precondition");
+}
+
 TEST_F(Fence, GivesUpWaitingForADevice) {
     ask(StepKind::reset, 5);
     pass(8999);

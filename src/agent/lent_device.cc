@@ -36,8 +36,7 @@ LentDevice::LentDevice(io::EventLoop& loop, Background& background, DeviceRecord
                        std::filesystem::path socket, LentDeviceEvents events)
     : loop_(loop), background_(background), records_(records), name_(std::move(name)),
       socket_(std::move(socket)), events_(std::move(events)),
-      epochs_(std::make_unique<Epochs>(records.get(name_).epoch)),
-      fence_(name_, records.get(name_), static_cast<FencePorts&>(*this)) {
+      fence_(name_, {}, static_cast<FencePorts&>(*this)) {
     connect();
 }
 
@@ -74,6 +73,8 @@ Result<LentDevice::Reached> LentDevice::reach(const std::filesystem::path& socke
 
 void LentDevice::reached(Result<Reached> result) {
     if (function_) return; // by another attempt
+    if (result)
+        if (auto known = recognise(result->identity.serial()); !known) result = tl::unexpected(known.error());
     if (!result) {
         if (problem_ != result.error().message()) { // said once, not at every attempt
             problem_ = result.error().message();
@@ -84,8 +85,6 @@ void LentDevice::reached(Result<Reached> result) {
         retry_ = loop_.after(retry_interval, [this] { connect(); });
         return;
     }
-    if (identity_ && identity_->serial() != result->identity.serial())
-        fdid_ = 0; // another device in the same place
     const uint64_t generation = ++generation_;
     function_ = std::move(result->function);
     device_class_ = std::move(result->device_class);
@@ -99,6 +98,17 @@ void LentDevice::reached(Result<Reached> result) {
     spdlog::info("device {}: {} {} reached", name_, identity_->model(), identity_->serial());
     create_lender_if_possible();
     events_.changed();
+}
+
+// No step is taken before this: without an fdid nobody can name the device.
+Result<> LentDevice::recognise(const std::string& serial) {
+    // One without a number may be another one whenever it was out of sight.
+    if (identity_ && identity_->serial() == serial && !serial.empty()) return {};
+    const DeviceRecord record = TRY(records_.found(name_, serial));
+    if (identity_ && identity_->serial() != serial) fdid_ = 0;
+    epochs_ = std::make_unique<Epochs>(record.epoch);
+    fence_.exchanged(record);
+    return {};
 }
 
 void LentDevice::function_gone(uint64_t generation) {
@@ -194,7 +204,9 @@ void LentDevice::perform(const pool::Order& order, Done done) {
 
 // ---- what the fence asks for
 
-Result<> LentDevice::store(const DeviceRecord& record) { return records_.put(name_, record); }
+Result<> LentDevice::store(const DeviceRecord& record) {
+    return records_.put(name_, identity_->serial(), record);
+}
 
 void LentDevice::open(uint64_t operation, const Opening& opening) {
     lender_->prepare(opening.loan.value, opening.epoch.value,

@@ -63,6 +63,7 @@ class LentDevice final : private FencePorts {
     void connect();
     static Result<Reached> reach(const std::filesystem::path& socket);
     void reached(Result<Reached> result);
+    Result<> recognise(const std::string& serial);
     void function_gone(uint64_t generation);
     void create_lender_if_possible();
     void drop_lender(const std::string& reason);
