@@ -64,10 +64,11 @@ void Ledger::index(const Device& device, bool comes) {
 void Ledger::index(const Loan& loan, bool comes) {
     scheduler_.note(loan, comes);
     if (has_ended(loan.state)) {
+        const Ended key{loan.ended_audit, loan.ended_us, loan.id};
         if (comes)
-            ended_.emplace(loan.ended_us, loan.id);
+            ended_.insert(key);
         else
-            ended_.erase({loan.ended_us, loan.id});
+            ended_.erase(key);
         return;
     }
     note(loans_by_borrower_, loan.borrower, loan.id, comes);
@@ -112,7 +113,7 @@ std::optional<Fdid> Ledger::device_named(std::string_view full_name) const {
 
 std::optional<LoanId> Ledger::oldest_ended() const {
     if (ended_.empty()) return std::nullopt;
-    return ended_.begin()->second;
+    return std::get<LoanId>(*ended_.begin());
 }
 
 void Ledger::commit() {

@@ -125,6 +125,9 @@ class Ledger {
     }
     template <class Key>
     static void count(std::map<Key, size_t>& counts, const Key& key, bool comes);
+    // By the order of the trail: a clock that is set back does not make the last one the oldest. The time and
+    // the number are for loans that have ended before this was recorded.
+    using Ended = std::tuple<uint64_t, int64_t, LoanId>;
     void note_timer(int64_t steady_us, Timer::Kind kind, uint64_t id, const std::string& host, bool comes);
     void index(const Host& host, bool comes);
     void index(const Device& device, bool comes);
@@ -142,7 +145,7 @@ class Ledger {
     std::map<std::pair<std::string, std::string>, size_t> loans_by_rule_;
     std::map<std::string, std::set<StepId>> steps_by_host_;
     std::map<Fdid, std::set<StepId>> steps_by_device_;
-    std::set<std::pair<int64_t, LoanId>> ended_; // by the time of their end
+    std::set<Ended> ended_; // in the order of their ends
     std::set<Timer> timers_;
     size_t live_loans_ = 0;
     size_t wishes_ = 0;

@@ -73,7 +73,10 @@ void Pool::set_state(LoanId id, LoanState to, std::string_view reason) {
     entry.loan = id;
     entry.epoch = before.epoch;
     audit(std::move(entry));
-    ledger_.change(id, [&](Loan& loan) { loan.state = to; });
+    ledger_.change(id, [&](Loan& loan) {
+        loan.state = to;
+        if (has_ended(to)) loan.ended_audit = audit_.back().sequence;
+    });
     const bool going = to == LoanState::quiescing || to == LoanState::detaching || has_ended(to);
     if (going) note_broken_group(id, reason);
 }

@@ -437,6 +437,37 @@ TEST_F(PoolTest, ForgetsTheOldestEndedLoans) {
     EXPECT_TRUE(pool->find_loan("loan:4"));
 }
 
+// The longest loan has the lowest number, and whoever waits for its end has to see it.
+TEST_F(PoolTest, ALongLoanIsNotForgottenAsSoonAsItEnds) {
+    options.ended_loans_kept = 2;
+    restart();
+    connect_all();
+    const auto longest = lend_to("b", "80001");
+    const auto return_and_recover = [&](const std::string& device) {
+        ASSERT_TRUE(pool->reclaim({device, "", owner("x")}, now));
+        keep();
+        recover();
+        sent.clear();
+    };
+    for (int i = 0; i < 3; ++i) {
+        lend_to("a");
+        return_and_recover("80000");
+    }
+    // Not even where the clock was set back meanwhile.
+    now.unix_us -= 3'600'000'000;
+    return_and_recover("80001");
+    EXPECT_TRUE(pool->find_loan(fmt::format("loan:{}", longest)));
+    EXPECT_TRUE(pool->find_loan("loan:4"));
+    EXPECT_FALSE(pool->find_loan("loan:3"));
+    // The order is in the records: a restart does not change who is next.
+    restart();
+    connect_all();
+    lend_to("a");
+    return_and_recover("80000");
+    EXPECT_TRUE(pool->find_loan(fmt::format("loan:{}", longest)));
+    EXPECT_FALSE(pool->find_loan("loan:4"));
+}
+
 TEST_F(PoolTest, WhatIsNotStoredHasNotHappened) {
     const auto before = device();
     ASSERT_TRUE(pool->borrow(request("a", "80000", 0, ""), now));

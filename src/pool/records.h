@@ -117,6 +117,8 @@ struct Loan {
     int64_t created_us = 0;
     int64_t active_us = 0; // 0: it never was
     int64_t ended_us = 0;
+    uint64_t ended_audit =
+        0; // the sequence of the entry of the trail that says how it has ended; 0: it has not
     std::vector<StepTime> steps;
     int64_t due_steady_us = 0;
     int64_t warn_steady_us = 0;

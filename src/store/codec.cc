@@ -226,6 +226,7 @@ std::string encode(const pool::Loan& loan) {
     message.set_reason(loan.reason);
     message.set_active_us(loan.active_us);
     message.set_ended_us(loan.ended_us);
+    message.set_ended_audit(loan.ended_audit);
     for (const auto& step : loan.steps) {
         auto& stored = *message.add_steps();
         stored.set_step(text(name(step.step)));
@@ -250,6 +251,7 @@ Result<pool::Loan> decode<pool::Loan>(std::string_view bytes) {
     loan.reason = message.reason();
     loan.active_us = message.active_us();
     loan.ended_us = message.ended_us();
+    loan.ended_audit = message.ended_audit();
     for (const auto& stored : message.steps()) {
         pool::StepTime step;
         TRY(take_state(step.step, pool::step_kind(stored.step()), stored.step(), "loan"));

@@ -67,9 +67,9 @@ inline void fill(pool::Device& device, uint64_t seed) {
 }
 inline void fill(pool::Loan& loan, uint64_t seed) {
     auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee,
-           ff, gg, hh] = loan;
+           ff, gg, hh, ii] = loan;
     Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd,
-                 ee, ff, gg, hh);
+                 ee, ff, gg, hh, ii);
 }
 inline void fill(pool::Step& step, uint64_t seed) {
     auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = step;
