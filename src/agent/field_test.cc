@@ -9,7 +9,7 @@ namespace lanepool::agent {
 namespace {
 
 using pool::StepKind;
-using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 class FieldComplaint : public testing::FenceBench {};
@@ -38,6 +38,41 @@ TEST_F(FieldComplaint, 3_AfterARebootTheRecordSaysWhatIsReallyThere) {
     EXPECT_EQ(answer(), "stale_epoch");
     prepare(8, 6);
     EXPECT_EQ(answer(), "failed_precondition");
+}
+
+// What is unbound while somebody holds it blocks for ever: who holds it is looked at first.
+TEST_F(FieldComplaint, 5_ADeviceThatIsHeldIsNotTouched) {
+    lent();
+    for (const StepKind kind : {StepKind::reset, StepKind::sanitize}) {
+        ask(kind, 6, 7);
+        EXPECT_EQ(answer(), "failed_precondition");
+    }
+    prepare(8, 6);
+    EXPECT_EQ(answer(), "busy");
+    EXPECT_THAT(answers.back().result.error().message(), HasSubstr("lent to partition 2 by loan 7"));
+    EXPECT_THAT(did, IsEmpty());
+    EXPECT_EQ(fence->state(), LenderFence::State::open);
+}
+
+// ... and a device that blocks in the middle blocks nobody for ever: each step is answered in time.
+TEST_F(FieldComplaint, 5_StepsForADeviceThatBlocksAreAnsweredInTime) {
+    lent();
+    ask(StepKind::cut, 6, 7);
+    done("close");
+    ask(StepKind::reset, 6, 7); // does not end
+    answers.clear();
+    ask(StepKind::sanitize, 6, 7);
+    prepare(8, 7);
+    pass(8999);
+    EXPECT_EQ(answer(), "none");
+    pass(1);
+    ASSERT_EQ(answers.size(), 2u);
+    for (const Answer& late : answers) {
+        EXPECT_EQ(late.result.error().code(), Errc::unavailable);
+        EXPECT_THAT(late.result.error().message(), HasSubstr("device nvme0 is resetting"));
+    }
+    EXPECT_EQ(fence->opening(), std::nullopt);
+    EXPECT_FALSE(disk.clean);
 }
 
 // A reset says that it has worked, and has not: the verification fails, and with it the device.
@@ -74,6 +109,39 @@ TEST_F(FieldComplaint, 8_ALateResetOfAnOldEpochDoesNotHitTheNextLoan) {
     EXPECT_EQ(answer(), "stale_epoch");
     EXPECT_THAT(did, IsEmpty());
     EXPECT_EQ(fence->opening()->loan, pool::LoanId{8});
+}
+
+// The next tenant finds what the last one left: no wipe, one that failed, one of another drive.
+TEST_F(FieldComplaint, 11_NobodyIsLetInBeforeTheWipeHasVerified) {
+    lent();
+    ask(StepKind::cut, 6, 7);
+    done("close");
+    ask(StepKind::reset, 6, 7);
+    done("reset");
+    prepare(8, 7);
+    EXPECT_EQ(answer(), "failed_precondition");
+    ask(StepKind::sanitize, 6, 7);
+    done("sanitize", fail(Errc::io, "block 7 still has data in it"));
+    EXPECT_FALSE(disk.clean);
+    prepare(8, 7);
+    EXPECT_EQ(answer(), "failed_precondition");
+    // A restart and a good reset alone do not make it clean.
+    start();
+    reach();
+    prepare(8, 7);
+    EXPECT_EQ(answer(), "failed_precondition");
+    EXPECT_EQ(fence->opening(), std::nullopt);
+}
+
+TEST_F(FieldComplaint, 11_AnExchangedDriveIsNotCleanBecauseTheLastOneWas) {
+    pooled();
+    ASSERT_TRUE(fence->observed().clean);
+    fence->absent("pulled");
+    fence->exchanged({});
+    reach();
+    EXPECT_FALSE(fence->observed().clean);
+    prepare(8, 7);
+    EXPECT_EQ(answer(), "failed_precondition");
 }
 
 } // namespace
