@@ -1,43 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/election.h"
 
+#include <random>
 #include <spdlog/spdlog.h>
 #include <store/etcd_records.pb.h>
 
 namespace lanepool::store {
 
 namespace {
+
 using std::chrono::milliseconds;
-// After a failure, before the next try.
-constexpr milliseconds retry_delay{100};
+
+constexpr milliseconds shortest_ttl{100};
+constexpr milliseconds longest_ttl{60'000};
 // For a last word when we go.
 constexpr milliseconds farewell{1000};
+
+// Two controllers of one name, or one before and after its restart, must not take each other's key for
+// theirs.
+std::string value_of(const ElectionOptions& options) {
+    std::random_device random;
+    v1::Leader me;
+    me.set_name(options.name);
+    me.set_endpoint(options.endpoint);
+    me.set_nonce((static_cast<uint64_t>(random()) << 32) | random());
+    return me.SerializeAsString();
+}
+
+void compare_created(etcdserverpb::TxnRequest& request, const std::string& key, int64_t create_revision) {
+    auto& compare = *request.add_compare();
+    compare.set_key(key);
+    compare.set_target(etcdserverpb::Compare::CREATE);
+    compare.set_create_revision(create_revision);
+}
+
+void put(etcdserverpb::TxnRequest& request, const std::string& key, const std::string& value) {
+    auto& put = *request.add_success()->mutable_request_put();
+    put.set_key(key);
+    put.set_value(value);
+}
+
+// The key as a transaction has found it that was refused; null: it is not there.
+Result<const mvccpb::KeyValue*> found(const etcdserverpb::TxnResponse& response) {
+    if (response.responses_size() != 1)
+        return fail(Errc::protocol, "etcd answered a part of what it was asked");
+    const auto& kvs = response.responses(0).response_range().kvs();
+    return kvs.empty() ? nullptr : &kvs[0];
+}
+
 } // namespace
 
-Result<std::unique_ptr<Election>> Election::start(std::shared_ptr<EtcdClient> client,
+Result<std::unique_ptr<Election>> Election::start(const std::vector<std::string>& endpoints,
                                                   const ElectionOptions& options,
                                                   std::function<void()> changed) {
-    if (options.ttl < std::chrono::seconds(1) || options.ttl > std::chrono::seconds(60))
-        return fail(Errc::invalid_argument, "a controller's lease of {} s: choose 1 to 60",
-                    options.ttl.count());
+    if (options.ttl < shortest_ttl || options.ttl > longest_ttl)
+        return fail(Errc::invalid_argument,
+                    "an election after {} ms without a sign of the leader: choose {} ms to {} s",
+                    options.ttl.count(), shortest_ttl.count(), longest_ttl.count() / 1000);
     if (options.name.empty())
         return fail(Errc::invalid_argument, "a controller that is to be elected needs a name");
+    EtcdOptions etcd;
+    etcd.endpoints = endpoints;
+    // A member that does not answer leaves time to ask another one, before the leader's time is over.
+    etcd.member_timeout = options.ttl / 3;
+    etcd.call_timeout = options.ttl * 2 / 3;
+    auto client = TRY(EtcdClient::create(etcd));
     std::unique_ptr<Election> election(new Election(std::move(client), options, std::move(changed)));
-    election->keeper_ = std::thread([self = election.get()] { self->keep(); });
-    election->observer_ = std::thread([self = election.get()] { self->observe(); });
+    election->thread_ = std::thread([self = election.get()] { self->run(); });
     return election;
 }
 
 Election::Election(std::shared_ptr<EtcdClient> client, const ElectionOptions& options,
                    std::function<void()> changed)
     : client_(std::move(client)), options_(options), key_(EtcdKeys(options.prefix).leader()),
-      changed_(std::move(changed)) {}
+      value_(value_of(options)), changed_(std::move(changed)) {}
 
 Election::~Election() { resign(); }
 
 std::optional<Leadership> Election::leadership() const {
     const std::lock_guard lock(mutex_);
-    if (leading_ == 0 || Clock::now() >= lease_end_) return std::nullopt;
+    if (leading_ == 0 || Clock::now() >= believed_until_) return std::nullopt;
     return Leadership{key_, leading_};
 }
 
@@ -48,7 +90,8 @@ std::optional<Leader> Election::leader() const {
 
 std::optional<Leadership> Election::wait_until_leading(milliseconds timeout) const {
     std::unique_lock lock(mutex_);
-    wake_.wait_for(lock, timeout, [&] { return (leading_ != 0 && Clock::now() < lease_end_) || stopping_; });
+    wake_.wait_for(lock, timeout,
+                   [&] { return (leading_ != 0 && Clock::now() < believed_until_) || stopping_; });
     lock.unlock();
     return leadership();
 }
@@ -57,159 +100,199 @@ void Election::resign() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
-        if (watch_) watch_->cancel();
     }
     wake_.notify_all();
-    if (keeper_.joinable()) keeper_.join();
-    if (observer_.joinable()) observer_.join();
+    if (thread_.joinable()) thread_.join();
 }
 
-bool Election::sleep(milliseconds time) {
-    std::unique_lock lock(mutex_);
-    wake_.wait_for(lock, time, [&] { return stopping_ || (vacant_ && leading_ == 0); });
-    vacant_ = false;
-    return !stopping_;
+void Election::stand_aside(milliseconds time) {
+    const std::lock_guard lock(mutex_);
+    aside_until_ = Clock::now() + time;
 }
 
-void Election::set_leading(int64_t create_revision) {
-    {
-        const std::lock_guard lock(mutex_);
-        if (leading_ == create_revision) return;
-        leading_ = create_revision;
-    }
-    wake_.notify_all();
-    tell();
+bool Election::stands_aside() const {
+    const std::lock_guard lock(mutex_);
+    return Clock::now() < aside_until_;
 }
 
-// ---- the lease and the campaign
+// ---- the thread
 
-void Election::keep() {
+void Election::run() {
     bool well = false;
-    do
-        well = keep_once();
-    while (sleep(well ? renewal() : retry_delay));
+    do {
+        const auto done = step();
+        well = done.has_value();
+        if (!well && !complained_)
+            spdlog::warn("election of controller {}: {}", options_.name, done.error().message());
+        if (well && complained_) spdlog::info("election of controller {}: etcd answers again", options_.name);
+        complained_ = !well;
+        tell();
+    } while (sleep(next_step(well)));
     give_up();
 }
 
-bool Election::keep_once() {
-    auto done = keep_lease();
-    if (!done && (done.error().code() == Errc::not_found || Clock::now() >= renewed_ + options_.ttl)) {
-        // It may still be alive for etcd; for us it has run out as soon as it may have.
-        lease_ = 0;
-        set_leading(0);
-    }
-    if (done) done = campaign();
-    if (!done) spdlog::warn("election of {}: {}", options_.name, done.error().message());
-    return done.has_value();
+Election::Clock::time_point Election::next_step(bool well) const {
+    const auto now = Clock::now();
+    if (!well) return now + interval() / 2;
+    if (leading_ != 0 && now >= believed_until_) return now; // a key of ours that needs a beat
+    auto next = now + interval();
+    // Not later than the moment in which the leader may be deposed.
+    if (leading_ == 0 && seen_ != 0) next = std::min(next, std::max(now, seen_since_ + options_.ttl));
+    return next;
 }
 
-Result<> Election::keep_lease() {
-    const auto started = Clock::now();
-    const auto timeout = std::min<milliseconds>(options_.ttl, client_->options().call_timeout);
-    if (lease_ == 0)
-        lease_ = TRY(client_->grant(options_.ttl.count(), timeout)).id();
-    else
-        TRY(client_->keep_alive(lease_, timeout));
-    renewed_ = started;
-    {
-        const std::lock_guard lock(mutex_);
-        lease_end_ = started + options_.ttl; // etcd may grant more; it never grants less
+bool Election::sleep(Clock::time_point until) {
+    for (;;) {
+        std::unique_lock lock(mutex_);
+        const bool believes = told_.leading && believed_until_ < until;
+        if (wake_.wait_until(lock, believes ? believed_until_ : until, [&] { return stopping_; }))
+            return false;
+        if (!believes) return true;
+        lock.unlock();
+        tell();
     }
+}
+
+void Election::tell() {
+    View now{leader(), leadership().has_value()};
+    if (now == told_) return;
+    told_ = std::move(now);
     wake_.notify_all();
+    if (changed_) changed_();
+}
+
+Result<> Election::step() {
+    if (leading_ == 0) return follow();
+    if (!stands_aside()) return beat();
+    give_up();
     return {};
 }
 
-// Makes the leader's key if there is none, and learns whose it is.
-Result<> Election::campaign() {
-    v1::Leader me;
-    me.set_name(options_.name);
-    me.set_endpoint(options_.endpoint);
-    etcdserverpb::TxnRequest request;
-    auto& vacant = *request.add_compare();
-    vacant.set_key(key_);
-    vacant.set_target(etcdserverpb::Compare::CREATE);
-    vacant.set_create_revision(0);
-    auto& put = *request.add_success()->mutable_request_put();
-    put.set_key(key_);
-    put.set_value(me.SerializeAsString());
-    put.set_lease(lease_);
-    request.add_failure()->mutable_request_range()->set_key(key_);
-    const auto response = TRY(client_->txn(request));
-    if (response.succeeded()) {
-        set_leading(response.header().revision());
-        return {};
-    }
-    if (response.responses_size() != 1)
-        return fail(Errc::protocol, "etcd answered a part of what it was asked");
-    const auto& found = response.responses(0).response_range().kvs();
-    // Ours: we lead, also where the answer to the transaction that made it was lost.
-    set_leading(!found.empty() && found[0].lease() == lease_ ? found[0].create_revision() : 0);
-    return {};
+// ---- leading
+
+void Election::lead(int64_t create_revision, Clock::time_point began) {
+    const std::lock_guard lock(mutex_);
+    seen_ = 0;
+    leading_ = create_revision;
+    believed_until_ = began + options_.ttl;
+    leader_ = Leader{options_.name, options_.endpoint, create_revision};
 }
 
-void Election::give_up() {
-    if (lease_ != 0) static_cast<void>(client_->revoke(lease_, farewell)); // the key goes with it
-    lease_ = 0;
+void Election::lose() {
     const std::lock_guard lock(mutex_);
     leading_ = 0;
     leader_.reset();
 }
 
-// ---- who leads
-
-void Election::observe() {
-    for (;;) {
-        static_cast<void>(observe_once());
-        std::unique_lock lock(mutex_);
-        if (wake_.wait_for(lock, retry_delay, [&] { return stopping_; })) return;
-        lock.unlock();
-        client_->turn();
+Result<> Election::beat() {
+    etcdserverpb::TxnRequest request;
+    compare_created(request, key_, leading_);
+    put(request, key_, value_);
+    request.add_failure()->mutable_request_range()->set_key(key_);
+    const auto began = Clock::now();
+    // Not for longer than we believe: it is told in time.
+    auto timeout = client_->options().call_timeout;
+    if (began < believed_until_)
+        timeout = std::min(timeout, std::chrono::ceil<milliseconds>(believed_until_ - began));
+    const auto response = TRY(client_->txn(request, timeout));
+    if (response.succeeded()) {
+        lead(leading_, began);
+        return {};
     }
+    const auto* key = TRY(found(response));
+    spdlog::warn("controller {} has been deposed: for {} ms etcd got no sign of it", options_.name,
+                 options_.ttl.count());
+    lose();
+    learn(key);
+    return {};
 }
 
-Result<> Election::observe_once() {
+// So that the next one need not wait.
+void Election::give_up() {
+    const int64_t ours = leading_;
+    {
+        const std::lock_guard lock(mutex_);
+        leading_ = 0;
+        leader_.reset();
+    }
+    if (ours == 0) return;
+    etcdserverpb::TxnRequest request;
+    compare_created(request, key_, ours);
+    request.add_success()->mutable_request_delete_range()->set_key(key_);
+    static_cast<void>(client_->txn(request, farewell));
+}
+
+// ---- following
+
+Result<> Election::follow() {
     etcdserverpb::RangeRequest request;
     request.set_key(key_);
-    const auto now = TRY(client_->range(request));
-    learn(now.kvs().empty() ? nullptr : &now.kvs(0), now.header().revision());
-    const auto watch = client_->watch(key_, now.header().revision() + 1);
-    {
-        const std::lock_guard lock(mutex_);
-        if (stopping_) return {};
-        watch_ = watch.get();
+    const auto began = Clock::now();
+    const auto response = client_->range(request);
+    // Where etcd, or we, have not been there for a while, the leader may have had no chance to write.
+    const auto patience = options_.ttl / 2;
+    const auto now = Clock::now();
+    if (!response || now - began > patience || began - read_ > patience) seen_ = 0;
+    if (!response) return tl::unexpected<Error>(response.error());
+    read_ = now;
+    const auto* key = response->kvs().empty() ? nullptr : &response->kvs(0);
+    learn(key);
+    if (leading_ != 0 || stands_aside()) return {};
+    if (!key) return campaign();
+    if (key->mod_revision() != seen_) {
+        seen_ = key->mod_revision();
+        seen_since_ = now; // its beat was begun before
+        return {};
     }
-    Result<> watched;
-    while (watched) {
-        const auto news = watch->next();
-        if (!news) watched = tl::unexpected(news.error());
-        if (news)
-            for (const auto& event : news->events())
-                learn(event.type() == mvccpb::Event::PUT ? &event.kv() : nullptr, event.kv().mod_revision());
-    }
-    const std::lock_guard lock(mutex_);
-    watch_ = nullptr;
-    return watched;
+    // The read of BEGAN has to have been made after all of the time.
+    if (began < seen_since_ + options_.ttl) return {};
+    return depose(seen_);
 }
 
-void Election::learn(const mvccpb::KeyValue* leader, int64_t revision) {
-    std::optional<Leader> now;
-    v1::Leader stored;
-    if (leader && stored.ParseFromString(leader->value()))
-        now = Leader{stored.name(), stored.endpoint(), leader->create_revision()};
-    {
+Result<> Election::depose(int64_t mod_revision) {
+    spdlog::warn("election of controller {}: nothing was heard of leader {} for {} ms", options_.name,
+                 leader_ ? leader_->name : "", options_.ttl.count());
+    etcdserverpb::TxnRequest request;
+    auto& unchanged = *request.add_compare();
+    unchanged.set_key(key_);
+    unchanged.set_target(etcdserverpb::Compare::MOD);
+    unchanged.set_mod_revision(mod_revision);
+    request.add_success()->mutable_request_delete_range()->set_key(key_);
+    seen_ = 0;
+    TRY(client_->txn(request));
+    // Where it has been written after all, the campaign finds the key.
+    return campaign();
+}
+
+Result<> Election::campaign() {
+    etcdserverpb::TxnRequest request;
+    compare_created(request, key_, 0);
+    put(request, key_, value_);
+    request.add_failure()->mutable_request_range()->set_key(key_);
+    const auto began = Clock::now();
+    const auto response = TRY(client_->txn(request));
+    if (response.succeeded())
+        lead(response.header().revision(), began);
+    else
+        learn(TRY(found(response)));
+    return {};
+}
+
+void Election::learn(const mvccpb::KeyValue* key) {
+    if (key && key->value() == value_) {
+        // Ours: made by a campaign whose answer was lost. Who has seen it when may remove it now: believe
+        // nothing before the first beat.
         const std::lock_guard lock(mutex_);
-        vacant_ = !leader;
-        // Somebody has removed our key, or our lease has run out. What is older than our key says nothing.
-        if (leading_ != 0 && revision > leading_ && (!leader || leader->create_revision() != leading_))
-            leading_ = 0;
-        if (now == leader_) {
-            if (vacant_) wake_.notify_all();
-            return;
-        }
-        leader_ = now;
+        leading_ = key->create_revision();
+        believed_until_ = {};
+        return;
     }
-    wake_.notify_all();
-    tell();
+    std::optional<Leader> leader;
+    v1::Leader stored;
+    if (key && stored.ParseFromString(key->value()))
+        leader = Leader{stored.name(), stored.endpoint(), key->create_revision()};
+    const std::lock_guard lock(mutex_);
+    leader_ = std::move(leader);
 }
 
 } // namespace lanepool::store

@@ -25,6 +25,8 @@ std::shared_ptr<grpc::Channel> channel_to(const std::string& endpoint) {
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, ping_ms);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, ping_timeout_ms);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    // Beats do not wait behind a large transaction of the store.
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     // A page of records is below; what etcd itself takes is 1.5 MiB.
     arguments.SetMaxReceiveMessageSize(64 << 20);
     return grpc::CreateCustomChannel(endpoint, grpc::InsecureChannelCredentials(), arguments);
@@ -84,7 +86,6 @@ Errc code_of(const grpc::Status& status) {
 
 EtcdClient::Member::Member(std::shared_ptr<grpc::Channel> to)
     : channel(std::move(to)), kv(etcdserverpb::KV::NewStub(channel)),
-      watch(etcdserverpb::Watch::NewStub(channel)), lease(etcdserverpb::Lease::NewStub(channel)),
       maintenance(etcdserverpb::Maintenance::NewStub(channel)) {}
 
 EtcdClient::EtcdClient(const EtcdOptions& options) : options_(options) {
@@ -101,18 +102,20 @@ Result<std::shared_ptr<EtcdClient>> EtcdClient::create(const EtcdOptions& option
     return std::shared_ptr<EtcdClient>(new EtcdClient(options));
 }
 
-Result<> EtcdClient::call(std::string_view what, milliseconds timeout, const Call& call) const {
+Result<> EtcdClient::call(std::string_view what, milliseconds timeout, const Call& call,
+                          bool* repeated) const {
     const auto end = Clock::now() + timeout;
     for (size_t tried = 0;; ++tried) {
         const size_t index = first_ % members_.size();
         grpc::ClientContext context;
         context.set_deadline(std::min(end, Clock::now() + options_.member_timeout));
+        if (repeated) *repeated = tried > 0;
         const grpc::Status status = call(*members_[index], context);
         if (status.ok()) return {};
         if (!worth_another(status))
             return fail(code_of(status), "etcd at {} refused {}: {}", options_.endpoints[index], what,
                         status.error_message());
-        turn();
+        ++first_;
         if (Clock::now() + pause >= end)
             return fail(
                 Errc::unavailable,
@@ -131,46 +134,16 @@ Result<etcdserverpb::RangeResponse> EtcdClient::range(const etcdserverpb::RangeR
     return response;
 }
 
-Result<etcdserverpb::TxnResponse> EtcdClient::txn(const etcdserverpb::TxnRequest& request) const {
+Result<etcdserverpb::TxnResponse> EtcdClient::txn(const etcdserverpb::TxnRequest& request,
+                                                  std::optional<milliseconds> timeout, bool* repeated) const {
     etcdserverpb::TxnResponse response;
-    TRY(call("a transaction", options_.call_timeout, [&](Member& member, grpc::ClientContext& context) {
-        return member.kv->Txn(&context, request, &response);
-    }));
+    TRY(call(
+        "a transaction", timeout.value_or(options_.call_timeout),
+        [&](Member& member, grpc::ClientContext& context) {
+            return member.kv->Txn(&context, request, &response);
+        },
+        repeated));
     return response;
-}
-
-Result<etcdserverpb::LeaseGrantResponse> EtcdClient::grant(int64_t ttl_s, milliseconds timeout) const {
-    etcdserverpb::LeaseGrantRequest request;
-    request.set_ttl(ttl_s);
-    etcdserverpb::LeaseGrantResponse response;
-    TRY(call("a lease", timeout, [&](Member& member, grpc::ClientContext& context) {
-        return member.lease->LeaseGrant(&context, request, &response);
-    }));
-    return response;
-}
-
-Result<> EtcdClient::revoke(int64_t lease, milliseconds timeout) const {
-    etcdserverpb::LeaseRevokeRequest request;
-    request.set_id(lease);
-    etcdserverpb::LeaseRevokeResponse response;
-    return call("the end of a lease", timeout, [&](Member& member, grpc::ClientContext& context) {
-        return member.lease->LeaseRevoke(&context, request, &response);
-    });
-}
-
-Result<> EtcdClient::keep_alive(int64_t lease, milliseconds timeout) const {
-    etcdserverpb::LeaseKeepAliveRequest request;
-    request.set_id(lease);
-    etcdserverpb::LeaseKeepAliveResponse response;
-    TRY(call("a lease's renewal", timeout, [&](Member& member, grpc::ClientContext& context) {
-        const auto stream = member.lease->LeaseKeepAlive(&context);
-        const bool answered = stream->Write(request) && stream->Read(&response);
-        if (answered) context.TryCancel(); // it was for one renewal
-        const grpc::Status status = stream->Finish();
-        return answered ? grpc::Status::OK : status;
-    }));
-    if (response.ttl() <= 0) return fail(Errc::not_found, "the lease {:x} has run out", lease);
-    return {};
 }
 
 Result<etcdserverpb::StatusResponse> EtcdClient::status() const {
@@ -178,31 +151,6 @@ Result<etcdserverpb::StatusResponse> EtcdClient::status() const {
     TRY(call("its status", options_.call_timeout, [&](Member& member, grpc::ClientContext& context) {
         return member.maintenance->Status(&context, {}, &response);
     }));
-    return response;
-}
-
-std::unique_ptr<EtcdClient::Watch> EtcdClient::watch(const std::string& key, int64_t from_revision) const {
-    auto watch = std::make_unique<Watch>();
-    // A member that has lost the others says so, instead of saying nothing.
-    watch->context_.AddMetadata("hasleader", "true");
-    watch->stream_ = members_[first_ % members_.size()]->watch->Watch(&watch->context_);
-    etcdserverpb::WatchRequest request;
-    request.mutable_create_request()->set_key(key);
-    request.mutable_create_request()->set_start_revision(from_revision);
-    watch->stream_->Write(request); // where it fails, so does next()
-    return watch;
-}
-
-EtcdClient::Watch::~Watch() {
-    cancel();
-    stream_->Finish();
-}
-
-Result<etcdserverpb::WatchResponse> EtcdClient::Watch::next() {
-    etcdserverpb::WatchResponse response;
-    if (!stream_->Read(&response)) return fail(Errc::unavailable, "the watch of a key in etcd has ended");
-    if (response.canceled())
-        return fail(Errc::unavailable, "etcd has ended the watch of a key: {}", response.cancel_reason());
     return response;
 }
 

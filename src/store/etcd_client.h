@@ -10,6 +10,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <store/etcd_rpc.grpc.pb.h>
 #include <string>
 #include <vector>
@@ -31,39 +32,18 @@ class EtcdClient {
     EtcdClient(const EtcdClient&) = delete;
     EtcdClient& operator=(const EtcdClient&) = delete;
 
-    // Errors of all calls: unavailable (no member answers, or there is no quorum; a call that writes may have
-    // been carried out all the same), no_space (etcd's quota), invalid_argument, out_of_range (compacted),
-    // permission_denied, not_found (the lease).
+    // Errors of all calls: unavailable (no member answers, or
+    // there is no quorum; a call that writes may have been carried out all the same), no_space (etcd's
+    // quota), invalid_argument, out_of_range (compacted), permission_denied.
     Result<etcdserverpb::RangeResponse> range(const etcdserverpb::RangeRequest& request) const;
     // May be carried out more than once, or later, where an answer is lost: its compares have to see to it
-    // that only the first time counts.
-    Result<etcdserverpb::TxnResponse> txn(const etcdserverpb::TxnRequest& request) const;
-    // TTL in seconds; etcd may grant a longer one.
-    Result<etcdserverpb::LeaseGrantResponse> grant(int64_t ttl_s, std::chrono::milliseconds timeout) const;
-    Result<> revoke(int64_t lease, std::chrono::milliseconds timeout) const;
-    // not_found: it has run out.
-    Result<> keep_alive(int64_t lease, std::chrono::milliseconds timeout) const;
+    // that only the first time counts. TIMEOUT: instead of call_timeout. REPEATED is set where it was tried
+    // more than once: an earlier try may have been carried out.
+    Result<etcdserverpb::TxnResponse> txn(const etcdserverpb::TxnRequest& request,
+                                          std::optional<std::chrono::milliseconds> timeout = std::nullopt,
+                                          bool* repeated = nullptr) const;
     // Of the member that answers.
     Result<etcdserverpb::StatusResponse> status() const;
-
-    // What happens to one key from a revision on, until it fails or is cancelled.
-    class Watch {
-      public:
-        // Waits for what happens next. unavailable: it has ended; watch again.
-        Result<etcdserverpb::WatchResponse> next();
-        // From any thread: next() ends.
-        void cancel() { context_.TryCancel(); }
-        ~Watch();
-
-      private:
-        friend class EtcdClient;
-        grpc::ClientContext context_;
-        std::unique_ptr<grpc::ClientReaderWriter<etcdserverpb::WatchRequest, etcdserverpb::WatchResponse>>
-            stream_;
-    };
-    std::unique_ptr<Watch> watch(const std::string& key, int64_t from_revision) const;
-    // The next call, or watch, begins with another member.
-    void turn() const { ++first_; }
 
     const EtcdOptions& options() const { return options_; }
 
@@ -72,14 +52,13 @@ class EtcdClient {
         explicit Member(std::shared_ptr<grpc::Channel> to);
         std::shared_ptr<grpc::Channel> channel;
         std::unique_ptr<etcdserverpb::KV::Stub> kv;
-        std::unique_ptr<etcdserverpb::Watch::Stub> watch;
-        std::unique_ptr<etcdserverpb::Lease::Stub> lease;
         std::unique_ptr<etcdserverpb::Maintenance::Stub> maintenance;
     };
     using Call = std::function<grpc::Status(Member&, grpc::ClientContext&)>;
 
     explicit EtcdClient(const EtcdOptions& options);
-    Result<> call(std::string_view what, std::chrono::milliseconds timeout, const Call& call) const;
+    Result<> call(std::string_view what, std::chrono::milliseconds timeout, const Call& call,
+                  bool* repeated = nullptr) const;
 
     const EtcdOptions options_;
     std::vector<std::unique_ptr<Member>> members_;

@@ -56,8 +56,13 @@ Result<> EtcdStore::commit(std::vector<EtcdChange> changes) {
         return !change.value && change.range_end.empty() && seen(change.key) == 0; // it is not there
     });
     const size_t most = options_.txn_operations - own_operations;
-    if (fitting(changes, most, options_.txn_bytes) == changes.size()) return submit(changes, Part::outcome);
-    TRY(write_journal(changes));
+    const bool fits = fitting(changes, most, options_.txn_bytes) == changes.size();
+    const auto written = fits ? submit(changes, Part::outcome) : write_journal(changes);
+    if (!written && written.error().code() == Errc::unavailable)
+        return fail(Errc::unavailable,
+                    "{}; it is not known whether this was stored: look before you ask for it again",
+                    written.error().message());
+    if (!written || fits) return written;
     // It is stored: whatever becomes of us, it will be carried out.
     redo_ = std::move(changes);
     redone_ = 0;
@@ -140,12 +145,13 @@ etcdserverpb::TxnRequest EtcdStore::request_for(std::span<const EtcdChange> chan
 Result<> EtcdStore::submit(std::span<const EtcdChange> changes, Part part) {
     fresh_.reset(); // also where this fails: it may be carried out
     const uint64_t serial = ++serial_;
-    const auto response = client_->txn(request_for(changes, part, serial));
+    bool repeated = false;
+    const auto response = client_->txn(request_for(changes, part, serial), std::nullopt, &repeated);
     if (!response) {
         if (!unknown_) unknown_ = {serial, {changes.begin(), changes.end()}, part};
         return tl::unexpected(response.error());
     }
-    if (!response->succeeded()) return refused(*response, changes, serial);
+    if (!response->succeeded()) return refused(*response, changes, serial, repeated);
     absorb(changes, response->header().revision());
     return {};
 }
@@ -165,17 +171,13 @@ void EtcdStore::absorb(std::span<const EtcdChange> changes, int64_t revision) {
 // A compare has failed: because we do not lead any more, because the transaction (or the one before, whose
 // answer was lost) has been carried out already, or because somebody else has written.
 Result<> EtcdStore::refused(const etcdserverpb::TxnResponse& response, std::span<const EtcdChange> changes,
-                            uint64_t serial) {
+                            uint64_t serial, bool repeated) {
     if (response.responses_size() != 2)
         return fail(Errc::protocol, "etcd answered a part of what it was asked");
     const auto& leader = response.responses(0).response_range().kvs();
-    if (leader.empty() || leader[0].create_revision() != leadership_->create_revision) {
-        lost_ = true;
-        return fail(
-            Errc::cancelled,
-            "this controller does not lead any more: nothing was changed; ask the one that leads now");
-    }
     const auto& last = response.responses(1).response_range().kvs();
+    const bool leads = !leader.empty() && leader[0].create_revision() == leadership_->create_revision;
+    lost_ = lost_ || !leads;
     v1::Commit commit;
     const bool ours = !last.empty() && commit.ParseFromString(last[0].value()) &&
                       commit.leader_revision() == leadership_->create_revision;
@@ -183,6 +185,12 @@ Result<> EtcdStore::refused(const etcdserverpb::TxnResponse& response, std::span
         absorb(changes, last[0].mod_revision());
         return {};
     }
+    // Where the next leader has written already, it hides whether an earlier try was carried out.
+    if (!leads && !ours && repeated) return fail(Errc::unavailable, "another controller leads now");
+    if (!leads)
+        return fail(
+            Errc::cancelled,
+            "this controller does not lead any more: nothing was changed; ask the one that leads now");
     if (ours && unknown_ && commit.serial() >= unknown_->serial) {
         const Unknown unknown = std::move(*unknown_);
         unknown_.reset();

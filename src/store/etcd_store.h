@@ -91,7 +91,7 @@ class EtcdStore final : public Store {
     Result<> finish_redo();
     Result<> submit(std::span<const EtcdChange> changes, Part part);
     Result<> refused(const etcdserverpb::TxnResponse& response, std::span<const EtcdChange> changes,
-                     uint64_t serial);
+                     uint64_t serial, bool repeated);
     Result<> conflict(std::span<const EtcdChange> changes);
     etcdserverpb::TxnRequest request_for(std::span<const EtcdChange> changes, Part part,
                                          uint64_t serial) const;

@@ -85,7 +85,7 @@ TEST_F(EtcdStoreTest, OnlyTheLeaderWrites) {
     auto before = open();
     ASSERT_TRUE(before->apply(outcome(1)));
     backend.election.reset();
-    backend.election = test::campaign(backend.client, backend.prefix, "other");
+    backend.election = test::campaign(backend.prefix, "other");
     auto now = open();
     const auto refused = before->apply(outcome(2));
     ASSERT_FALSE(refused);
@@ -280,7 +280,7 @@ class LostAnswerTest : public ::testing::Test {
         wish.prefix = prefix;
         wish.name = "controller";
         wish.ttl = 60s;
-        return std::move(*Election::start(cluster.client(), wish));
+        return std::move(*Election::start(cluster.endpoints(), wish));
     }();
     std::shared_ptr<EtcdClient> client;
     EtcdStoreOptions options;
@@ -404,7 +404,7 @@ TEST(EtcdClusterTest, GoesOnWhenAMemberDies) {
     test::EtcdCluster cluster(3);
     const auto client = cluster.client();
     const auto prefix = test::fresh_prefix();
-    const auto election = test::campaign(client, prefix);
+    const auto election = test::campaign(prefix, "controller", cluster);
     EtcdStoreOptions options;
     options.prefix = prefix;
     const auto store = EtcdStore::open(client, election->wait_until_leading(10s), options);

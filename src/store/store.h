@@ -44,9 +44,9 @@ class Store {
 
     // All of OUTCOME, or nothing of it; on disk when it returns. Its orders are not stored. Entries of the
     // audit trail must go on where the trail ends. Errors: no_space (disk full), permission_denied
-    // (read-only), io; of a store that several controllers share also unavailable (it cannot be reached),
-    // cancelled (another controller leads now, or it is not known whether OUTCOME has been stored) and busy
-    // (somebody else has changed a record).
+    // (read-only), io; of a store that several controllers share also unavailable (it cannot be reached: it
+    // may be found that OUTCOME has been stored, later), cancelled (another controller leads now, or an
+    // earlier outcome was stored of which that was not known) and busy (somebody else has changed a record).
     virtual Result<> apply(const pool::Outcome& outcome) = 0;
 
     // Whether what load() gave and apply() stored since is still what is there. False: apply() refuses

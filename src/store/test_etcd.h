@@ -21,11 +21,13 @@
 
 namespace lanepool::store::test {
 
-// A program that is killed, at the latest when this goes.
+// A program that is killed, at the latest when this goes, or when the test itself is killed.
 class Process {
   public:
     Process(const std::vector<std::string>& words, const std::filesystem::path& log) {
         std::vector<char*> arguments;
+        for (const char* word : {"setpriv", "--pdeathsig", "KILL", "--"})
+            arguments.push_back(const_cast<char*>(word));
         for (const auto& word : words)
             arguments.push_back(const_cast<char*>(word.c_str()));
         arguments.push_back(nullptr);
@@ -33,8 +35,7 @@ class Process {
         posix_spawn_file_actions_init(&actions);
         posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
         posix_spawn_file_actions_adddup2(&actions, 1, 2);
-        EXPECT_EQ(::posix_spawnp(&pid_, arguments[0], &actions, nullptr, arguments.data(), environ), 0)
-            << words[0] << " is not installed: run script/bootstrap";
+        EXPECT_EQ(::posix_spawnp(&pid_, arguments[0], &actions, nullptr, arguments.data(), environ), 0);
         posix_spawn_file_actions_destroy(&actions);
     }
     ~Process() { end(SIGKILL); }
@@ -96,7 +97,8 @@ class EtcdCluster {
         options.endpoints = endpoints();
         options.call_timeout = std::chrono::seconds(30);
         const auto answer = (*EtcdClient::create(options))->range(read_one());
-        ASSERT_TRUE(answer) << answer.error().message();
+        ASSERT_TRUE(answer) << answer.error().message()
+                            << " (is etcd-server installed? script/bootstrap does it)";
     }
 
     // One for all tests of the program that leave it as it is.
@@ -139,14 +141,14 @@ inline std::string fresh_prefix() {
     return fmt::format("/test-{}-{}/", ::getpid(), ++next);
 }
 
-inline std::unique_ptr<Election> campaign(const std::shared_ptr<EtcdClient>& client,
-                                          const std::string& prefix, const std::string& name = "controller") {
+inline std::unique_ptr<Election> campaign(const std::string& prefix, const std::string& name = "controller",
+                                          const EtcdCluster& cluster = EtcdCluster::shared(),
+                                          std::function<void()> changed = {}) {
     ElectionOptions options;
     options.prefix = prefix;
     options.name = name;
     options.endpoint = name + ":1";
-    options.ttl = std::chrono::seconds(2);
-    auto election = Election::start(client, options);
+    auto election = Election::start(cluster.endpoints(), options, std::move(changed));
     EXPECT_TRUE(election) << election.error().message();
     return std::move(*election);
 }
@@ -166,7 +168,7 @@ class EtcdBackend final : public Backend {
 
     std::string prefix = fresh_prefix();
     std::shared_ptr<EtcdClient> client = EtcdCluster::shared().client();
-    std::unique_ptr<Election> election = campaign(client, prefix);
+    std::unique_ptr<Election> election = campaign(prefix);
     EtcdStoreOptions options;
 };
 

@@ -18,8 +18,7 @@ int main(int count, char** words) {
     ElectionOptions options;
     options.prefix = words[2];
     options.name = words[3];
-    options.ttl = std::chrono::seconds(2);
-    const auto election = Election::start(*client, options);
+    const auto election = Election::start(etcd.endpoints, options);
     const auto leadership = (*election)->wait_until_leading(std::chrono::seconds(60));
     if (!leadership) return 1;
     EtcdStoreOptions where;
