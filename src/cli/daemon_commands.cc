@@ -7,9 +7,11 @@
 #include "fabric/run.h"
 #include "nvme/model/run.h"
 
+#include <array>
 #include <regex>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 namespace lanepool::cli {
 
@@ -25,6 +27,11 @@ void set_up_log(const std::string& daemon) {
 
 CLI::App* daemon(CLI::App& app, const char* name, const char* help) {
     return app.add_subcommand(name, help)->group("Daemons");
+}
+
+std::string host_name() {
+    std::array<char, 256> name{};
+    return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
 
 // "NAME=PATH"
@@ -82,11 +89,31 @@ void add_controller(CLI::App& app, Context& context) {
     sub->add_option("--listen", options->listen,
                     "where to listen, for example unix:/run/lanepool/controller.sock")
         ->required();
-    sub->add_option("--state", options->state, "a folder for the database")->required();
+    auto* state = sub->add_option("--state", options->state, "a folder for the database");
+    auto* etcd = sub->add_option("--etcd", options->etcd,
+                                 "one of several controllers: the members of etcd that has their records, "
+                                 "HOST:PORT, separated by commas (instead of --state)")
+                     ->delimiter(',');
+    state->excludes(etcd);
+    sub->add_option("--etcd-prefix", options->etcd_prefix, "under which keys, for another pool in one etcd")
+        ->capture_default_str()
+        ->needs(etcd);
+    options->name = host_name();
+    sub->add_option("--name", options->name, "of this controller among the others")->capture_default_str();
+    sub->add_option("--advertise", options->advertise,
+                    "where others are told to reach this controller (default: what --listen says)");
+    auto ttl_ms = std::make_shared<int64_t>(options->election_ttl.count());
+    sub->add_option("--election-ttl", *ttl_ms,
+                    "after how many milliseconds without a sign of the leading controller another one leads")
+        ->capture_default_str()
+        ->check(CLI::Range(100, 60'000))
+        ->needs(etcd);
     sub->add_option("--admin", options->admin, "the administration socket to make");
     sub->add_option("--group", options->group,
                     "whose members may connect, too (default: only the owner and root)");
     sub->callback([=, &context] {
+        if (state->empty() && etcd->empty()) throw CLI::RequiredError("--state or --etcd");
+        options->election_ttl = std::chrono::milliseconds(*ttl_ms);
         set_up_log("controller");
         finish(context, controller::run_controller(*options));
     });

@@ -36,7 +36,7 @@ Result<OpenStore> open_etcd(const std::string& name) {
     store::ElectionOptions election;
     election.name = fmt::format("lanepool-store-{}", ::getpid());
     OpenStore opened;
-    opened.election = TRY(store::Election::start(client, election));
+    opened.election = TRY(store::Election::start(options.endpoints, election));
     const auto leadership = opened.election->wait_until_leading(election_timeout);
     if (!leadership) {
         const auto leader = opened.election->leader();

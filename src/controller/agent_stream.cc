@@ -13,34 +13,39 @@ namespace {
 constexpr size_t longest_queue = 8192;
 } // namespace
 
-AgentStream* AgentStream::start(Core& core, Result<Peer> peer) {
-    std::shared_ptr<AgentStream> stream(new AgentStream(core, peer ? *peer : Peer{}));
+AgentStream* AgentStream::start(Seat& seat, Result<Peer> peer) {
+    std::shared_ptr<AgentStream> stream(new AgentStream(seat, peer ? *peer : Peer{}));
     stream->self_ = stream;
     if (!peer) {
         stream->closed_ = true;
         stream->Finish(api::to_status(peer.error()));
         return stream.get();
     }
-    if (!core.enter_stream()) {
+    if (!seat.enter_stream()) {
         stream->closed_ = true;
         stream->Finish(
             {grpc::StatusCode::RESOURCE_EXHAUSTED, "the controller has as many streams as it takes"});
         return stream.get();
     }
-    core.post([stream] {
-        if (!stream->core_.add(*stream)) return;
-        stream->core_.engine().listen(*stream);
-        stream->StartRead(&stream->in_);
-    });
+    seat.post([stream] { stream->join(); });
     return stream.get();
 }
 
+void AgentStream::join() {
+    const auto core = seat_.core();
+    if (!core) return close(core.error());
+    core_ = &core->get();
+    core_->add(*this);
+    core_->engine().listen(*this);
+    StartRead(&in_);
+}
+
 void AgentStream::OnReadDone(bool ok) {
-    core_.post([stream = self_, ok] { stream->read(ok); });
+    seat_.post([stream = self_, ok] { stream->read(ok); });
 }
 
 void AgentStream::OnWriteDone(bool ok) {
-    core_.post([stream = self_, ok] {
+    seat_.post([stream = self_, ok] {
         stream->writing_ = false;
         if (!ok) return stream->close(grpc::Status::OK);
         stream->pump();
@@ -49,19 +54,19 @@ void AgentStream::OnWriteDone(bool ok) {
 
 void AgentStream::OnDone() {
     // One that was refused has never entered.
-    core_.post([stream = std::move(self_)] { static_cast<void>(stream); });
+    seat_.post([stream = std::move(self_)] { static_cast<void>(stream); });
 }
 
 void AgentStream::read(bool ok) {
     if (closed_) return;
     if (!ok) return close(grpc::Status::OK); // its agent has closed, or is gone
     if (const auto taken = take(); !taken) return close(taken.error());
-    core_.touched();
+    core_->touched();
     if (!closed_) StartRead(&in_);
 }
 
 Result<> AgentStream::take() {
-    Engine& engine = core_.engine();
+    Engine& engine = core_->engine();
     switch (in_.what_case()) {
     case v1::AgentMessage::kHello: {
         const auto hello = api::from_message(in_.hello());
@@ -91,8 +96,8 @@ void AgentStream::welcome(const std::vector<pool::Fdid>& fdids) {
     auto& welcome = *message.mutable_welcome();
     for (const pool::Fdid fdid : fdids)
         welcome.add_fdids(fdid.value);
-    welcome.set_heartbeat_interval_ms(static_cast<uint32_t>(core_.options().heartbeat_interval.count()));
-    welcome.set_heartbeat_timeout_ms(static_cast<uint32_t>(core_.options().heartbeat_timeout.count()));
+    welcome.set_heartbeat_interval_ms(static_cast<uint32_t>(core_->options().heartbeat_interval.count()));
+    welcome.set_heartbeat_timeout_ms(static_cast<uint32_t>(core_->options().heartbeat_timeout.count()));
     queue(std::move(message));
 }
 
@@ -128,15 +133,19 @@ void AgentStream::close(const Error& why) {
 void AgentStream::close(const grpc::Status& status) {
     if (std::exchange(closed_, true)) return;
     queue_.clear();
-    core_.remove(*this);
-    core_.leave_stream();
-    // Not from inside of whatever closes it. Before Finish: OnDone may come at once, on another thread, and
-    // takes self_.
-    core_.post([stream = self_, why = status.ok() ? "it has closed its connection" : status.error_message()] {
-        if (stream->core_.stopping()) return;
-        stream->core_.engine().gone(*stream, why);
-        stream->core_.touched();
-    });
+    seat_.leave_stream();
+    if (core_) {
+        core_->remove(*this);
+        // Not from inside of whatever closes it. Before Finish: OnDone may come at once, on another thread,
+        // and takes self_.
+        seat_.post(
+            [stream = self_, why = status.ok() ? "it has closed its connection" : status.error_message()] {
+                Core& core = *stream->core_;
+                if (core.closed()) return;
+                core.engine().gone(*stream, why);
+                core.touched();
+            });
+    }
     Finish(status);
 }
 

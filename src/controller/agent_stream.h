@@ -2,8 +2,8 @@
 #pragma once
 
 #include "api/lanepool.grpc.pb.h"
-#include "controller/core.h"
 #include "controller/peers.h"
+#include "controller/seat.h"
 
 #include <deque>
 #include <grpcpp/support/server_callback.h>
@@ -17,7 +17,7 @@ class AgentStream final : public Stream,
                           public grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage> {
   public:
     // Lives until gRPC is done with it. From gRPC's thread. PEER may speak for its own host only.
-    static AgentStream* start(Core& core, Result<Peer> peer);
+    static AgentStream* start(Seat& seat, Result<Peer> peer);
 
     void welcome(const std::vector<pool::Fdid>& fdids) override;
     void send(const pool::Order& order) override;
@@ -25,7 +25,8 @@ class AgentStream final : public Stream,
     void close(const grpc::Status& status) override;
 
   private:
-    AgentStream(Core& core, Peer peer) : core_(core), peer_(std::move(peer)) {}
+    AgentStream(Seat& seat, Peer peer) : seat_(seat), peer_(std::move(peer)) {}
+    void join();
     void OnReadDone(bool ok) override;
     void OnWriteDone(bool ok) override;
     void OnDone() override;
@@ -34,10 +35,11 @@ class AgentStream final : public Stream,
     void queue(v1::ControllerMessage message);
     void pump();
 
-    Core& core_;
+    Seat& seat_;
     const Peer peer_;
     std::shared_ptr<AgentStream> self_; // until OnDone
     // On the loop's thread:
+    Core* core_ = nullptr; // that it is a stream of; it has closed the stream before it goes
     v1::AgentMessage in_;
     v1::ControllerMessage out_;
     std::deque<v1::ControllerMessage> queue_;

@@ -4,7 +4,6 @@
 #include "api/identity.h"
 #include "api/keepalive.h"
 #include "io/unix_socket.h"
-#include "store/sqlite_store.h"
 
 #include <array>
 #include <grp.h>
@@ -39,9 +38,8 @@ Result<> give_to_group(const std::filesystem::path& path, const std::string& gro
 
 Result<std::unique_ptr<Controller>> Controller::create(io::EventLoop& loop,
                                                        const ControllerOptions& options) {
-    // First of all: it is what keeps two controllers from having the same records.
-    auto store = TRY(store::SqliteStore::open(options.state, options.audit_kept));
-    auto core = TRY(Core::create(loop, std::move(store), options));
+    // First of all: its database is what keeps two controllers from having the same records.
+    auto seat = TRY(Seat::create(loop, options));
     const auto path = api::socket_path(options.listen);
     if (path.empty())
         return fail(Errc::not_supported,
@@ -55,21 +53,21 @@ Result<std::unique_ptr<Controller>> Controller::create(io::EventLoop& loop,
     const auto identity = api::identity_socket(path);
     auto peers = TRY(Peers::create(loop, identity, socket_mode(options)));
     TRY(give_to_group(identity, options.group));
-    std::unique_ptr<Controller> controller(new Controller(loop, std::move(core), std::move(peers)));
+    std::unique_ptr<Controller> controller(new Controller(loop, std::move(seat), std::move(peers)));
     if (!options.admin.empty()) TRY(controller->serve_admin(options.admin));
     TRY(controller->listen(path, socket_mode(options)));
     TRY(give_to_group(path, options.group));
     return controller;
 }
 
-Controller::Controller(io::EventLoop& loop, std::unique_ptr<Core> core, std::unique_ptr<Peers> peers)
-    : loop_(loop), core_(std::move(core)), peers_(std::move(peers)), pool_service_(*core_, *peers_),
-      agents_service_(*core_, *peers_) {}
+Controller::Controller(io::EventLoop& loop, std::unique_ptr<Seat> seat, std::unique_ptr<Peers> peers)
+    : loop_(loop), seat_(std::move(seat)), peers_(std::move(peers)), pool_service_(*seat_, *peers_),
+      agents_service_(*seat_, *peers_) {}
 
 Result<> Controller::serve_admin(const std::filesystem::path& path) {
     admin_ = TRY(admin::Server::create(loop_, path));
-    admin_->add("status", [this](const admin::Json&) -> Result<admin::Json> { return core_->status(); });
-    admin_->add("stats", [this](const admin::Json&) -> Result<admin::Json> { return core_->stats(); });
+    admin_->add("status", [this](const admin::Json&) -> Result<admin::Json> { return seat_->status(); });
+    admin_->add("stats", [this](const admin::Json&) -> Result<admin::Json> { return seat_->stats(); });
     return {};
 }
 
@@ -96,7 +94,7 @@ Result<> Controller::listen(const std::filesystem::path& path, mode_t mode) {
 
 Controller::~Controller() {
     if (!server_) return;
-    core_->stop();
+    seat_->stop();
     // Streams end on the loop's thread, this one; so the waiting is done by another.
     bool stopped = false;
     std::thread stopper([&] {
@@ -107,7 +105,7 @@ Controller::~Controller() {
         loop_.run_once(std::chrono::milliseconds(100));
     stopper.join();
     server_.reset();
-    // What the last streams have posted: they are gone before the core is.
+    // What the last streams have posted: they are gone before the seat is.
     loop_.run_once(std::chrono::milliseconds(0));
 }
 

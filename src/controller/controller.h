@@ -2,8 +2,8 @@
 #pragma once
 
 #include "admin/server.h"
-#include "controller/core.h"
 #include "controller/run.h"
+#include "controller/seat.h"
 #include "controller/services.h"
 #include "io/event_loop.h"
 
@@ -22,12 +22,12 @@ class Controller {
     Controller& operator=(const Controller&) = delete;
 
   private:
-    Controller(io::EventLoop& loop, std::unique_ptr<Core> core, std::unique_ptr<Peers> peers);
+    Controller(io::EventLoop& loop, std::unique_ptr<Seat> seat, std::unique_ptr<Peers> peers);
     Result<> listen(const std::filesystem::path& path, mode_t mode);
     Result<> serve_admin(const std::filesystem::path& path);
 
     io::EventLoop& loop_;
-    std::unique_ptr<Core> core_;
+    std::unique_ptr<Seat> seat_;
     std::unique_ptr<Peers> peers_;
     PoolService pool_service_;
     AgentsService agents_service_;

@@ -9,8 +9,8 @@
 namespace lanepool::controller {
 
 Result<std::unique_ptr<Core>> Core::create(io::EventLoop& loop, std::unique_ptr<store::Store> store,
-                                           const ControllerOptions& options) {
-    std::unique_ptr<Core> core(new Core(loop, std::move(store), options));
+                                           const ControllerOptions& options, std::function<void()> unusable) {
+    std::unique_ptr<Core> core(new Core(loop, std::move(store), options, std::move(unusable)));
     const auto stored = TRY(core->store_->load());
     pool::Site site;
     if (!stored.site.empty()) site = TRY(site::parse(stored.site, "the stored site file"));
@@ -23,37 +23,25 @@ Result<std::unique_ptr<Core>> Core::create(io::EventLoop& loop, std::unique_ptr<
     return core;
 }
 
-bool Core::enter(std::atomic<size_t>& count, size_t limit) {
-    if (++count <= limit) return true;
-    --count;
-    return false;
-}
-
 pool::Now Core::now() const {
     const auto us =
         std::chrono::duration_cast<std::chrono::microseconds>(loop_.clock().now().time_since_epoch());
     return {us.count(), loop_.clock().unix_time_us()};
 }
 
-bool Core::add(Stream& stream) {
-    open_.insert(&stream);
-    if (!stopping_) return true;
-    stream.close({grpc::StatusCode::UNAVAILABLE, "the controller is stopping"});
-    return false;
-}
-
-void Core::stop() {
-    flush(); // what has been asked for is answered
-    stopping_ = true;
+void Core::close(const grpc::Status& status) {
+    closed_ = true;
     timer_.reset();
+    engine_->abandon(
+        Error(Errc::unavailable, fmt::format("{}: nothing was changed", status.error_message())));
     for (Stream* stream : std::set(open_)) // closing takes it out of the set
-        stream->close({grpc::StatusCode::UNAVAILABLE, "the controller is stopping"});
+        stream->close(status);
 }
 
 // ---- storing
 
 void Core::touched() {
-    if (stopping_) return;
+    if (closed_) return;
     // Behind whatever else has arrived by now.
     if (engine_->dirty() && !std::exchange(flush_posted_, true))
         loop_.post([this] {
@@ -63,10 +51,21 @@ void Core::touched() {
 }
 
 void Core::flush() {
-    if (stopping_) return;
-    if (const auto stored = engine_->flush(); !stored)
-        spdlog::error("nothing was changed: {}", stored.error().message());
+    if (closed_) return;
+    if (const auto stored = engine_->flush(); !stored) {
+        spdlog::error("not stored: {}", stored.error().message());
+        if (!store_->usable()) unusable_();
+    }
     arm();
+}
+
+Result<> Core::store(const pool::Outcome& outcome) {
+    auto stored = store_->apply(outcome);
+    // Refused, and not because of what was asked: another controller, or this one after a moment, can do it.
+    if (!stored && !store_->usable() && stored.error().code() != Errc::unavailable)
+        return fail(Errc::unavailable, "controller {} does not lead; {}", options_.name,
+                    stored.error().message());
+    return stored;
 }
 
 void Core::committed(const pool::Outcome& outcome) {
@@ -82,7 +81,7 @@ void Core::committed(const pool::Outcome& outcome) {
 }
 
 void Core::arm() {
-    if (stopping_) return;
+    if (closed_) return;
     timer_ = loop_.at(engine_->next_tick(), [this] {
         engine_->tick();
         if (engine_->dirty())
@@ -104,8 +103,7 @@ nlohmann::json Core::status() const {
         devices[std::string(name(state))] = 0;
     for (const auto& [fdid, device] : ledger.devices.all())
         devices[std::string(name(device.state))] = devices[std::string(name(device.state))].get<int>() + 1;
-    return {{"ready", !stopping_},
-            {"hosts", hosts},
+    return {{"hosts", hosts},
             {"devices", devices},
             {"live_loans", ledger.live_loans()},
             {"steps_under_way", ledger.steps.size()}};
@@ -120,8 +118,7 @@ nlohmann::json Core::stats() const {
             {"transactions", stats.transactions},
             {"failed_transactions", stats.failed_transactions},
             {"store_us", store_us},
-            {"agents", engine_->agents()},
-            {"streams", streams_.load()}};
+            {"agents", engine_->agents()}};
 }
 
 } // namespace lanepool::controller

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What everything in the controller works on: the engine, the store, and whoever waits. One loop, one thread;
-// the streams of clients post to it.
+// What a controller serves while it leads: the engine, the store, and whoever waits. One loop, one thread.
 #pragma once
 
 #include "controller/engine.h"
@@ -11,7 +10,6 @@
 #include "io/event_loop.h"
 #include "store/store.h"
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -23,23 +21,21 @@ class TrailStream;
 
 class Core final : private EnginePorts {
   public:
-    // Loads what is stored. LOOP must outlive it. Errors: what the store and the pool say.
+    // Loads what is stored. LOOP must outlive it. UNUSABLE is called when the store is not usable any more
+    // (store.h): the core is to go, but not from inside of the call. Errors: what the store and the pool say.
     static Result<std::unique_ptr<Core>> create(io::EventLoop& loop, std::unique_ptr<store::Store> store,
-                                                const ControllerOptions& options);
+                                                const ControllerOptions& options,
+                                                std::function<void()> unusable);
 
-    // ---- From any thread.
-    void post(std::function<void()> work) { loop_.post(std::move(work)); }
-    // Whether there is room for one more stream or call; each that is let in leaves again.
-    bool enter_stream() { return enter(streams_, options_.streams); }
-    void leave_stream() { --streams_; }
-    bool enter_call() { return enter(calls_, options_.calls); }
-    void leave_call() { --calls_; }
-
-    // ---- Streams that are there, to be closed when the controller stops.
-    // False: it is stopping, and the stream has been closed.
-    bool add(Stream& stream);
+    // ---- Streams that are there, to be closed with it.
+    void add(Stream& stream) { open_.insert(&stream); }
     void remove(Stream& stream) { open_.erase(&stream); }
-    void stop();
+    // Stores what has arrived, and answers.
+    void flush();
+    // The end: what is not stored yet has not happened, all streams end with STATUS, and nothing is done any
+    // more. What it has posted to the loop still has to run before it is destroyed.
+    void close(const grpc::Status& status);
+    bool closed() const { return closed_; }
 
     // ---- People.
     // Hands the pool to INPUT now; ANSWER gets what came of it, when that is stored. What arrives at the same
@@ -65,7 +61,6 @@ class Core final : private EnginePorts {
     void touched();
 
     const ControllerOptions& options() const { return options_; }
-    bool stopping() const { return stopping_; }
     // For the administration socket.
     nlohmann::json status() const;
     nlohmann::json stats() const;
@@ -73,26 +68,24 @@ class Core final : private EnginePorts {
     pool::Now now() const;
 
   private:
-    Core(io::EventLoop& loop, std::unique_ptr<store::Store> store, const ControllerOptions& options)
-        : loop_(loop), options_(options), store_(std::move(store)) {}
-    Result<> store(const pool::Outcome& outcome) override { return store_->apply(outcome); }
+    Core(io::EventLoop& loop, std::unique_ptr<store::Store> store, const ControllerOptions& options,
+         std::function<void()> unusable)
+        : loop_(loop), options_(options), unusable_(std::move(unusable)), store_(std::move(store)) {}
+    Result<> store(const pool::Outcome& outcome) override;
     void committed(const pool::Outcome& outcome) override;
-    static bool enter(std::atomic<size_t>& count, size_t limit);
-    void flush();
     void arm();
 
     io::EventLoop& loop_;
     const ControllerOptions options_;
+    const std::function<void()> unusable_;
     std::unique_ptr<store::Store> store_;
     std::unique_ptr<Engine> engine_;
     std::string site_text_;
     std::set<Stream*> open_;
     Watchers watchers_;
     std::set<TrailStream*> followers_;
-    bool stopping_ = false;
+    bool closed_ = false;
     bool flush_posted_ = false;
-    std::atomic<size_t> streams_{0};
-    std::atomic<size_t> calls_{0};
     io::EventLoop::Registration timer_;
 };
 

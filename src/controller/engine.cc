@@ -144,6 +144,11 @@ Result<> Engine::flush() {
     return stored;
 }
 
+void Engine::abandon(const Error& why) {
+    for (const auto& act : std::exchange(acts_, {}))
+        act(tl::unexpected<Error>(why));
+}
+
 void Engine::committed(const pool::Outcome& outcome, const std::vector<Arrival>& arrivals) {
     not_before_ = {};
     if (!outcome.empty()) ports_.committed(outcome);

@@ -93,6 +93,8 @@ class Engine {
     // Whether there is something to flush.
     bool dirty() const { return dirty_; }
     Result<> flush();
+    // Instead of a flush, when there will be none any more: people get WHY, and nothing has happened.
+    void abandon(const Error& why);
     // What is due. Call flush() afterwards.
     void tick();
     // When tick() is wanted next; ask again after each flush().

@@ -16,7 +16,9 @@ Result<int> run_controller(const ControllerOptions& options) {
     // A file size limit is an error of the store like any other, not the end of this process.
     ::signal(SIGXFSZ, SIG_IGN);
     const auto controller = TRY(Controller::create(*loop, options));
-    spdlog::info("controller listening on {}, state in {}", options.listen, options.state.string());
+    spdlog::info("controller listening on {}, state in {}", options.listen,
+                 options.etcd.empty() ? options.state.string()
+                                      : fmt::format("etcd at {}", fmt::join(options.etcd, ", ")));
     loop->run();
     spdlog::info("controller stopping");
     return 0;

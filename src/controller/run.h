@@ -9,14 +9,22 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace lanepool::controller {
 
 struct ControllerOptions {
     std::string listen;          // "unix:/path" or "/path"
     std::string group;           // whose members may connect; empty: only the owner and root
-    std::filesystem::path state; // the folder of the database; made if missing
+    std::filesystem::path state; // the folder of the database; made if missing; not used with etcd
     std::filesystem::path admin; // the administration socket; empty: none
+
+    // One of several controllers, that have their records in etcd.
+    std::vector<std::string> etcd; // HOST:PORT of each member; empty: this one is alone, and has a database
+    std::string etcd_prefix = "/lanepool/";
+    std::string name;                             // of this controller; no two have the same
+    std::string advertise;                        // where others are told to reach it; empty: LISTEN
+    std::chrono::milliseconds election_ttl{1000}; // store/election.h
 
     pool::Options pool;
     uint64_t audit_kept = 1'000'000;

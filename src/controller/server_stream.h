@@ -3,7 +3,7 @@
 // A stream that answers one request with messages, one on its way at a time.
 #pragma once
 
-#include "controller/core.h"
+#include "controller/seat.h"
 
 #include <grpcpp/support/server_callback.h>
 #include <memory>
@@ -28,11 +28,8 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
     static ServerStream* start(std::shared_ptr<ServerStream> stream) {
         ServerStream& self = *stream;
         self.self_ = stream;
-        if (self.core_.enter_stream()) {
-            self.core_.post([stream] {
-                // One that was cancelled before it began has asked for nothing.
-                if (!stream->closed_ && stream->core_.add(*stream)) stream->begin();
-            });
+        if (self.seat_.enter_stream()) {
+            self.seat_.post([stream] { stream->join(); });
         } else {
             self.closed_ = true;
             self.Finish(
@@ -43,14 +40,16 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
 
     void close(const grpc::Status& status) override {
         if (std::exchange(closed_, true)) return;
-        forget();
-        core_.remove(*this);
-        core_.leave_stream();
+        if (core_) {
+            forget();
+            core_->remove(*this);
+        }
+        seat_.leave_stream();
         this->Finish(status);
     }
 
   protected:
-    explicit ServerStream(Core& core) : core_(core) {}
+    explicit ServerStream(Seat& seat) : seat_(seat) {}
 
     // All of these run on the loop's thread.
     virtual void begin() = 0;
@@ -62,29 +61,39 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
     std::shared_ptr<ServerStream> shared() const { return self_; }
     bool ready() const { return !writing_ && !closed_; }
     bool closed() const { return closed_; }
+    // Of begin() and what follows, until the stream is closed.
+    Core& core() const { return *core_; }
     void send(Message message) {
         writing_ = true;
         out_ = std::move(message);
         this->StartWrite(&out_);
     }
 
-    Core& core_;
-
   private:
+    void join() {
+        if (closed_) return; // cancelled before it began: it has asked for nothing
+        const auto core = seat_.core();
+        if (!core) return close(core.error());
+        core_ = &core->get();
+        core_->add(*this);
+        begin();
+    }
     void OnWriteDone(bool ok) override {
-        core_.post([stream = self_, ok] {
+        seat_.post([stream = self_, ok] {
             stream->writing_ = false;
             if (!ok) return stream->close(grpc::Status::CANCELLED);
             stream->pump();
         });
     }
     void OnCancel() override {
-        core_.post([stream = self_] { stream->close(grpc::Status::CANCELLED); });
+        seat_.post([stream = self_] { stream->close(grpc::Status::CANCELLED); });
     }
     void OnDone() override {
-        core_.post([stream = std::move(self_)] { static_cast<void>(stream); });
+        seat_.post([stream = std::move(self_)] { static_cast<void>(stream); });
     }
 
+    Seat& seat_;
+    Core* core_ = nullptr;               // that it is a stream of; it has closed the stream before it goes
     std::shared_ptr<ServerStream> self_; // until OnDone
     Message out_;
     bool writing_ = false;

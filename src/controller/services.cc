@@ -94,7 +94,7 @@ std::optional<Peer> PoolService::admit(Context* context) {
     auto peer = peers_.of(*context);
     if (!peer)
         context->DefaultReactor()->Finish(api::to_status(peer.error()));
-    else if (!core_.enter_call())
+    else if (!seat_.enter_call())
         context->DefaultReactor()->Finish(
             {grpc::StatusCode::RESOURCE_EXHAUSTED, "the controller has as many calls as it takes"});
     else
@@ -102,13 +102,13 @@ std::optional<Peer> PoolService::admit(Context* context) {
     return std::nullopt;
 }
 
-grpc::ServerUnaryReactor* PoolService::answer(Context* context,
-                                              std::function<grpc::Status(const pool::Caller& caller)> fill) {
+grpc::ServerUnaryReactor* PoolService::answer(Context* context, Fill fill) {
     auto* reactor = context->DefaultReactor();
     if (const auto peer = admit(context))
-        core_.post([this, reactor, caller = peer->caller, fill = std::move(fill)] {
-            core_.leave_call();
-            reactor->Finish(fill(caller));
+        seat_.post([this, reactor, caller = peer->caller, fill = std::move(fill)] {
+            seat_.leave_call();
+            const auto core = seat_.core();
+            reactor->Finish(core ? fill(*core, caller) : core.error());
         });
     return reactor;
 }
@@ -117,18 +117,25 @@ template <class T>
 grpc::ServerUnaryReactor*
 PoolService::decide(Context* context,
                     std::function<Result<T>(pool::Pool&, const pool::Caller&, pool::Now)> input,
-                    std::function<void(const T&)> fill) {
+                    std::function<void(const Core&, const T&)> fill) {
     auto* reactor = context->DefaultReactor();
-    if (const auto peer = admit(context))
-        core_.post([this, reactor, caller = peer->caller, input = std::move(input), fill = std::move(fill)] {
-            core_.decide<T>([&](pool::Pool& pool, pool::Now now) { return input(pool, caller, now); },
-                            [this, reactor, fill](const Result<T>& result) {
-                                core_.leave_call();
-                                if (!result) return reactor->Finish(api::to_status(result.error()));
-                                fill(*result);
-                                reactor->Finish(grpc::Status::OK);
-                            });
-        });
+    const auto peer = admit(context);
+    if (!peer) return reactor;
+    seat_.post([this, reactor, caller = peer->caller, input = std::move(input), fill = std::move(fill)] {
+        const auto core = seat_.core();
+        if (!core) {
+            seat_.leave_call();
+            return reactor->Finish(core.error());
+        }
+        const auto answer = [this, reactor, fill, core](const Result<T>& result) {
+            seat_.leave_call();
+            if (!result) return reactor->Finish(api::to_status(result.error()));
+            fill(*core, *result);
+            reactor->Finish(grpc::Status::OK);
+        };
+        core->get().template decide<T>(
+            [&](pool::Pool& pool, pool::Now now) { return input(pool, caller, now); }, answer);
+    });
     return reactor;
 }
 
@@ -136,7 +143,7 @@ PoolService::Writer<v1::Progress>* PoolService::watch(Context* context, std::str
     const auto peer = peers_.of(*context);
     if (!peer) return new RefusedStream<v1::Progress>(api::to_status(peer.error()));
     return WatchStream::start(std::make_shared<WatchStream>(
-        core_, std::move(about),
+        seat_, std::move(about),
         [caller = peer->caller, ask = std::move(ask)](Core& core, const WatchStream::Answer& answer) {
             ask(core, caller, answer);
         }));
@@ -146,24 +153,41 @@ PoolService::Writer<v1::AuditEntry>* PoolService::trail(Context* context, TrailS
     const auto peer = peers_.of(*context);
     if (!peer) return new RefusedStream<v1::AuditEntry>(api::to_status(peer.error()));
     wish.caller = peer->caller;
-    return TrailStream::start(std::make_shared<TrailStream>(core_, std::move(wish)));
+    return TrailStream::start(std::make_shared<TrailStream>(seat_, std::move(wish)));
+}
+
+// ---- who leads
+
+grpc::ServerUnaryReactor* PoolService::Leader(Context* context, const v1::ListRequest*,
+                                              v1::LeaderReply* reply) {
+    auto* reactor = context->DefaultReactor();
+    if (const auto peer = peers_.of(*context); !peer) {
+        reactor->Finish(api::to_status(peer.error()));
+        return reactor;
+    }
+    const auto now = seat_.leading();
+    reply->set_here(now.here);
+    reply->set_name(now.name);
+    reply->set_endpoint(now.endpoint);
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
 }
 
 // ---- looking
 
 grpc::ServerUnaryReactor* PoolService::ListDevices(Context* context, const v1::ListRequest*,
                                                    v1::DeviceList* reply) {
-    return answer(context, [this, reply](const pool::Caller&) {
-        for (const auto& [fdid, device] : core_.pool().ledger().devices.all())
-            *reply->add_devices() = device_message(core_.pool(), device);
+    return answer(context, [reply](Core& core, const pool::Caller&) {
+        for (const auto& [fdid, device] : core.pool().ledger().devices.all())
+            *reply->add_devices() = device_message(core.pool(), device);
         return grpc::Status::OK;
     });
 }
 
 grpc::ServerUnaryReactor* PoolService::ListHosts(Context* context, const v1::ListRequest*,
                                                  v1::HostList* reply) {
-    return answer(context, [this, reply](const pool::Caller&) {
-        const auto& ledger = core_.pool().ledger();
+    return answer(context, [reply](Core& core, const pool::Caller&) {
+        const auto& ledger = core.pool().ledger();
         for (const auto& [name, host] : ledger.hosts.all())
             *reply->add_hosts() = api::to_message(host, ledger.lends(name));
         return grpc::Status::OK;
@@ -172,26 +196,26 @@ grpc::ServerUnaryReactor* PoolService::ListHosts(Context* context, const v1::Lis
 
 grpc::ServerUnaryReactor* PoolService::ListLoans(Context* context, const v1::ListRequest* request,
                                                  v1::LoanList* reply) {
-    return answer(context, [this, all = request->all(), reply](const pool::Caller& caller) {
-        for (const auto& [id, loan] : core_.pool().ledger().loans.all())
-            if ((all || !has_ended(loan.state)) && may_see(core_.pool(), caller, loan))
-                *reply->add_loans() = loan_message(core_.pool(), loan);
+    return answer(context, [all = request->all(), reply](Core& core, const pool::Caller& caller) {
+        for (const auto& [id, loan] : core.pool().ledger().loans.all())
+            if ((all || !has_ended(loan.state)) && may_see(core.pool(), caller, loan))
+                *reply->add_loans() = loan_message(core.pool(), loan);
         return grpc::Status::OK;
     });
 }
 
 grpc::ServerUnaryReactor* PoolService::Show(Context* context, const v1::ShowRequest* request,
                                             v1::ShowReply* reply) {
-    return answer(context, [this, id = request->id(), reply](const pool::Caller& caller) {
-        return show(core_.pool(), caller, id, *reply);
+    return answer(context, [id = request->id(), reply](Core& core, const pool::Caller& caller) {
+        return show(core.pool(), caller, id, *reply);
     });
 }
 
 grpc::ServerUnaryReactor* PoolService::Explain(Context* context, const v1::BorrowRequest* request,
                                                v1::Explanation* reply) {
-    return answer(context, [this, message = *request, reply](const pool::Caller& caller) {
-        const pool::Pool& pool = core_.pool();
-        const auto explanation = pool.explain(api::from_message(message, caller), core_.now());
+    return answer(context, [message = *request, reply](Core& core, const pool::Caller& caller) {
+        const pool::Pool& pool = core.pool();
+        const auto explanation = pool.explain(api::from_message(message, caller), core.now());
         reply->set_allowed(explanation.allowed);
         reply->set_now(explanation.now);
         for (const pool::Fdid fdid : explanation.devices)
@@ -204,16 +228,16 @@ grpc::ServerUnaryReactor* PoolService::Explain(Context* context, const v1::Borro
 
 grpc::ServerUnaryReactor* PoolService::GetSite(Context* context, const v1::ListRequest*,
                                                v1::SiteReply* reply) {
-    return answer(context, [this, reply](const pool::Caller&) {
-        reply->set_text(core_.site_text());
+    return answer(context, [reply](Core& core, const pool::Caller&) {
+        reply->set_text(core.site_text());
         return grpc::Status::OK;
     });
 }
 
 grpc::ServerUnaryReactor* PoolService::VerifyAudit(Context* context, const v1::ListRequest*,
                                                    v1::AuditVerification* reply) {
-    return answer(context, [this, reply](const pool::Caller&) {
-        const auto verified = core_.store().verify_audit();
+    return answer(context, [reply](Core& core, const pool::Caller&) {
+        const auto verified = core.store().verify_audit();
         if (!verified) return api::to_status(verified.error());
         reply->set_entries(verified->entries);
         reply->set_first_sequence(verified->first_sequence);
@@ -291,8 +315,8 @@ grpc::ServerUnaryReactor* PoolService::Renew(Context* context, const v1::RenewRe
         [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
             return pool.renew(api::from_message(message, caller), now);
         },
-        [this, reply](const pool::LoanId& id) {
-            *reply = loan_message(core_.pool(), *core_.pool().ledger().loans.find(id));
+        [reply](const Core& core, const pool::LoanId& id) {
+            *reply = loan_message(core.pool(), *core.pool().ledger().loans.find(id));
         });
 }
 
@@ -303,7 +327,7 @@ grpc::ServerUnaryReactor* PoolService::Quarantine(Context* context, const v1::Qu
         [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
             return pool.quarantine(api::from_message(message, caller), now);
         },
-        [](const pool::Fdid&) {});
+        [](const Core&, const pool::Fdid&) {});
 }
 
 grpc::ServerUnaryReactor* PoolService::KeepLocal(Context* context, const v1::KeepLocalRequest* request,
@@ -313,7 +337,7 @@ grpc::ServerUnaryReactor* PoolService::KeepLocal(Context* context, const v1::Kee
         [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
             return pool.keep_local(api::from_message(message, caller), now);
         },
-        [](const pool::Fdid&) {});
+        [](const Core&, const pool::Fdid&) {});
 }
 
 grpc::ServerUnaryReactor* PoolService::Drain(Context* context, const v1::DrainRequest* request, v1::Done*) {
@@ -322,7 +346,7 @@ grpc::ServerUnaryReactor* PoolService::Drain(Context* context, const v1::DrainRe
         [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
             return pool.drain(api::from_message(message, caller), now);
         },
-        [](const std::vector<pool::LoanId>&) {});
+        [](const Core&, const std::vector<pool::LoanId>&) {});
 }
 
 grpc::ServerUnaryReactor* PoolService::ApplySite(Context* context, const v1::ApplySiteRequest* request,
@@ -334,12 +358,12 @@ grpc::ServerUnaryReactor* PoolService::ApplySite(Context* context, const v1::App
             TRY(pool.apply_site(std::move(site), message.text(), caller, now));
             return true;
         },
-        [](bool) {});
+        [](const Core&, bool) {});
 }
 
 grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage>*
 AgentsService::Connect(grpc::CallbackServerContext* context) {
-    return AgentStream::start(core_, peers_.of(*context));
+    return AgentStream::start(seat_, peers_.of(*context));
 }
 
 } // namespace lanepool::controller

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The calls of lanepool.v1, each handed to the core with who makes it. gRPC calls these on threads of its
-// own.
+// The calls of lanepool.v1, each handed to the core with who makes it, or answered with who leads. gRPC calls
+// these on threads of its own.
 #pragma once
 
 #include "api/lanepool.grpc.pb.h"
@@ -17,7 +17,10 @@ class PoolService final : public v1::Pool::CallbackService {
     template <class Message>
     using Writer = grpc::ServerWriteReactor<Message>;
 
-    PoolService(Core& core, const Peers& peers) : core_(core), peers_(peers) {}
+    PoolService(Seat& seat, const Peers& peers) : seat_(seat), peers_(peers) {}
+
+    // Also of a controller that does not lead, and at once: it does not wait for the loop's thread.
+    grpc::ServerUnaryReactor* Leader(Context*, const v1::ListRequest*, v1::LeaderReply*) override;
 
     // ---- Looking.
     grpc::ServerUnaryReactor* ListDevices(Context*, const v1::ListRequest*, v1::DeviceList*) override;
@@ -47,31 +50,31 @@ class PoolService final : public v1::Pool::CallbackService {
 
   private:
     std::optional<Peer> admit(Context* context);
-    // FILL on the loop's thread; its status ends the call.
-    grpc::ServerUnaryReactor* answer(Context* context,
-                                     std::function<grpc::Status(const pool::Caller& caller)> fill);
+    // FILL on the loop's thread, where we lead; its status ends the call.
+    using Fill = std::function<grpc::Status(Core& core, const pool::Caller& caller)>;
+    grpc::ServerUnaryReactor* answer(Context* context, Fill fill);
     // The same for what changes something.
     template <class T>
     grpc::ServerUnaryReactor*
     decide(Context* context, std::function<Result<T>(pool::Pool&, const pool::Caller&, pool::Now)> input,
-           std::function<void(const T&)> fill);
+           std::function<void(const Core&, const T&)> fill);
     using Ask =
         std::function<void(Core& core, const pool::Caller& caller, const WatchStream::Answer& answer)>;
     Writer<v1::Progress>* watch(Context* context, std::string about, Ask ask);
     Writer<v1::AuditEntry>* trail(Context* context, TrailStream::Wish wish);
 
-    Core& core_;
+    Seat& seat_;
     const Peers& peers_;
 };
 
 class AgentsService final : public v1::Agents::CallbackService {
   public:
-    AgentsService(Core& core, const Peers& peers) : core_(core), peers_(peers) {}
+    AgentsService(Seat& seat, const Peers& peers) : seat_(seat), peers_(peers) {}
     grpc::ServerBidiReactor<v1::AgentMessage, v1::ControllerMessage>*
     Connect(grpc::CallbackServerContext* context) override;
 
   private:
-    Core& core_;
+    Seat& seat_;
     const Peers& peers_;
 };
 

@@ -40,21 +40,21 @@ Result<store::AuditFilter> filter_for(const pool::Pool& pool, store::AuditFilter
 
 void TrailStream::begin() {
     if (const auto found = find_start(); !found) return close(api::to_status(found.error()));
-    if (wish_.follow) core_.follow(*this);
+    if (wish_.follow) core().follow(*this);
     pump();
 }
 
 Result<> TrailStream::find_start() {
-    filter_ = TRY(filter_for(core_.pool(), wish_.filter, wish_.subject));
+    filter_ = TRY(filter_for(core().pool(), wish_.filter, wish_.subject));
     after_ = wish_.after_sequence;
-    if (wish_.last > 0) after_ = std::max(after_, TRY(core_.store().audit_before_last(filter_, wish_.last)));
+    if (wish_.last > 0) after_ = std::max(after_, TRY(core().store().audit_before_last(filter_, wish_.last)));
     return {};
 }
 
 void TrailStream::pump() {
     if (!ready()) return;
     while (read_.empty()) {
-        auto entries = core_.store().audit(filter_, after_, batch);
+        auto entries = core().store().audit(filter_, after_, batch);
         if (!entries) return close(api::to_status(entries.error()));
         if (entries->empty()) {
             if (!wish_.follow) close(grpc::Status::OK);
@@ -71,12 +71,12 @@ void TrailStream::pump() {
 // What happens to loans is their tenant's affair, and operators'; the rest is everybody's.
 bool TrailStream::may_see(const pool::AuditEntry& entry) const {
     if (!entry.loan) return true;
-    const pool::Who who = core_.pool().who(wish_.caller);
+    const pool::Who who = core().pool().who(wish_.caller);
     if (who.may_act_as(pool::Role::operator_)) return true;
-    const pool::Loan* loan = core_.pool().ledger().loans.find(entry.loan);
+    const pool::Loan* loan = core().pool().ledger().loans.find(entry.loan);
     return loan && loan->tenant == who.tenant;
 }
 
-void TrailStream::forget() { core_.unfollow(*this); }
+void TrailStream::forget() { core().unfollow(*this); }
 
 } // namespace lanepool::controller

@@ -20,7 +20,7 @@ class TrailStream final : public ServerStream<v1::AuditEntry> {
         uint32_t last = 0; // 0: all
         bool follow = false;
     };
-    TrailStream(Core& core, Wish wish) : ServerStream(core), wish_(std::move(wish)) {}
+    TrailStream(Seat& seat, Wish wish) : ServerStream(seat), wish_(std::move(wish)) {}
 
     // There is more in the trail.
     void more() { pump(); }

@@ -6,8 +6,8 @@
 namespace lanepool::controller {
 
 void WatchStream::begin() {
-    began_ = core_.time();
-    ask_(core_,
+    began_ = core().time();
+    ask_(core(),
          [stream = shared()](const Result<Goal>& goal) { static_cast<WatchStream&>(*stream).decided(goal); });
 }
 
@@ -17,31 +17,31 @@ void WatchStream::decided(const Result<Goal>& goal) {
         return close(
             api::to_status(goal.error(), goal.error().code() == Errc::busy ? holder() : std::string()));
     goal_ = *goal;
-    core_.watchers().add(*goal_, *this);
+    core().watchers().add(*goal_, *this);
     changed();
 }
 
 std::string WatchStream::holder() const {
-    const auto loan = core_.pool().find_loan(about_);
+    const auto loan = core().pool().find_loan(about_);
     if (!loan) return {};
-    return core_.pool().ledger().loans.find(*loan)->borrower;
+    return core().pool().ledger().loans.find(*loan)->borrower;
 }
 
 void WatchStream::changed() {
     if (closed() || end_) return;
-    Standing now = standing(core_.pool(), *goal_);
+    Standing now = standing(core().pool(), *goal_);
     const bool done = now.progress.done();
     if (now.progress.step() != last_step_ || now.over()) {
         last_step_ = now.progress.step();
         now.progress.set_elapsed_us(
-            std::chrono::duration_cast<std::chrono::microseconds>(core_.time() - began_).count());
+            std::chrono::duration_cast<std::chrono::microseconds>(core().time() - began_).count());
         next_ = std::move(now.progress);
     }
     if (now.error)
         end_ = api::to_status(*now.error);
     else if (done)
         end_ = grpc::Status::OK;
-    if (end_) core_.watchers().remove(*goal_, *this);
+    if (end_) core().watchers().remove(*goal_, *this);
     pump();
 }
 
@@ -54,7 +54,7 @@ void WatchStream::pump() {
 }
 
 void WatchStream::forget() {
-    if (goal_) core_.watchers().remove(*goal_, *this);
+    if (goal_) core().watchers().remove(*goal_, *this);
 }
 
 } // namespace lanepool::controller

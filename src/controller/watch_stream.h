@@ -17,8 +17,8 @@ class WatchStream final : public ServerStream<v1::Progress> {
     using Answer = std::function<void(Result<Goal>)>;
     using Ask = std::function<void(Core& core, Answer answer)>;
     // ABOUT: the device or loan that is asked for, to find the holder of one that is busy.
-    WatchStream(Core& core, std::string about, Ask ask)
-        : ServerStream(core), about_(std::move(about)), ask_(std::move(ask)) {}
+    WatchStream(Seat& seat, std::string about, Ask ask)
+        : ServerStream(seat), about_(std::move(about)), ask_(std::move(ask)) {}
 
     // What it waits for may have changed.
     void changed();
