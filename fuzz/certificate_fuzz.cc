@@ -2,9 +2,12 @@
 //
 // The first byte chooses: a chain or a list of revoked certificates, as PEM or as the DER within. An identity
 // that is taken is one that the controller may rely on.
+#include "pki/certificate.h"
 #include "pki/identity.h"
 #include "pki/openssl.h"
+#include "pki/revocation.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <openssl/evp.h>
 
@@ -35,6 +38,20 @@ void check_identity(std::string_view pem) {
     require((identity->role == pki::Role::agent) == pki::is_name(identity->host));
 }
 
+// Nobody's signature is the CA's; and what lies behind it is looked at as if it were.
+void check_signed(std::string_view pem, X509_CRL* crl) {
+    static const auto key = pki::make_key().value();
+    static const auto ca = pki::make_ca_certificate(key.get(), "ca", "1", {0, 4'000'000'000}).value();
+    static const std::string ca_pem = pki::to_pem(ca.get()).value();
+    require(!pki::load_crl(pem, ca_pem));
+    if (X509_CRL_sign(crl, key.get(), EVP_sha256()) == 0) return;
+    const auto signed_pem = pki::to_pem(crl);
+    const auto list = signed_pem ? pki::load_crl(*signed_pem, ca_pem)
+                                 : Result<pki::RevocationList>(tl::unexpected<Error>(signed_pem.error()));
+    require(!list ||
+            list->size() <= static_cast<size_t>(std::max(0, sk_X509_REVOKED_num(X509_CRL_get_REVOKED(crl)))));
+}
+
 void check_list(std::string_view pem) {
     const auto crl = pki::read_crl(pem, "fuzzed");
     if (!crl) return;
@@ -44,6 +61,7 @@ void check_list(std::string_view pem) {
             pki::serial_text(X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(revoked, i)));
         require(!serial || (!serial->empty() && serial->size() <= 40));
     }
+    check_signed(pem, crl->get());
 }
 
 } // namespace

@@ -4,23 +4,15 @@
 // takes nobody's that is of another.
 #pragma once
 
+#include "api/tls_files.h"
 #include "base/result.h"
 #include "pki/identity.h"
 
-#include <filesystem>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/security/server_credentials.h>
 #include <memory>
 
 namespace lanepool::api {
-
-struct TlsFiles {
-    std::filesystem::path ca;          // its certificate: ca.pem
-    std::filesystem::path certificate; // one's own: NAME.pem
-    std::filesystem::path key;         // of that certificate, readable by its owner alone: NAME.key
-
-    bool operator==(const TlsFiles&) const = default;
-};
 
 // What the three files hold, which fit together: the certificate is of this CA, good at this time, and of
 // this key.

@@ -4,33 +4,18 @@
 // interface asks for the certificates at each handshake.
 #include "api/tls.h"
 
+#include "pki/file.h"
+
 #include <array>
 #include <ctime>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 #include <mutex>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 
 namespace lanepool::api {
 
 namespace {
-
-// What tells a file from the one that was there before.
-struct Stamp {
-    ino_t inode = 0;
-    off_t size = 0;
-    int64_t changed_ns = 0;
-
-    bool operator==(const Stamp&) const = default;
-};
-
-Stamp stamp(const std::filesystem::path& path) {
-    struct stat status {};
-    if (::stat(path.c_str(), &status) != 0) return {};
-    return {status.st_ino, status.st_size,
-            int64_t{status.st_ctim.tv_sec} * 1'000'000'000 + status.st_ctim.tv_nsec};
-}
 
 Result<TlsTexts> read_server_files(const TlsFiles& files) {
     auto texts = TRY(read_tls_files(files, std::time(nullptr)));
@@ -58,9 +43,11 @@ class Source {
     }
 
   private:
-    using Stamps = std::array<Stamp, 3>;
+    using Stamps = std::array<pki::FileStamp, 3>;
     explicit Source(TlsFiles files) : files_(std::move(files)), stamps_(stamps()) {}
-    Stamps stamps() const { return {stamp(files_.ca), stamp(files_.certificate), stamp(files_.key)}; }
+    Stamps stamps() const {
+        return {pki::stamp_of(files_.ca), pki::stamp_of(files_.certificate), pki::stamp_of(files_.key)};
+    }
 
     grpc_ssl_certificate_config_reload_status fetch(grpc_ssl_server_certificate_config*& config) {
         const std::lock_guard lock(mutex_);

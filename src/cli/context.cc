@@ -77,8 +77,7 @@ int run(int argc, char** argv) {
         "commas, the one that leads is found (also $LANEPOOL_CONTROLLER)");
     const auto add_tls = [&app](const char* name, std::filesystem::path& file, const char* variable,
                                 const char* what) {
-        app.add_option(name, file, fmt::format("for controllers on other machines: {}", what))
-            ->envname(variable);
+        app.add_option(name, file, fmt::format("between machines: {}", what))->envname(variable);
     };
     add_tls("--tls-ca", context.tls.ca, "LANEPOOL_TLS_CA", "the certificate of the site's CA");
     add_tls("--tls-cert", context.tls.certificate, "LANEPOOL_TLS_CERT", "one's own certificate");

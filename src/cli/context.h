@@ -24,7 +24,7 @@ enum Exit : int {
 
 struct Context {
     std::string controllers; // as api::parse_endpoints() reads them; empty: see client()
-    api::TlsFiles tls;       // for controllers on other machines; without names: none
+    api::TlsFiles tls;       // one's own, for other machines; without names: none
     std::string output = "table";
     int exit_code = exit_ok; // set by the command that ran
 

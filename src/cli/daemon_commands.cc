@@ -87,7 +87,8 @@ void add_controller(CLI::App& app, Context& context) {
     auto* sub = daemon(app, "controller", "Run the controller, which owns the records and decides");
     auto options = std::make_shared<controller::ControllerOptions>();
     sub->add_option("--listen", options->listen,
-                    "where to listen, for example unix:/run/lanepool/controller.sock")
+                    "where to listen: unix:/path for this machine, HOST:PORT for others (that takes "
+                    "certificates), separated by commas")
         ->required();
     auto* state = sub->add_option("--state", options->state, "a folder for the database");
     auto* etcd = sub->add_option("--etcd", options->etcd,
@@ -108,12 +109,14 @@ void add_controller(CLI::App& app, Context& context) {
         ->capture_default_str()
         ->check(CLI::Range(100, 60'000))
         ->needs(etcd);
+    sub->add_option("--tls-crl", options->tls_crl, "the CA's list of revoked certificates, crl.pem");
     sub->add_option("--admin", options->admin, "the administration socket to make");
     sub->add_option("--group", options->group,
                     "whose members may connect, too (default: only the owner and root)");
     sub->callback([=, &context] {
         if (state->empty() && etcd->empty()) throw CLI::RequiredError("--state or --etcd");
         options->election_ttl = std::chrono::milliseconds(*ttl_ms);
+        if (context.tls != api::TlsFiles()) options->tls = context.tls;
         set_up_log("controller");
         finish(context, controller::run_controller(*options));
     });

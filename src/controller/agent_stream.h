@@ -25,7 +25,9 @@ class AgentStream final : public Stream,
     void close(const grpc::Status& status) override;
 
   private:
-    AgentStream(Seat& seat, Peer peer) : seat_(seat), peer_(std::move(peer)) {}
+    AgentStream(Seat& seat, Peer peer) : seat_(seat), peer_(std::move(peer)) {
+        certificate = peer_.certificate;
+    }
     void join();
     void OnReadDone(bool ok) override;
     void OnWriteDone(bool ok) override;

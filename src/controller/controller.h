@@ -2,12 +2,12 @@
 #pragma once
 
 #include "admin/server.h"
+#include "controller/listening.h"
 #include "controller/run.h"
 #include "controller/seat.h"
 #include "controller/services.h"
 #include "io/event_loop.h"
 
-#include <grpcpp/server.h>
 #include <memory>
 
 namespace lanepool::controller {
@@ -20,19 +20,19 @@ class Controller {
     ~Controller();
     Controller(const Controller&) = delete;
     Controller& operator=(const Controller&) = delete;
+    // The endpoints at which it is reached, with the ports that 0 has become; separated by commas.
+    std::string endpoints() const { return listening_->endpoints(); }
 
   private:
-    Controller(io::EventLoop& loop, std::unique_ptr<Seat> seat, std::unique_ptr<Peers> peers);
-    Result<> listen(const std::filesystem::path& path, mode_t mode);
+    Controller(io::EventLoop& loop, std::unique_ptr<Seat> seat, std::unique_ptr<Listening> listening);
     Result<> serve_admin(const std::filesystem::path& path);
 
     io::EventLoop& loop_;
     std::unique_ptr<Seat> seat_;
-    std::unique_ptr<Peers> peers_;
+    std::unique_ptr<Listening> listening_;
     PoolService pool_service_;
     AgentsService agents_service_;
     std::unique_ptr<admin::Server> admin_;
-    std::unique_ptr<grpc::Server> server_;
 };
 
 } // namespace lanepool::controller

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/core.h"
 
+#include "api/status.h"
 #include "controller/trail_stream.h"
 #include "site/site_file.h"
 
@@ -36,6 +37,16 @@ void Core::close(const grpc::Status& status) {
         Error(Errc::unavailable, fmt::format("{}: nothing was changed", status.error_message())));
     for (Stream* stream : std::set(open_)) // closing takes it out of the set
         stream->close(status);
+}
+
+void Core::recheck(const Peers& peers) {
+    for (Stream* stream : std::set(open_)) {
+        if (!stream->certificate) continue;
+        const auto good = peers.check(*stream->certificate);
+        if (good) continue;
+        spdlog::warn("closing a stream: {}", good.error().message());
+        stream->close(api::to_status(good.error()));
+    }
 }
 
 // ---- storing

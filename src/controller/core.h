@@ -4,6 +4,7 @@
 #pragma once
 
 #include "controller/engine.h"
+#include "controller/peers.h"
 #include "controller/run.h"
 #include "controller/stream.h"
 #include "controller/watchers.h"
@@ -36,6 +37,8 @@ class Core final : private EnginePorts {
     // more. What it has posted to the loop still has to run before it is destroyed.
     void close(const grpc::Status& status);
     bool closed() const { return closed_; }
+    // Closes those of peers that are not let in any more.
+    void recheck(const Peers& peers);
 
     // ---- People.
     // Hands the pool to INPUT now; ANSWER gets what came of it, when that is stored. What arrives at the same

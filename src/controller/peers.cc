@@ -5,6 +5,7 @@
 #include "io/unix_socket.h"
 
 #include <array>
+#include <grpc/grpc_security_constants.h>
 #include <pwd.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
@@ -18,6 +19,8 @@ namespace {
 constexpr size_t max_connections = 8192;
 constexpr size_t max_connections_of_user = 512;
 constexpr auto retry_delay = std::chrono::seconds(1);
+// How soon a certificate that was revoked, or has expired, does not count any more for who is connected.
+constexpr auto recheck_interval = std::chrono::seconds(1);
 
 Result<std::string> random_token() {
     std::array<unsigned char, api::token_bytes> bytes;
@@ -40,33 +43,38 @@ std::string user_name(uid_t uid) {
 bool is_owner(uid_t uid) { return uid == 0 || uid == ::geteuid(); }
 } // namespace
 
-Result<std::unique_ptr<Peers>> Peers::create(io::EventLoop& loop, const std::filesystem::path& path,
-                                             mode_t mode) {
-    std::unique_ptr<Peers> peers(new Peers(loop, path, TRY(io::listen_unix(path, mode))));
-    TRY(peers->listen());
-    return peers;
+Peers::~Peers() {
+    for (const auto& desk : desks_)
+        ::unlink(desk->path.c_str());
 }
 
-Peers::~Peers() { ::unlink(path_.c_str()); }
-
-Result<> Peers::listen() {
-    watch_ = TRY(loop_.watch(listener_.get(), EPOLLIN, [this](uint32_t) { accept(); }));
+Result<> Peers::listen(const std::filesystem::path& path, mode_t mode) {
+    auto desk = std::make_unique<Desk>();
+    desk->path = path;
+    desk->listener = TRY(io::listen_unix(path, mode));
+    TRY(open(*desk));
+    desks_.push_back(std::move(desk));
     return {};
 }
 
-void Peers::accept() {
-    auto socket = io::accept_unix(listener_);
+Result<> Peers::open(Desk& desk) {
+    desk.watch = TRY(loop_.watch(desk.listener.get(), EPOLLIN, [this, &desk](uint32_t) { accept(desk); }));
+    return {};
+}
+
+void Peers::accept(Desk& desk) {
+    auto socket = io::accept_unix(desk.listener);
     if (!socket && socket.error().code() == Errc::unavailable) return;
     if (!socket) {
-        spdlog::warn("{}: {}; trying again in a second", path_.string(), socket.error().message());
-        watch_.reset(); // the listener stays ready: do not turn in a circle
-        retry_ = loop_.after(retry_delay, [this] {
-            if (const auto listening = listen(); !listening) spdlog::error("{}", listening.error().message());
+        spdlog::warn("{}: {}; trying again in a second", desk.path.string(), socket.error().message());
+        desk.watch.reset(); // the listener stays ready: do not turn in a circle
+        desk.retry = loop_.after(retry_delay, [this, &desk] {
+            if (const auto opened = open(desk); !opened) spdlog::error("{}", opened.error().message());
         });
         return;
     }
     if (const auto welcomed = welcome(std::move(*socket)); !welcomed)
-        spdlog::warn("{}: {}", path_.string(), welcomed.error().message());
+        spdlog::warn("{}: {}", desk.path.string(), welcomed.error().message());
 }
 
 Result<> Peers::welcome(UniqueFd socket) {
@@ -113,21 +121,58 @@ void Peers::leave(uint64_t id) {
     connections_.erase(found);
 }
 
+void Peers::trust(std::unique_ptr<Certificates> certificates) {
+    certificates_ = std::move(certificates);
+    timer_ = loop_.every(recheck_interval, [this] {
+        certificates_->refresh();
+        recheck_();
+    });
+}
+
+Result<> Peers::check(const pki::PeerIdentity& certificate) const {
+    if (!certificates_) return {};
+    return certificates_->check(certificate);
+}
+
 Result<Peer> Peers::of(const grpc::ServerContextBase& call) const {
+    // Only a Unix socket is without TLS, and only this machine has one.
+    if (call.peer().starts_with("unix:")) return by_token(call);
+    const auto shown = call.auth_context()->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
+    if (shown.size() != 1 || !certificates_)
+        return fail(Errc::permission_denied,
+                    "the connection does not say whose it is: it has no certificate");
+    auto peer = TRY(certificates_->peer_of({shown[0].data(), shown[0].size()}));
+    known_(call.peer());
+    return peer;
+}
+
+Result<Peer> Peers::person(const grpc::ServerContextBase& call) const {
+    auto peer = TRY(of(call));
+    if (!peer.certificate) return peer;
+    const pki::Role role = peer.certificate->role;
+    if (role == pki::Role::agent || role == pki::Role::controller)
+        return fail(Errc::permission_denied,
+                    "the certificate of {} {} does not ask for anything here; people have certificates of "
+                    "the roles user, operator and admin",
+                    name(role), peer.certificate->name);
+    return peer;
+}
+
+Result<Peer> Peers::by_token(const grpc::ServerContextBase& call) const {
     const auto& metadata = call.client_metadata();
     const auto found = metadata.find(api::token_key);
     if (found == metadata.end())
-        return fail(
-            Errc::permission_denied,
-            "the call does not say whose it is: connect to {} first and send what is read there as '{}'",
-            path_.string(), api::token_key);
+        return fail(Errc::permission_denied,
+                    "the call does not say whose it is: connect to SOCKET.id first and send what is read "
+                    "there as '{}'",
+                    api::token_key);
     const std::lock_guard lock(mutex_);
     const auto user = users_.find(std::string_view(found->second.data(), found->second.size()));
     if (user == users_.end())
-        return fail(Errc::permission_denied, "the call's '{}' is nobody's: connect to {} again",
-                    api::token_key, path_.string());
+        return fail(Errc::permission_denied, "the call's '{}' is nobody's: connect to SOCKET.id again",
+                    api::token_key);
     const bool owner = is_owner(user->second);
-    return Peer{{user_name(user->second), owner}, owner ? "*" : ""};
+    return Peer{{user_name(user->second), owner}, owner ? "*" : "", {}};
 }
 
 } // namespace lanepool::controller

@@ -2,16 +2,19 @@
 //
 // Who is at the other end of a call.
 //
-// gRPC does not tell whose process has connected to a Unix socket. So the controller has a second socket
-// beside it, of which the kernel tells (SO_PEERCRED): a client connects there first, and is given a random
-// token that stands for its user for as long as that connection lasts. The token comes with every call as
-// metadata. Nobody can guess it, and it cannot outlive the process to which it was given.
+// From another machine: whose certificate TLS has verified. From this one: gRPC does not tell whose process
+// has connected to a Unix socket. So the controller has a second socket beside it, of which the kernel tells
+// (SO_PEERCRED): a client connects there first, and is given a random token that stands for its user for as
+// long as that connection lasts. The token comes with every call as metadata. Nobody can guess it, and it
+// cannot outlive the process to which it was given.
 #pragma once
 
+#include "controller/certificates.h"
+#include "controller/peer.h"
 #include "io/event_loop.h"
-#include "pool/input.h"
 
 #include <filesystem>
+#include <functional>
 #include <grpcpp/server_context.h>
 #include <map>
 #include <memory>
@@ -21,23 +24,30 @@
 
 namespace lanepool::controller {
 
-struct Peer {
-    pool::Caller caller;
-    // Whose agent it may be: a host, or "*" for all of them; empty: nobody's.
-    std::string agent_of;
-
-    bool speaks_for(std::string_view host) const { return agent_of == "*" || agent_of == host; }
-};
-
 class Peers {
   public:
-    // Listens on PATH, with the permissions of MODE. LOOP runs for as long as this lives.
-    static Result<std::unique_ptr<Peers>> create(io::EventLoop& loop, const std::filesystem::path& path,
-                                                 mode_t mode);
+    // LOOP runs for as long as this lives.
+    explicit Peers(io::EventLoop& loop) : loop_(loop) {}
     ~Peers();
 
-    // Who makes this call. From any thread. permission_denied: no token, or one that nobody holds.
+    // Before any call: hands out tokens at PATH, with the permissions of MODE.
+    Result<> listen(const std::filesystem::path& path, mode_t mode);
+    // Before any call: takes certificates.
+    void trust(std::unique_ptr<Certificates> certificates);
+    // Before any call: RECHECK is called, on the loop's thread, whenever it may be that a certificate does
+    // not count any more; check() says whose do.
+    void on_recheck(std::function<void()> recheck) { recheck_ = std::move(recheck); }
+    // Before any call: KNOWN gets the name of each connection with which somebody was let in by his
+    // certificate, at each call, on its thread.
+    void on_known(std::function<void(const std::string& peer)> known) { known_ = std::move(known); }
+
+    // Who makes this call. From any thread. permission_denied: no token, or one that nobody holds; a
+    // certificate that is revoked or has expired.
     Result<Peer> of(const grpc::ServerContextBase& call) const;
+    // The same, where only people may: permission_denied for the certificates of agents and controllers.
+    Result<Peer> person(const grpc::ServerContextBase& call) const;
+    // Whether who was let in by a certificate still is; permission_denied: not. From any thread.
+    Result<> check(const pki::PeerIdentity& certificate) const;
 
   private:
     struct Connection {
@@ -46,18 +56,25 @@ class Peers {
         io::EventLoop::Registration watch;
     };
 
-    Peers(io::EventLoop& loop, std::filesystem::path path, UniqueFd listener)
-        : loop_(loop), path_(std::move(path)), listener_(std::move(listener)) {}
-    Result<> listen();
-    void accept();
+    // Where tokens are handed out.
+    struct Desk {
+        std::filesystem::path path;
+        UniqueFd listener;
+        io::EventLoop::Registration watch;
+        io::EventLoop::Registration retry;
+    };
+    Result<> open(Desk& desk);
+    void accept(Desk& desk);
     Result<> welcome(UniqueFd socket);
     void leave(uint64_t id);
+    Result<Peer> by_token(const grpc::ServerContextBase& call) const;
 
     io::EventLoop& loop_;
-    const std::filesystem::path path_;
-    UniqueFd listener_;
-    io::EventLoop::Registration watch_;
-    io::EventLoop::Registration retry_;
+    std::vector<std::unique_ptr<Desk>> desks_;
+    std::unique_ptr<Certificates> certificates_;
+    std::function<void(const std::string& peer)> known_ = [](const std::string&) {};
+    std::function<void()> recheck_ = [] {};
+    io::EventLoop::Registration timer_;
     uint64_t next_id_ = 1;
     std::map<uint64_t, Connection> connections_;
     std::map<uid_t, size_t> connections_of_;

@@ -16,7 +16,7 @@ Result<int> run_controller(const ControllerOptions& options) {
     // A file size limit is an error of the store like any other, not the end of this process.
     ::signal(SIGXFSZ, SIG_IGN);
     const auto controller = TRY(Controller::create(*loop, options));
-    spdlog::info("controller listening on {}, state in {}", options.listen,
+    spdlog::info("controller listening on {}, state in {}", controller->endpoints(),
                  options.etcd.empty() ? options.state.string()
                                       : fmt::format("etcd at {}", fmt::join(options.etcd, ", ")));
     loop->run();

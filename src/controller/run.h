@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "api/tls_files.h"
 #include "base/result.h"
 #include "pool/input.h"
 
@@ -8,16 +9,20 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace lanepool::controller {
 
 struct ControllerOptions {
-    std::string listen;          // "unix:/path" or "/path"
-    std::string group;           // whose members may connect; empty: only the owner and root
-    std::filesystem::path state; // the folder of the database; made if missing; not used with etcd
-    std::filesystem::path admin; // the administration socket; empty: none
+    // Endpoints, separated by commas: "unix:/path", "/path", "HOST:PORT" or "[V6]:PORT". Addresses take TLS.
+    std::string listen;
+    std::string group; // whose members may connect to the sockets; empty: only the owner and root
+    std::optional<api::TlsFiles> tls;
+    std::filesystem::path tls_crl; // empty: no certificate is revoked
+    std::filesystem::path state;   // the folder of the database; made if missing; not used with etcd
+    std::filesystem::path admin;   // the administration socket; empty: none
 
     // One of several controllers, that have their records in etcd.
     std::vector<std::string> etcd; // HOST:PORT of each member; empty: this one is alone, and has a database

@@ -48,6 +48,10 @@ class Seat {
     // streams, and is not to be kept by anybody else.
     using Serving = tl::expected<std::reference_wrapper<Core>, grpc::Status>;
     Serving core() const;
+    // Closes the streams of peers that are not let in any more.
+    void recheck(const Peers& peers) {
+        if (core_) core_->recheck(peers);
+    }
     // Closes everything; nothing is served any more. Lets another controller lead at once.
     void stop();
     // For the administration socket.

@@ -91,7 +91,7 @@ grpc::Status show(const pool::Pool& pool, const pool::Caller& caller, const std:
 
 // Nothing, and the call is over: nobody knows who calls, or there is no room.
 std::optional<Peer> PoolService::admit(Context* context) {
-    auto peer = peers_.of(*context);
+    auto peer = peers_.person(*context);
     if (!peer)
         context->DefaultReactor()->Finish(api::to_status(peer.error()));
     else if (!seat_.enter_call())
@@ -140,20 +140,24 @@ PoolService::decide(Context* context,
 }
 
 PoolService::Writer<v1::Progress>* PoolService::watch(Context* context, std::string about, Ask ask) {
-    const auto peer = peers_.of(*context);
+    const auto peer = peers_.person(*context);
     if (!peer) return new RefusedStream<v1::Progress>(api::to_status(peer.error()));
-    return WatchStream::start(std::make_shared<WatchStream>(
+    auto stream = std::make_shared<WatchStream>(
         seat_, std::move(about),
         [caller = peer->caller, ask = std::move(ask)](Core& core, const WatchStream::Answer& answer) {
             ask(core, caller, answer);
-        }));
+        });
+    stream->certificate = peer->certificate;
+    return WatchStream::start(std::move(stream));
 }
 
 PoolService::Writer<v1::AuditEntry>* PoolService::trail(Context* context, TrailStream::Wish wish) {
-    const auto peer = peers_.of(*context);
+    const auto peer = peers_.person(*context);
     if (!peer) return new RefusedStream<v1::AuditEntry>(api::to_status(peer.error()));
     wish.caller = peer->caller;
-    return TrailStream::start(std::make_shared<TrailStream>(seat_, std::move(wish)));
+    auto stream = std::make_shared<TrailStream>(seat_, std::move(wish));
+    stream->certificate = peer->certificate;
+    return TrailStream::start(std::move(stream));
 }
 
 // ---- who leads

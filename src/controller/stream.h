@@ -6,7 +6,10 @@
 // most a few that wait.
 #pragma once
 
+#include "pki/identity.h"
+
 #include <grpcpp/support/status.h>
+#include <optional>
 
 namespace lanepool::controller {
 
@@ -15,6 +18,8 @@ class Stream {
     virtual ~Stream() = default;
     // Ends it with STATUS, unless it has ended already.
     virtual void close(const grpc::Status& status) = 0;
+    // By what its peer was let in, from another machine; set before it starts.
+    std::optional<pki::PeerIdentity> certificate;
 };
 
 } // namespace lanepool::controller

@@ -53,4 +53,11 @@ Result<std::string> read_private_file(const std::filesystem::path& path, std::st
     return read(path, most_pem_bytes, links, and_then);
 }
 
+FileStamp stamp_of(const std::filesystem::path& path) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) return {};
+    return {status.st_ino, status.st_size,
+            int64_t{status.st_ctim.tv_sec} * 1'000'000'000 + status.st_ctim.tv_nsec};
+}
+
 } // namespace lanepool::pki

@@ -6,8 +6,10 @@
 #include "base/result.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 namespace lanepool::pki {
 
@@ -24,5 +26,15 @@ Result<std::string> read_file(const std::filesystem::path& path, size_t most_byt
 // read it already. AND_THEN ends that error's sentence: what to do besides `chmod 600`.
 Result<std::string> read_private_file(const std::filesystem::path& path, std::string_view and_then,
                                       Links links = Links::follow);
+
+// What tells a file from the one that was there before; of none, FileStamp().
+struct FileStamp {
+    uint64_t inode = 0;
+    int64_t bytes = 0;
+    int64_t changed_ns = 0;
+
+    bool operator==(const FileStamp&) const = default;
+};
+FileStamp stamp_of(const std::filesystem::path& path);
 
 } // namespace lanepool::pki

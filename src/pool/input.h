@@ -5,6 +5,7 @@
 
 #include "base/result.h"
 #include "pool/records.h"
+#include "pool/site.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -15,10 +16,12 @@
 namespace lanepool::pool {
 
 // Who asks. What he may do follows from the site; OWNER is who runs the controller, or root: he may do
-// everything.
+// everything. CERTIFIED is there for who comes from another machine: the role that his certificate names is
+// the most that he may have, and what he has where the site does not name him.
 struct Caller {
     std::string user;
     bool owner = false;
+    std::optional<Role> certified{};
 };
 
 struct BorrowRequest {

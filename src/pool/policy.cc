@@ -60,16 +60,22 @@ Policy::Policy(Site site)
 // ---- who it is
 
 Who Policy::who(const Caller& caller) const {
-    Who who{caller.user, {}, Role::user, caller.owner};
+    Who who{caller.user, {}, caller.certified.value_or(Role::user), caller.owner, caller.certified};
     if (const User* user = find(users_, caller.user)) {
         who.tenant = user->tenant;
-        who.role = user->role;
+        who.role = caller.certified ? std::min(user->role, *caller.certified) : user->role;
     }
     return who;
 }
 
 Result<> Policy::check_role(const Who& who, Role least, std::string_view what) const {
     if (who.may_act_as(least)) return {};
+    if (who.certified && *who.certified < least)
+        return fail(Errc::permission_denied,
+                    "{} may not {}: that takes the role {}, and the certificate is {} {}'s; ask one, or have "
+                    "such a certificate issued",
+                    of_tenant(who), what, role_name(least), *who.certified == Role::user ? "a" : "an",
+                    role_name(*who.certified));
     return fail(Errc::permission_denied, "{} may not {}: that takes the role {} in the site file; ask one",
                 of_tenant(who), what, role_name(least));
 }

@@ -24,7 +24,8 @@ struct Who {
     std::string user;
     std::string tenant;
     Role role = Role::user;
-    bool owner = false; // no rule and no limit is for him
+    bool owner = false;              // no rule and no limit is for him
+    std::optional<Role> certified{}; // he shows a certificate of this role
 
     bool may_act_as(Role least) const { return owner || role >= least; }
 };
@@ -38,7 +39,9 @@ class Policy {
 
     const Site& site() const { return site_; }
 
-    // Somebody whom the site does not know is a user without a tenant.
+    // Somebody whom the site does not know is a user without a tenant; with a certificate, what that says. A
+    // certificate never makes more of somebody than the site does that names him, nor the site more than the
+    // certificate: either can be taken back without the other.
     Who who(const Caller& caller) const;
     // permission_denied: he may not do WHAT ("drain hosts and devices").
     Result<> check_role(const Who& who, Role least, std::string_view what) const;

@@ -255,6 +255,29 @@ TEST_F(PolicyTest, OnlyAdminsChangeTheSite) {
     EXPECT_EQ(pool->site(), Site());
 }
 
+TEST_F(PolicyTest, ACertificateIsTheMostThatItsHolderMayDo) {
+    EXPECT_EQ(pool->who({"olga", false, Role::user}).role, Role::user);
+    EXPECT_EQ(pool->who({"adam", false, Role::operator_}).role, Role::operator_);
+    EXPECT_EQ(pool->who({"adam", false, Role::admin}).role, Role::admin);
+    const auto drained =
+        pool->drain({.host_or_device = "a", .reason = "x", .caller = {"olga", false, Role::user}}, now);
+    ASSERT_FALSE(drained.has_value());
+    EXPECT_THAT(drained.error().message(), HasSubstr("the certificate is a user's"));
+}
+
+TEST_F(PolicyTest, WhomTheSiteNamesHasNoMoreThanThat) {
+    EXPECT_EQ(pool->who({"ann", false, Role::admin}).role, Role::user);
+    EXPECT_EQ(pool->who({"ann", false, Role::admin}).tenant, "red");
+    EXPECT_EQ(pool->who({"olga", false, Role::admin}).role, Role::operator_);
+}
+
+TEST_F(PolicyTest, WhomTheSiteDoesNotNameHasTheRoleOfTheCertificate) {
+    EXPECT_EQ(pool->who({"zoe", false, Role::admin}).role, Role::admin);
+    EXPECT_EQ(pool->who({"zoe", false, Role::user}).role, Role::user);
+    EXPECT_EQ(pool->who({"zoe", false}).role, Role::user);
+    EXPECT_FALSE(pool->who({"zoe", false, Role::admin}).owner);
+}
+
 TEST_F(PolicyTest, AnAppliedSiteIsStoredAndAudited) {
     Site other = site;
     other.rules[0].longest_s = 10;
