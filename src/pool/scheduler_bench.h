@@ -173,4 +173,20 @@ inline std::map<LoanId, Fdid> given(const Decision& decision) {
     return result;
 }
 
+// Two borrowers, and a lender that is nearer to one of them.
+class SchedulerTest : public ::testing::Test, protected Records {
+  protected:
+    SchedulerTest() {
+        add_host("store", {"row 1", "rack 1"});
+        add_host("a", {"row 1", "rack 2"});
+        add_host("b", {"row 2", "rack 3"});
+    }
+    Loan of(const std::string& tenant, int32_t priority = 0, const std::string& borrower = "a") {
+        Loan loan = wish(borrower);
+        loan.tenant = tenant;
+        loan.priority = priority;
+        return loan;
+    }
+};
+
 } // namespace lanepool::pool::testing

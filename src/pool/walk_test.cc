@@ -4,43 +4,20 @@
 // wrong between them, from a seed. After each step the records have to be right; once faults stop, every
 // device has to come back to the pool or be quarantined with a reason.
 #include "pool/test_bench.h"
-
-#include <algorithm>
-#include <deque>
-#include <random>
-#include <set>
+#include "pool/walk_agent.h"
+#include "pool/walk_wishes.h"
 
 namespace lanepool::pool {
 namespace {
 
+using testing::Agent;
+using testing::Dice;
 using testing::Disk;
-
-// An agent with its devices, as far as the controller can tell it from a real one.
-struct Agent {
-    struct Device {
-        Epoch epoch;              // on its disk
-        LoanId loan;              // in its memory
-        int64_t lease_end_us = 0; // when it is fenced without being told; 0: never
-        bool dirty = false;
-        bool dead = false;
-    };
-    std::string host;
-    uint32_t partition = 0;
-    int instance = 1;
-    bool connected = false;
-    int64_t away_since_us = 0;
-    std::map<std::string, Device> devices;
-    std::map<LoanId, ObservedLoan> loans;
-    std::map<Fdid, Epoch> borrowed_epochs;
-    std::deque<Order> inbox;        // of this connection
-    std::deque<StepAnswer> answers; // of this connection, on their way
-    std::vector<Order> old_orders;  // may still arrive: fencing has to cope
-    std::vector<StepAnswer> old_answers;
-};
+using testing::Wishes;
 
 class Walk {
   public:
-    explicit Walk(uint64_t seed) : random_(seed), harshness_(static_cast<uint32_t>(seed % 4)) {
+    explicit Walk(uint64_t seed) : dice_(seed), harshness_(static_cast<uint32_t>(seed % 4)) {
         options_.ended_loans_kept = 20;
         for (const char* host : {"s", "t"})
             add(host, {"d0", "d1"});
@@ -48,7 +25,9 @@ class Walk {
             add(host, {});
         restart();
         if (seed % 2 == 1)
-            input([&] { EXPECT_TRUE(pool_->apply_site(sites_.at("strict"), "strict", owner_, now_)); });
+            input([&] {
+                EXPECT_TRUE(pool_->apply_site(wishes_.sites.at("strict"), "strict", wishes_.owner, now_));
+            });
     }
 
     void run(int steps) {
@@ -61,12 +40,12 @@ class Walk {
     // No more faults: everybody connects, answers, and gives back.
     void settle() {
         faults_ = false;
-        input([&] { EXPECT_TRUE(pool_->apply_site(Site(), "open", owner_, now_)); });
+        input([&] { EXPECT_TRUE(pool_->apply_site(Site(), "open", wishes_.owner, now_)); });
         for (const char* host : {"s", "t", "a", "b", "c"})
-            input([&] { static_cast<void>(pool_->drain({host, false, false, "", owner_}, now_)); });
+            input([&] { static_cast<void>(pool_->drain({host, false, false, "", wishes_.owner}, now_)); });
         for (const auto& [fdid, device] : std::map(pool_->ledger().devices.all()))
             input([&, id = device.full_name()] {
-                EXPECT_TRUE(pool_->drain({id, false, false, "", owner_}, now_));
+                EXPECT_TRUE(pool_->drain({id, false, false, "", wishes_.owner}, now_));
             });
         for (int round = 0; round < 400 && !::testing::Test::HasFailure(); ++round) {
             for (auto& [host, agent] : agents_) {
@@ -85,7 +64,7 @@ class Walk {
                 for (const auto& [fdid, device] : std::map(pool_->ledger().devices.all()))
                     if (device.kept_local)
                         input([&, id = device.full_name()] {
-                            EXPECT_TRUE(pool_->restore({id, owner_}, now_));
+                            EXPECT_TRUE(pool_->restore({id, wishes_.owner}, now_));
                         });
             if (round > 10)
                 for (const auto& [id, loan] : std::map(pool_->ledger().loans.all()))
@@ -112,17 +91,14 @@ class Walk {
     std::map<std::string, int> seen; // what the trail has told of, by action and new state
 
   private:
-    uint32_t pick(uint32_t below) { return static_cast<uint32_t>(random_() % below); }
-    bool chance(uint32_t percent) { return pick(100) < percent; }
+    uint32_t pick(uint32_t below) { return dice_.pick(below); }
+    bool chance(uint32_t percent) { return dice_.chance(percent); }
     bool fault(uint32_t percent) { return faults_ && chance(percent * harshness_); }
     Agent& any_agent() {
         auto agent = agents_.begin();
         std::advance(agent, pick(static_cast<uint32_t>(agents_.size())));
         return agent->second;
     }
-    std::string any_device() { return fmt::format("{:x}", 0x80000 + pick(4)); }
-    std::string any_borrower() { return std::string(1, static_cast<char>('a' + pick(3))); }
-
     void add(const std::string& host, std::vector<std::string> devices) {
         Agent& agent = agents_[host];
         agent.host = host;
@@ -168,10 +144,10 @@ class Walk {
 
     void restart() {
         for (auto& [host, agent] : agents_)
-            drop(agent);
+            agent.drop(now_.steady_us);
         const Snapshot snapshot = disk_.snapshot();
-        auto pool =
-            Pool::create(snapshot, snapshot.site.empty() ? Site() : sites_.at(snapshot.site), options_, now_);
+        auto pool = Pool::create(snapshot, snapshot.site.empty() ? Site() : wishes_.sites.at(snapshot.site),
+                                 options_, now_);
         ASSERT_TRUE(pool) << pool.error().message();
         pool_ = std::move(*pool);
         const bool faults = std::exchange(faults_, false); // a controller that cannot store does not start
@@ -179,19 +155,9 @@ class Walk {
         faults_ = faults;
     }
 
-    void drop(Agent& agent) {
-        agent.connected = false;
-        agent.away_since_us = now_.steady_us;
-        // What was on its way may still come, to the wrong connection or much too late.
-        std::copy(agent.inbox.begin(), agent.inbox.end(), std::back_inserter(agent.old_orders));
-        std::copy(agent.answers.begin(), agent.answers.end(), std::back_inserter(agent.old_answers));
-        agent.inbox.clear();
-        agent.answers.clear();
-    }
-
     void disconnect(Agent& agent) {
         if (!agent.connected) return;
-        drop(agent);
+        agent.drop(now_.steady_us);
         for (int tries = 0; tries < 100; ++tries)
             if (input([&] { pool_->disconnected(agent.host, "test", now_); })) return;
         FAIL();
@@ -203,24 +169,7 @@ class Walk {
     }
 
     bool say_hello(Agent& agent, bool first) {
-        Hello hello;
-        hello.host = agent.host;
-        hello.partition = agent.partition;
-        hello.instance = std::to_string(agent.instance);
-        if (agent.devices.empty()) hello.guests = {"g"};
-        for (const auto& [name, device] : agent.devices) {
-            ObservedDevice observed;
-            observed.name = name;
-            observed.identity.serial = agent.host + name;
-            observed.identity.kind = "nvme";
-            observed.answering = !device.dead;
-            observed.clean = !device.dirty;
-            observed.epoch = device.epoch;
-            observed.loan = device.loan;
-            hello.devices.push_back(observed);
-        }
-        for (const auto& [id, loan] : agent.loans)
-            hello.loans.push_back(loan);
+        const Hello hello = agent.hello();
         // The answers that were sent before it arrive before it.
         while (!agent.answers.empty())
             deliver(agent);
@@ -232,12 +181,7 @@ class Walk {
     }
 
     void crash(Agent& agent) {
-        ++agent.instance;
-        for (auto& [name, device] : agent.devices)
-            device.loan = {};
-        agent.loans.clear();
-        agent.borrowed_epochs.clear();
-        agent.old_orders.clear(); // nobody is left who could take them
+        agent.crash();
         disconnect(agent);
     }
 
@@ -255,49 +199,9 @@ class Walk {
     }
 
     bool perform(Agent& agent, const Order& order) {
-        const Step& step = order.step;
-        if (step.kind == StepKind::attach || step.kind == StepKind::detach) {
-            auto& highest = agent.borrowed_epochs[step.fdid];
-            if (step.epoch < highest) return false;
-            highest = step.epoch;
-            if (step.kind == StepKind::detach) {
-                agent.loans.erase(step.loan);
-                return true;
-            }
-            if (fault(3)) return false;
-            agent.loans[step.loan] = {step.loan, step.fdid, step.epoch, true};
-            use(step.loan);
-            return true;
-        }
-        auto& device = agent.devices.at(order.device);
-        if (step.epoch < device.epoch) return false;
-        if (step.kind == StepKind::extend) {
-            if (device.loan != step.loan) return false;
-            lease(device, step);
-            return true;
-        }
-        device.epoch = step.epoch;
-        if (device.dead && step.kind != StepKind::cut) return false;
-        if (fault(step.kind == StepKind::reset ? 5 : 1)) return false;
-        if (step.kind == StepKind::prepare) {
-            EXPECT_TRUE(device.loan == step.loan || !device.dirty) << "lent without a verified sanitize";
-            device.loan = step.loan;
-            lease(device, step);
-        }
-        if (step.kind == StepKind::reset && step.suffices) {
-            EXPECT_FALSE(device.loan) << "called clean under its user";
-            device.dirty = false;
-        }
-        if (step.kind == StepKind::cut) device.loan = {};
-        if (step.kind == StepKind::sanitize) {
-            EXPECT_FALSE(device.loan) << "wiped under its user";
-            device.dirty = false;
-        }
-        return true;
-    }
-
-    void lease(Agent::Device& device, const Step& step) const {
-        device.lease_end_us = step.lease_ms == 0 ? 0 : now_.steady_us + step.lease_ms * 1000;
+        return agent.perform(
+            order, now_.steady_us, [this](uint32_t often) { return fault(often); },
+            [this](LoanId loan) { use(loan); });
     }
 
     // Whoever has heard of no new end for as long as it was told ends the loan by itself.
@@ -343,139 +247,6 @@ class Walk {
         fence();
     }
 
-    // Sites that differ in all that leads somewhere else.
-    static std::map<std::string, Site> make_sites() {
-        std::map<std::string, Site> sites;
-        Site strict;
-        strict.tenants = {{"red", 1, 8}};
-        strict.users = {{"u", "red", Role::user}};
-        Rule low;
-        low.name = "low";
-        low.hosts = {"a", "c"};
-        low.preemptible = true;
-        low.grace_s = 2;
-        low.sanitize = false;
-        low.longest_s = 50;
-        Rule high;
-        high.name = "high";
-        high.hosts = {"b"};
-        high.preempts = true;
-        high.priority = 10;
-        high.highest_priority = 20;
-        strict.rules = {low, high};
-        strict.failures.resize(1);
-        strict.failures[0].on_borrower_crash = OnBorrowerCrash::wait;
-        strict.failures[0].wait_s = 5;
-        strict.failures[0].on_missed_due = OnMissedDue::reclaim;
-        strict.failures[0].on_failed_reset = OnFailedReset::retry;
-        strict.failures[0].reset_retries = 2;
-        strict.warn_before_due_s = 5;
-        sites["strict"] = strict;
-        Site mild = strict;
-        mild.rules[0].hosts.clear();
-        mild.failures.clear();
-        mild.tenants[0].most_loans = 0;
-        Reservation reservation;
-        reservation.name = "soon";
-        reservation.tenant = "red";
-        reservation.device_class = "all";
-        DeviceClass all;
-        all.name = "all";
-        all.any_of.resize(1);
-        all.any_of[0].kind = "nvme";
-        mild.classes = {all};
-        reservation.once = Interval{1'700'000'010'000'000, 1'700'000'100'000'000};
-        mild.reservations = {reservation};
-        sites["mild"] = mild;
-        sites["open"] = Site();
-        return sites;
-    }
-
-    Selector any_selector() {
-        Selector selector;
-        if (chance(50))
-            selector.device = any_device();
-        else
-            selector.kind = "nvme";
-        if (chance(20)) selector.host = "s";
-        return selector;
-    }
-
-    Caller any_caller() { return {"u", chance(10)}; }
-
-    BorrowRequest any_wish() {
-        BorrowRequest request;
-        for (uint32_t i = chance(70) ? 1 : 2 + pick(2); i > 0; --i)
-            request.devices.push_back(any_selector());
-        request.host = any_borrower();
-        if (chance(50)) request.duration_s = chance(30) ? 0 : 20;
-        if (chance(30)) request.priority = static_cast<int32_t>(pick(20));
-        request.wait_s = chance(30) ? 0 : chance(50) ? 10 : BorrowRequest::wait_for_ever_s;
-        request.caller = any_caller();
-        return request;
-    }
-
-    std::string any_loan() {
-        if (chance(50) || pool_->ledger().loans.size() == 0) return any_device();
-        auto loan = pool_->ledger().loans.all().begin();
-        std::advance(loan, pick(static_cast<uint32_t>(pool_->ledger().loans.size())));
-        return fmt::format("loan:{}", loan->first);
-    }
-
-    void ask() {
-        input([&] {
-            switch (pick(12)) {
-            case 0:
-                static_cast<void>(pool_->give_back({any_loan(), any_caller(), 0, chance(10)}, now_));
-                break;
-            case 1:
-                static_cast<void>(pool_->reclaim({any_loan(), "", owner_}, now_));
-                break;
-            case 2:
-                static_cast<void>(
-                    pool_->reassign({any_loan(), any_borrower(), "", any_caller(), chance(50)}, now_));
-                break;
-            case 3:
-                static_cast<void>(pool_->reset({any_device(), owner_}, now_));
-                break;
-            case 4:
-            case 5:
-                static_cast<void>(
-                    pool_->renew({any_loan(), chance(20) ? 0 : 1 + pick(40), any_caller()}, now_));
-                break;
-            case 6:
-                operate();
-                break;
-            default:
-                static_cast<void>(pool_->borrow(any_wish(), now_));
-            }
-        });
-    }
-
-    void operate() {
-        switch (pick(8)) {
-        case 0:
-            return static_cast<void>(pool_->drain({any_device(), true, chance(50), "", owner_}, now_));
-        case 1:
-            return static_cast<void>(pool_->drain({any_borrower(), true, chance(50), "", owner_}, now_));
-        case 2:
-            for (const char* host : {"a", "b", "c"})
-                static_cast<void>(pool_->drain({host, false, false, "", owner_}, now_));
-            return static_cast<void>(pool_->drain({any_device(), false, false, "", owner_}, now_));
-        case 3:
-            return static_cast<void>(pool_->quarantine({any_device(), "why not", owner_}, now_));
-        case 4:
-        case 5:
-            return static_cast<void>(pool_->restore({any_device(), owner_}, now_));
-        case 6:
-            return static_cast<void>(pool_->keep_local({any_device(), owner_}, now_));
-        default:
-            auto site = sites_.begin();
-            std::advance(site, pick(static_cast<uint32_t>(sites_.size())));
-            return static_cast<void>(pool_->apply_site(site->second, site->first, owner_, now_));
-        }
-    }
-
     void late(Agent& agent) {
         if (!agent.old_answers.empty() && chance(50)) {
             const auto answer = agent.old_answers[pick(static_cast<uint32_t>(agent.old_answers.size()))];
@@ -508,7 +279,7 @@ class Walk {
         } else if (what < 800) {
             deliver(agent);
         } else if (what < 900) {
-            ask();
+            input([&] { wishes_.ask(*pool_, now_); });
         } else if (what < 940) {
             pass(1 + pick(300));
         } else if (what < 980) {
@@ -607,12 +378,11 @@ class Walk {
             EXPECT_EQ(device, *pool_->ledger().devices.find(device.fdid));
         for (const auto& loan : stored.loans)
             EXPECT_EQ(loan, testing::stored(*pool_->ledger().loans.find(loan.id)));
-        EXPECT_EQ(pool_->site(), stored.site.empty() ? Site() : sites_.at(stored.site));
+        EXPECT_EQ(pool_->site(), stored.site.empty() ? Site() : wishes_.sites.at(stored.site));
     }
 
-    const Caller owner_{"owner", true};
-    const std::map<std::string, Site> sites_ = make_sites();
-    std::mt19937_64 random_;
+    Dice dice_;
+    Wishes wishes_{dice_};
     Options options_;
     Now now_{1'000'000, 1'700'000'000'000'000};
     Disk disk_;
