@@ -3,14 +3,17 @@
 
 #include "pool/scheduler.h"
 
+#include <array>
+
 namespace lanepool::pool {
 
 Ledger::Ledger(Scheduler& scheduler)
-    : hosts([this](const Host& host, bool comes) { index(host, comes); }),
-      devices([this](const Device& device, bool comes) { index(device, comes); }),
-      loans([this](const Loan& loan, bool comes) { index(loan, comes); }),
-      steps([this](const Step& step, bool comes) { index(step, comes); }),
-      usage([this](const Usage& used, bool comes) { scheduler_.note(used, comes); }), scheduler_(scheduler) {}
+    : hosts([this](const Host& host, bool comes, const Host* other) { index(host, comes, other); }),
+      devices([this](const Device& device, bool comes, const Device* other) { index(device, comes, other); }),
+      loans([this](const Loan& loan, bool comes, const Loan* other) { index(loan, comes, other); }),
+      steps([this](const Step& step, bool comes, const Step* other) { index(step, comes, other); }),
+      usage([this](const Usage& used, bool comes, const Usage*) { scheduler_.note(used, comes); }),
+      scheduler_(scheduler) {}
 
 template <class Key, class Value>
 void Ledger::note(std::map<Key, std::set<Value>>& index, const Key& key, const Value& value, bool comes) {
@@ -38,14 +41,19 @@ void Ledger::note_timer(int64_t steady_us, Timer::Kind kind, uint64_t id, const 
         timers_.erase({steady_us, kind, id, host});
 }
 
-void Ledger::index(const Host& host, bool comes) {
-    scheduler_.note(host, comes);
-    note_timer(host.borrower_grace_steady_us, Timer::Kind::borrower_grace, 0, host.name, comes);
-    note_timer(host.lender_grace_steady_us, Timer::Kind::lender_grace, 0, host.name, comes);
+void Ledger::index(const Host& host, bool comes, const Host* other) {
+    if (other == nullptr || !Scheduler::same(host, *other)) scheduler_.note(host, comes);
+    if (other == nullptr || other->borrower_grace_steady_us != host.borrower_grace_steady_us)
+        note_timer(host.borrower_grace_steady_us, Timer::Kind::borrower_grace, 0, host.name, comes);
+    if (other == nullptr || other->lender_grace_steady_us != host.lender_grace_steady_us)
+        note_timer(host.lender_grace_steady_us, Timer::Kind::lender_grace, 0, host.name, comes);
 }
 
-void Ledger::index(const Device& device, bool comes) {
-    scheduler_.note(device, comes);
+void Ledger::index(const Device& device, bool comes, const Device* other) {
+    if (other == nullptr || !Scheduler::same(device, *other)) scheduler_.note(device, comes);
+    if (other != nullptr && other->host == device.host && other->name == device.name &&
+        other->identity.serial == device.identity.serial)
+        return;
     note(devices_by_host_, device.host, device.fdid, comes);
     const auto identity = std::tuple(device.host, device.name, device.identity.serial);
     if (comes)
@@ -61,39 +69,55 @@ void Ledger::index(const Device& device, bool comes) {
     }
 }
 
-void Ledger::index(const Loan& loan, bool comes) {
-    scheduler_.note(loan, comes);
+void Ledger::index(const Loan& loan, bool comes, const Loan* other) {
+    if (other == nullptr || !Scheduler::same(loan, *other)) scheduler_.note(loan, comes);
+    index_timers(loan, comes, other);
     if (has_ended(loan.state)) {
-        const Ended key{loan.ended_audit, loan.ended_us, loan.id};
+        const auto key = [](const Loan& ended) { return Ended{ended.ended_audit, ended.ended_us, ended.id}; };
+        if (other != nullptr && has_ended(other->state) && key(*other) == key(loan)) return;
         if (comes)
-            ended_.insert(key);
+            ended_.insert(key(loan));
         else
-            ended_.erase(key);
+            ended_.erase(key(loan));
         return;
     }
+    const auto is_wish = [](const Loan& one) { return one.state == LoanState::queued && !one.fdid; };
+    const bool both_live = other != nullptr && !has_ended(other->state);
+    if (is_wish(loan) && !(both_live && is_wish(*other))) wishes_ += comes ? 1 : -1;
+    if (both_live && other->borrower == loan.borrower && other->group == loan.group &&
+        other->tenant == loan.tenant && other->rule == loan.rule)
+        return;
     note(loans_by_borrower_, loan.borrower, loan.id, comes);
     note(loans_by_group_, loan.group, loan.id, comes);
     count(loans_by_tenant_, loan.tenant, comes);
     count(loans_by_rule_, std::pair(loan.tenant, loan.rule), comes);
     live_loans_ += comes ? 1 : -1;
-    const auto timer = [&](int64_t steady_us, Timer::Kind kind) {
-        note_timer(steady_us, kind, loan.id.value, {}, comes);
-    };
-    if (loan.state == LoanState::queued) {
-        if (!loan.fdid) wishes_ += comes ? 1 : -1;
-        return timer(loan.wait_until_steady_us, Timer::Kind::wait_over);
-    }
-    timer(loan.crash_steady_us, Timer::Kind::borrower_crash);
-    // A loan that falls due before it is active ends when it gets there.
-    if (loan.state != LoanState::active) return;
-    timer(loan.due_steady_us, Timer::Kind::loan_due);
-    if (!loan.warned) timer(loan.warn_steady_us, Timer::Kind::loan_warning);
 }
 
-void Ledger::index(const Step& step, bool comes) {
-    note(steps_by_host_, step.host, step.id, comes);
-    note(steps_by_device_, step.fdid, step.id, comes);
-    note_timer(step.deadline_steady_us, Timer::Kind::step_deadline, step.id.value, {}, comes);
+void Ledger::index_timers(const Loan& loan, bool comes, const Loan* other) {
+    using Times = std::array<std::pair<Timer::Kind, int64_t>, 4>; // 0: none
+    const auto times = [](const Loan& of) {
+        const bool queued = of.state == LoanState::queued;
+        const bool held = !queued && !has_ended(of.state);
+        // A loan that falls due before it is active ends when it gets there.
+        const bool active = of.state == LoanState::active;
+        return Times{{{Timer::Kind::wait_over, queued ? of.wait_until_steady_us : 0},
+                      {Timer::Kind::borrower_crash, held ? of.crash_steady_us : 0},
+                      {Timer::Kind::loan_due, active ? of.due_steady_us : 0},
+                      {Timer::Kind::loan_warning, active && !of.warned ? of.warn_steady_us : 0}}};
+    };
+    const Times its = times(loan);
+    const Times others = other == nullptr ? Times() : times(*other);
+    for (size_t i = 0; i < its.size(); ++i)
+        if (its[i].second != others[i].second)
+            note_timer(its[i].second, its[i].first, loan.id.value, {}, comes);
+}
+
+void Ledger::index(const Step& step, bool comes, const Step* other) {
+    if (other == nullptr || other->host != step.host) note(steps_by_host_, step.host, step.id, comes);
+    if (other == nullptr || other->fdid != step.fdid) note(steps_by_device_, step.fdid, step.id, comes);
+    if (other == nullptr || other->deadline_steady_us != step.deadline_steady_us)
+        note_timer(step.deadline_steady_us, Timer::Kind::step_deadline, step.id.value, {}, comes);
 }
 
 std::optional<Fdid> Ledger::device_of(const std::string& host, const std::string& name,

@@ -56,19 +56,19 @@ class Ledger {
     // Changes one record that is there.
     template <class Change>
     void change(const std::string& host, Change&& with) {
-        changed(hosts, host, with);
+        hosts.change(host, with);
     }
     template <class Change>
     void change(Fdid fdid, Change&& with) {
-        changed(devices, fdid, with);
+        devices.change(fdid, with);
     }
     template <class Change>
     void change(LoanId loan, Change&& with) {
-        changed(loans, loan, with);
+        loans.change(loan, with);
     }
     template <class Change>
     void change(StepId step, Change&& with) {
-        changed(steps, step, with);
+        steps.change(step, with);
     }
 
     std::optional<Fdid> device_of(const std::string& host, const std::string& name,
@@ -102,14 +102,6 @@ class Ledger {
     void rollback();
 
   private:
-    template <class Key, class Record, class Change>
-    void changed(Table<Key, Record>& table, const Key& key, Change& with) {
-        if (const Record* found = table.find(key)) {
-            Record record = *found;
-            with(record);
-            table.put(key, std::move(record));
-        }
-    }
     template <class Key, class Value>
     static std::vector<Value> copy(const std::map<Key, std::set<Value>>& index, const Key& key) {
         const auto found = index.find(key);
@@ -129,10 +121,12 @@ class Ledger {
     // the number are for loans that have ended before this was recorded.
     using Ended = std::tuple<uint64_t, int64_t, LoanId>;
     void note_timer(int64_t steady_us, Timer::Kind kind, uint64_t id, const std::string& host, bool comes);
-    void index(const Host& host, bool comes);
-    void index(const Device& device, bool comes);
-    void index(const Loan& loan, bool comes);
-    void index(const Step& step, bool comes);
+    // As Table calls them.
+    void index(const Host& host, bool comes, const Host* other);
+    void index(const Device& device, bool comes, const Device* other);
+    void index(const Loan& loan, bool comes, const Loan* other);
+    void index(const Step& step, bool comes, const Step* other);
+    void index_timers(const Loan& loan, bool comes, const Loan* other);
 
     Scheduler& scheduler_;
     Counters committed_counters_;

@@ -16,6 +16,30 @@ bool is_wish(const Loan& loan) {
     return loan.state == LoanState::queued && !loan.fdid && !loan.wanted.empty();
 }
 
+// States between which neither the market nor the queue makes a difference.
+enum class Phase { queued, setting_up, active, ending, over };
+
+Phase phase(LoanState state) {
+    switch (state) {
+    case LoanState::queued:
+        return Phase::queued;
+    case LoanState::reserved:
+    case LoanState::preparing:
+    case LoanState::attaching:
+        return Phase::setting_up;
+    case LoanState::active:
+        return Phase::active;
+    case LoanState::quiescing:
+    case LoanState::detaching:
+    case LoanState::resetting:
+        return Phase::ending;
+    case LoanState::returned:
+    case LoanState::failed:
+        return Phase::over;
+    }
+    return Phase::over;
+}
+
 } // namespace
 
 class Scheduler::State {
@@ -66,6 +90,27 @@ void Scheduler::note(const Loan& loan, bool comes) {
         state_->queue.note_held(loan, comes);
         if (!loan.reservation.empty()) state_->reservations.note_served(loan.reservation, comes);
     }
+}
+
+bool Scheduler::same(const Host& one, const Host& other) {
+    return one.name == other.name && one.up == other.up && one.windows == other.windows &&
+           one.windows_free == other.windows_free && one.draining.empty() == other.draining.empty();
+}
+
+bool Scheduler::same(const Device& one, const Device& other) {
+    return one.fdid == other.fdid && one.state == other.state && one.successor == other.successor &&
+           one.draining.empty() == other.draining.empty() && one.kept_local == other.kept_local &&
+           one.host == other.host && one.name == other.name && one.identity == other.identity;
+}
+
+bool Scheduler::same(const Loan& one, const Loan& other) {
+    return one.id == other.id && phase(one.state) == phase(other.state) && one.fdid == other.fdid &&
+           one.group == other.group && one.borrower == other.borrower && one.tenant == other.tenant &&
+           one.rule == other.rule && one.reservation == other.reservation && one.near == other.near &&
+           one.wanted == other.wanted && one.priority == other.priority && one.preempts == other.preempts &&
+           one.preemptible == other.preemptible && one.preempted_by == other.preempted_by &&
+           one.duration_s == other.duration_s && one.due_us == other.due_us &&
+           one.created_us == other.created_us && one.active_us == other.active_us;
 }
 
 void Scheduler::set_site(const Site& site) {

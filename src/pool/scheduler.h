@@ -110,6 +110,11 @@ class Scheduler {
     void note(const Device& device, bool comes);
     void note(const Loan& loan, bool comes);
     void note(const Usage& usage, bool comes);
+    // Whether one in the place of the other makes no difference to what was noted of it: then it need not be
+    // noted, as long as it stays where it is.
+    static bool same(const Host& one, const Host& other);
+    static bool same(const Device& one, const Device& other);
+    static bool same(const Loan& one, const Loan& other);
     // Takes effect with the next decision. Costs in proportion to all devices and wishes.
     void set_site(const Site& site);
 

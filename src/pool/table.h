@@ -10,10 +10,13 @@ namespace lanepool::pool {
 
 // Records by key, with every change since the last commit() undoable. INDEX is told of each record that comes
 // (true) and goes (false), also while undoing, so that what is derived from the records never disagrees.
+// A record stays where it is in memory for as long as there is one of its key.
 template <class Key, class Record>
 class Table {
   public:
-    using Index = std::function<void(const Record&, bool comes)>;
+    // OTHER: the one that comes in its place, or in whose place it comes; null where there is none. What does
+    // not depend on how the two differ can be left as it is.
+    using Index = std::function<void(const Record&, bool comes, const Record* other)>;
     explicit Table(Index index) : index_(std::move(index)) {}
 
     // Null where there is none; valid until the next change of this record.
@@ -25,20 +28,28 @@ class Table {
     size_t size() const { return records_.size(); }
 
     void put(const Key& key, Record record) {
-        const auto found = remember(key);
-        if (found == records_.end()) {
-            index_(records_.emplace(key, std::move(record)).first->second, true);
-            return;
-        }
-        index_(found->second, false);
-        found->second = std::move(record);
-        index_(found->second, true);
+        const auto found = records_.find(key);
+        remember(key, found);
+        if (found != records_.end()) return replace(found->second, record);
+        index_(records_.emplace(key, std::move(record)).first->second, true, nullptr);
+    }
+
+    // Does nothing where there is no such record.
+    template <class Change>
+    void change(const Key& key, Change&& with) {
+        const auto found = records_.find(key);
+        if (found == records_.end()) return;
+        remember(key, found);
+        Record record = found->second;
+        with(record);
+        replace(found->second, record);
     }
 
     void erase(const Key& key) {
-        const auto found = remember(key);
+        const auto found = records_.find(key);
+        remember(key, found);
         if (found == records_.end()) return;
-        index_(found->second, false);
+        index_(found->second, false, nullptr);
         records_.erase(found);
     }
 
@@ -53,9 +64,9 @@ class Table {
     void set(const Key& key, Change&& change) {
         const auto found = records_.find(key);
         if (found == records_.end()) return;
-        index_(found->second, false);
-        change(found->second);
-        index_(found->second, true);
+        Record record = found->second;
+        change(record);
+        replace(found->second, record);
     }
 
     // Calls PUT(record) for what is there and differs from what the last commit left, ERASED(key) for what is
@@ -76,26 +87,35 @@ class Table {
 
     void rollback() {
         for (auto& [key, before] : before_) {
-            if (const auto found = records_.find(key); found != records_.end()) {
-                index_(found->second, false);
+            const auto found = records_.find(key);
+            if (found != records_.end() && before) {
+                replace(found->second, *before);
+            } else if (found != records_.end()) {
+                index_(found->second, false, nullptr);
                 records_.erase(found);
+            } else if (before) {
+                index_(records_.emplace(key, std::move(*before)).first->second, true, nullptr);
             }
-            if (before) index_(records_.emplace(key, std::move(*before)).first->second, true);
         }
         before_.clear();
     }
 
   private:
-    typename std::map<Key, Record>::iterator remember(const Key& key) {
-        const auto found = records_.find(key);
-        if (!before_.contains(key))
-            before_.emplace(key,
-                            found == records_.end() ? std::nullopt : std::optional<Record>(found->second));
-        return found;
+    using Records = std::map<Key, Record>;
+
+    void remember(const Key& key, typename Records::const_iterator found) {
+        const auto [before, added] = before_.try_emplace(key);
+        if (added && found != records_.end()) before->second = found->second;
+    }
+    // OTHER is what was there afterwards.
+    void replace(Record& there, Record& other) {
+        index_(there, false, &other);
+        std::swap(there, other);
+        index_(there, true, &other);
     }
 
     Index index_;
-    std::map<Key, Record> records_;
+    Records records_;
     std::map<Key, std::optional<Record>> before_;
 };
 
