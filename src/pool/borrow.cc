@@ -27,7 +27,7 @@ Result<std::vector<LoanId>> Pool::borrow(const BorrowRequest& request, Now now) 
 }
 
 Result<std::vector<LoanId>> Pool::try_borrow(const BorrowRequest& request, const Who& who) {
-    Plan plan = TRY(this->plan(request, who, now_));
+    Plan plan = TRY(this->plan(request, who, now_, false));
     if (plan.not_now && request.wait_s == 0) return tl::unexpected<Error>(*plan.not_now);
     std::vector<LoanId> loans;
     for (Loan& wish : plan.wishes) {
@@ -52,7 +52,7 @@ Result<std::vector<LoanId>> Pool::try_borrow(const BorrowRequest& request, const
 
 Explanation Pool::explain(const BorrowRequest& request, Now now) const {
     Explanation explanation;
-    const auto plan = this->plan(request, who(request.caller), now);
+    const auto plan = this->plan(request, who(request.caller), now, true);
     if (!plan) {
         explanation.why.push_back(plan.error().message());
         return explanation;
@@ -68,20 +68,26 @@ Explanation Pool::explain(const BorrowRequest& request, Now now) const {
 
 // ---- what it comes to
 
-Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now now) const {
+namespace {
+std::string terms_of(const Loan& wish) {
+    return fmt::format("{}: {}, priority {}, {}", describe(wish.wanted),
+                       wish.rule.empty()          ? std::string("the site has no rules")
+                       : wish.rule == owners_rule ? std::string("asked for by the owner of the pool")
+                                                  : "allowed by rule " + wish.rule,
+                       wish.priority,
+                       wish.duration_s ? fmt::format("for {} s", wish.duration_s) : "without a due time");
+}
+} // namespace
+
+// EXPLAINS: somebody wants to know all that is in the way.
+Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now now, bool explains) const {
     TRY(check_request(request));
     Plan plan;
     std::set<std::string> named;
     for (const Selector& selector : request.devices) {
         plan.wishes.push_back(TRY(wish_for(selector, request, who)));
         const Loan& wish = plan.wishes.back();
-        plan.why.push_back(
-            fmt::format("{}: {}, priority {}, {}", describe(wish.wanted),
-                        wish.rule.empty()          ? std::string("the site has no rules")
-                        : wish.rule == owners_rule ? std::string("asked for by the owner of the pool")
-                                                   : "allowed by rule " + wish.rule,
-                        wish.priority,
-                        wish.duration_s ? fmt::format("for {} s", wish.duration_s) : "without a due time"));
+        if (explains) plan.why.push_back(terms_of(wish));
         if (!wish.wanted.device.empty() && !named.insert(wish.wanted.device).second)
             return fail(Errc::invalid_argument, "device {} is asked for twice; name each device once",
                         wish.wanted.device);
@@ -93,7 +99,8 @@ Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now 
         const Device& device = *ledger_.devices.find(*find_device(wish.wanted.device));
         if (auto available = check_available(device); !available) plan.not_now = available.error();
     }
-    Placement placement = scheduler_->place(plan.wishes, now);
+    if (plan.not_now && !explains) return plan;
+    Placement placement = scheduler_->place(plan.wishes, now, explains);
     plan.why.insert(plan.why.end(), placement.why.begin(), placement.why.end());
     if (!plan.not_now && placement.now) {
         plan.starts = std::move(placement.starts);
@@ -162,18 +169,22 @@ Result<const Rule*> Pool::rule_for_any(const Selector& selector, const std::stri
     const Rule* first = nullptr;
     std::optional<Error> refusal;
     size_t tried = 0;
-    for (const auto& [fdid, device] : ledger_.devices.all()) {
-        if (tried == most_tried) break;
+    const Rule* of_free = nullptr;
+    ledger_.visit_devices(selector, [&](const Device& device) {
+        if (tried == most_tried) return false;
         if (first) ++tried;
-        if (!selects(selector, device) || device.host == host) continue;
+        if (!selects(selector, device) || device.host == host) return true;
         const auto rule = policy_->admit(who, host, device);
         if (!rule) {
             if (!refusal) refusal = rule.error();
-            continue;
+            return true;
         }
         if (!first) first = *rule;
-        if (check_available(device)) return *rule;
-    }
+        // Where there are no rules all devices fall under the same.
+        if (can_be_lent(device) || policy_->site().rules.empty()) of_free = *rule;
+        return of_free == nullptr;
+    });
+    if (of_free) return of_free;
     if (first) return first;
     if (refusal) return tl::unexpected<Error>(*refusal);
     return fail(Errc::not_found,
@@ -220,6 +231,12 @@ Result<> Pool::check_limits(const std::vector<Loan>& wishes, const Who& who) con
                         rule.most_loans, have, more);
     }
     return {};
+}
+
+// What check_available() says, without the words.
+bool Pool::can_be_lent(const Device& device) const {
+    return device.state == DeviceState::available && device.draining.empty() &&
+           ledger_.hosts.find(device.host)->draining.empty() && !ledger_.loans.find(device.loan);
 }
 
 Result<> Pool::check_available(const Device& device) const {

@@ -66,8 +66,8 @@ Result<LoanId> Pool::try_renew(const RenewRequest& request, const Who& who) {
 // From here on its time counts.
 void Pool::activated(LoanId id) {
     ledger_.change(id, [&](Loan& loan) { loan.active_us = now_.unix_us; });
-    wants_decision(); // from here on it can be pre-empted
     const Loan loan = *ledger_.loans.find(id);
+    if (loan.preemptible) wants_decision(); // from here on it may have to end for somebody
     if (loan.duration_s == 0 && loan.due_us == 0) return;
     // Who has been pre-empted on the way here keeps the earlier end.
     const int64_t whole_us = loan.duration_s == 0 ? INT64_MAX : loan.duration_s * 1'000'000;

@@ -51,6 +51,8 @@ void Ledger::index(const Host& host, bool comes, const Host* other) {
 
 void Ledger::index(const Device& device, bool comes, const Device* other) {
     if (other == nullptr || !Scheduler::same(device, *other)) scheduler_.note(device, comes);
+    if (other == nullptr || other->identity != device.identity)
+        note(devices_by_type_, type_key(device.identity), device.fdid, comes);
     if (other != nullptr && other->host == device.host && other->name == device.name &&
         other->identity.serial == device.identity.serial)
         return;
@@ -118,6 +120,14 @@ void Ledger::index(const Step& step, bool comes, const Step* other) {
     if (other == nullptr || other->fdid != step.fdid) note(steps_by_device_, step.fdid, step.id, comes);
     if (other == nullptr || other->deadline_steady_us != step.deadline_steady_us)
         note_timer(step.deadline_steady_us, Timer::Kind::step_deadline, step.id.value, {}, comes);
+}
+
+// Whether devices of this type are what is wanted as far as the type tells: all of them, or none.
+bool Ledger::is_of_type(const Selector& wanted, const std::set<Fdid>& of_a_type) const {
+    Selector type = wanted;
+    type.device.clear();
+    type.host.clear();
+    return type.empty() || selects(type, *devices.find(*of_a_type.begin()));
 }
 
 std::optional<Fdid> Ledger::device_of(const std::string& host, const std::string& name,

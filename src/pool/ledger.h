@@ -8,6 +8,7 @@
 #include "pool/records.h"
 #include "pool/table.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -19,6 +20,12 @@
 namespace lanepool::pool {
 
 class Scheduler;
+
+// Devices that no selector without a host or name can tell apart: kind, model, vendor, device and capacity.
+using DeviceTypeKey = std::tuple<std::string, std::string, uint32_t, uint32_t, uint64_t>;
+inline DeviceTypeKey type_key(const DeviceIdentity& identity) {
+    return {identity.kind, identity.model, identity.vendor_id, identity.device_id, identity.capacity_bytes};
+}
 
 // Something that happens when nothing else does first. Exactly one of step, loan and host is meant.
 struct Timer {
@@ -77,6 +84,10 @@ class Ledger {
     std::optional<Fdid> device_named(std::string_view full_name) const;
     // Copies: what is done with one of them changes the index.
     std::vector<Fdid> devices_of(const std::string& host) const { return copy(devices_by_host_, host); }
+    // Calls VISIT(device) for each one that could be what is wanted, by its type and host, in the order of
+    // their fdids, until it returns false. Costs nothing for the others.
+    template <class Visit>
+    void visit_devices(const Selector& wanted, Visit&& visit) const;
     std::vector<LoanId> live_loans_of(const std::string& borrower) const {
         return copy(loans_by_borrower_, borrower);
     }
@@ -126,12 +137,14 @@ class Ledger {
     void index(const Device& device, bool comes, const Device* other);
     void index(const Loan& loan, bool comes, const Loan* other);
     void index(const Step& step, bool comes, const Step* other);
+    bool is_of_type(const Selector& wanted, const std::set<Fdid>& of_a_type) const;
     void index_timers(const Loan& loan, bool comes, const Loan* other);
 
     Scheduler& scheduler_;
     Counters committed_counters_;
     std::map<std::string, std::set<Fdid>> devices_by_host_;
     std::map<std::string, std::set<Fdid>, std::less<>> devices_by_name_;
+    std::map<DeviceTypeKey, std::set<Fdid>> devices_by_type_;
     std::map<std::tuple<std::string, std::string, std::string>, Fdid> devices_by_identity_;
     std::map<std::string, std::set<LoanId>> loans_by_borrower_; // live ones
     std::map<LoanId, std::set<LoanId>> loans_by_group_;         // live ones
@@ -144,5 +157,26 @@ class Ledger {
     size_t live_loans_ = 0;
     size_t wishes_ = 0;
 };
+
+template <class Visit>
+void Ledger::visit_devices(const Selector& wanted, Visit&& visit) const {
+    using Iterator = std::set<Fdid>::const_iterator;
+    std::vector<std::pair<Iterator, Iterator>> ranges; // that have something left
+    const auto add = [&](const std::set<Fdid>& fdids) { ranges.emplace_back(fdids.begin(), fdids.end()); };
+    if (!wanted.host.empty()) {
+        if (const auto found = devices_by_host_.find(wanted.host); found != devices_by_host_.end())
+            add(found->second);
+    } else {
+        for (const auto& [key, fdids] : devices_by_type_)
+            if (is_of_type(wanted, fdids)) add(fdids);
+    }
+    while (!ranges.empty()) {
+        const auto first =
+            std::min_element(ranges.begin(), ranges.end(),
+                             [](const auto& one, const auto& other) { return *one.first < *other.first; });
+        if (!visit(*devices.find(*first->first))) return;
+        if (++first->first == first->second) ranges.erase(first);
+    }
+}
 
 } // namespace lanepool::pool

@@ -26,11 +26,11 @@ Market::Market(Reservations& reservations, int64_t turnaround_us)
     : reservations_(reservations), turnaround_us_(turnaround_us) {}
 
 void Market::mark(DeviceEntry& entry) {
-    if (!std::exchange(entry.dirty, true)) dirty_devices_.push_back(entry.fdid);
+    if (!std::exchange(entry.dirty, true)) dirty_devices_.push_back(&entry);
 }
 
 void Market::mark(HostEntry& host) {
-    if (!std::exchange(host.dirty, true)) dirty_hosts_.push_back(host.name);
+    if (!std::exchange(host.dirty, true)) dirty_hosts_.push_back(&host);
 }
 
 HostEntry* Market::host(const std::string& name) {
@@ -133,8 +133,15 @@ void Market::set_site(const Site& site) {
     }
 }
 
-DeviceType* Market::type_of(const Device& device) {
-    const auto& identity = device.identity;
+DeviceType* Market::type_of(const DeviceEntry& entry) {
+    const auto& identity = entry.record->identity;
+    const auto is_of = [&](const DeviceIdentity& sample) {
+        return sample.kind == identity.kind && sample.model == identity.model &&
+               sample.vendor_id == identity.vendor_id && sample.device_id == identity.device_id &&
+               sample.capacity_bytes == identity.capacity_bytes;
+    };
+    if (entry.listing.type != nullptr && is_of(entry.listing.type->sample.identity))
+        return entry.listing.type;
     const TypeKey key{identity.kind, identity.model, identity.vendor_id, identity.device_id,
                       identity.capacity_bytes};
     const auto [found, added] = by_type_.try_emplace(key, nullptr);
@@ -153,8 +160,9 @@ DeviceEntry::Listing Market::wanted_listing(const DeviceEntry& entry) {
     DeviceEntry::Listing listing;
     if (entry.record == nullptr) return listing;
     const Device& device = *entry.record;
-    listing.type = type_of(device);
-    listing.host = host(device.host);
+    listing.type = type_of(entry);
+    HostEntry* const listed = entry.listing.host;
+    listing.host = listed != nullptr && listed->name == device.host ? listed : host(device.host);
     listing.name = device.full_name();
     const bool may_be_lent =
         device.draining.empty() && !device.kept_local && !device.successor && listing.host->rule.lends;
@@ -304,16 +312,14 @@ void Market::refresh(HostEntry& host) {
 
 void Market::settle() {
     while (!dirty_devices_.empty() || !dirty_hosts_.empty()) {
-        for (const Fdid fdid : std::exchange(dirty_devices_, {})) {
-            DeviceEntry& entry = devices_[fdid];
-            entry.dirty = false;
-            refresh(entry);
-            if (entry.record == nullptr && entry.loan == nullptr) devices_.erase(fdid);
+        for (DeviceEntry* entry : std::exchange(dirty_devices_, {})) {
+            entry->dirty = false;
+            refresh(*entry);
+            if (entry->record == nullptr && entry->loan == nullptr) devices_.erase(Fdid(entry->fdid));
         }
-        for (const std::string& name : std::exchange(dirty_hosts_, {})) {
-            HostEntry& entry = hosts_[name];
-            entry.dirty = false;
-            refresh(entry);
+        for (HostEntry* entry : std::exchange(dirty_hosts_, {})) {
+            entry->dirty = false;
+            refresh(*entry);
         }
     }
     for (Want* want : std::exchange(stale_wants_, {})) {
@@ -333,6 +339,7 @@ Want* Market::use(const Selector& selector) {
     want.number = next_want_++;
     want.selector = selector;
     want.scoped = !selector.host.empty() || !selector.device.empty();
+    want.fdid = as_fdid(selector.device);
     for (const auto& type : types_) {
         want.matches.push_back(!want.scoped && selects(selector, type->sample));
         if (want.matches.back() && type->free > 0) ++want.live;
@@ -341,10 +348,10 @@ Want* Market::use(const Selector& selector) {
         general_wants_[want.number] = &want;
         return &want;
     }
-    if (const auto fdid = as_fdid(selector.device); selector.device.empty())
+    if (selector.device.empty())
         wants_of_host_[selector.host].insert(&want);
-    else if (fdid)
-        wants_of_fdid_[*fdid].insert(&want);
+    else if (want.fdid)
+        wants_of_fdid_[*want.fdid].insert(&want);
     else
         wants_of_name_[selector.device].insert(&want);
     for (const DeviceEntry* entry : devices_of(want))
@@ -362,7 +369,7 @@ void Market::release(Want* want) {
     };
     forget(wants_of_host_, want->selector.host);
     forget(wants_of_name_, want->selector.device);
-    if (const auto fdid = as_fdid(want->selector.device)) forget(wants_of_fdid_, *fdid);
+    if (want->fdid) forget(wants_of_fdid_, *want->fdid);
     general_wants_.erase(want->number);
     if (want->changed) std::erase(woken_, want);
     if (want->stale) std::erase(stale_wants_, want);
@@ -376,6 +383,21 @@ bool Market::is_meant(const Want& want, const DeviceEntry& entry) {
     return type < want.matches.size() && want.matches[type];
 }
 
+std::optional<std::vector<Want*>> Market::wants_by_fdid(const DeviceEntry& entry) const {
+    const auto any_in = [&](const auto& index, const auto& key) {
+        const auto found = index.find(key);
+        return found != index.end() && std::any_of(found->second.begin(), found->second.end(),
+                                                   [&](const Want* want) { return is_meant(*want, entry); });
+    };
+    if (any_in(wants_of_name_, entry.listing.name) || any_in(wants_of_host_, entry.record->host))
+        return std::nullopt;
+    for (const auto& [number, want] : general_wants_)
+        if (is_meant(*want, entry)) return std::nullopt;
+    const auto found = wants_of_fdid_.find(entry.fdid);
+    if (found == wants_of_fdid_.end()) return std::vector<Want*>();
+    return std::vector<Want*>(found->second.begin(), found->second.end());
+}
+
 std::vector<DeviceEntry*> Market::devices_of(const Want& want) const {
     std::vector<DeviceEntry*> found;
     const auto add = [&](const auto& entries) {
@@ -383,11 +405,11 @@ std::vector<DeviceEntry*> Market::devices_of(const Want& want) const {
             if (is_meant(want, *entry)) found.push_back(entry);
     };
     const Selector& selector = want.selector;
-    if (const auto fdid = as_fdid(selector.device); selector.device.empty()) {
-        if (const auto host = hosts_.find(selector.host); host != hosts_.end()) add(host->second.devices);
-    } else if (fdid) {
-        if (const auto device = devices_.find(*fdid); device != devices_.end())
+    if (want.fdid) {
+        if (const auto device = devices_.find(*want.fdid); device != devices_.end())
             if (is_meant(want, device->second)) found.push_back(const_cast<DeviceEntry*>(&device->second));
+    } else if (selector.device.empty()) {
+        if (const auto host = hosts_.find(selector.host); host != hosts_.end()) add(host->second.devices);
     } else if (const auto named = by_name_.find(selector.device); named != by_name_.end()) {
         add(named->second);
     }

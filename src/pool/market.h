@@ -106,6 +106,7 @@ struct Want {
     Selector selector;
     size_t users = 0;
     bool scoped = false;       // to one host or one device: `types` says nothing
+    std::optional<Fdid> fdid;  // if it names one device by that
     std::vector<bool> matches; // by type
     size_t live = 0;           // types, or if scoped devices, of which one can be lent
     std::set<Lane*> lanes;
@@ -148,11 +149,13 @@ class Market {
     // The devices that a scoped want can mean.
     std::vector<DeviceEntry*> devices_of(const Want& want) const;
     static bool is_meant(const Want& want, const DeviceEntry& entry);
+    // The wants that name this device by its fdid; nothing where others mean it, too.
+    std::optional<std::vector<Want*>> wants_by_fdid(const DeviceEntry& entry) const;
 
   private:
     using TypeKey = std::tuple<std::string, std::string, uint32_t, uint32_t, uint64_t>;
 
-    DeviceType* type_of(const Device& device);
+    DeviceType* type_of(const DeviceEntry& entry);
     DeviceEntry::Listing wanted_listing(const DeviceEntry& entry);
     void list(DeviceEntry& entry, bool comes);
     void list_free(DeviceEntry& entry, bool comes);
@@ -181,8 +184,8 @@ class Market {
     std::map<LoanId, Fdid> device_of_loan_; // of live ones
     std::map<LoanId, std::map<Fdid, LoanId>> ending_for_;
     uint64_t next_want_ = 1;
-    std::vector<Fdid> dirty_devices_;
-    std::vector<std::string> dirty_hosts_;
+    std::vector<DeviceEntry*> dirty_devices_;
+    std::vector<HostEntry*> dirty_hosts_;
     std::vector<Want*> stale_wants_;
     std::vector<Want*> woken_;
     std::vector<HostEntry*> changed_hosts_;

@@ -33,6 +33,16 @@ void Pass::run(Unit* target) {
     of_target_ = look(*target, true);
 }
 
+void Pass::run_related(const std::vector<Unit*>& before, Unit& target) {
+    looks_allowed_ = in_.limits.looks;
+    tries_allowed_ = in_.limits.candidates;
+    for (Unit* unit : before)
+        if (unit->row->given_up != number_ && unit->row->line->given_up != number_)
+            take_a_look(*unit, nullptr);
+    tries_allowed_ = tried_ + in_.limits.candidates_per_wish * target.wishes.size();
+    of_target_ = look(target, true);
+}
+
 void Pass::run_priority(const std::vector<const Bucket*>& buckets, Unit* target) {
     std::vector<Turn> turns(buckets.size());
     std::priority_queue<Turn*, std::vector<Turn*>, LaterTurn> order;
@@ -64,54 +74,43 @@ void Pass::run_priority(const std::vector<const Bucket*>& buckets, Unit* target)
     }
 }
 
-// Finds the next group of a tenant that is worth a look.
+// Finds the next group of a tenant that is worth a look. The oldest group of a lane is that of its oldest
+// line, and so on: from what is the oldest it goes straight down to that group, and what is beside it waits.
 bool Pass::advance(Turn& turn) {
+    const auto later = [&](Source& source, auto& at, const auto& all) {
+        if (++at == all.end()) return;
+        source.age = at->first;
+        turn.sources.push(source);
+    };
     while (!turn.sources.empty()) {
         Source source = turn.sources.top();
         turn.sources.pop();
-        if (source.in_row != nullptr) {
-            if (source.in_row->given_up == number_ || source.in_row->line->given_up == number_) continue;
-            turn.unit = source.unit->second;
-            if (++source.unit != source.in_row->units.end()) {
-                source.age = source.unit->first;
-                turn.sources.push(source);
-            }
-            return true;
+        if (source.in_row == nullptr && source.in_line == nullptr && source.in_lane == nullptr) {
+            Source lines;
+            lines.in_lane = source.lane->second;
+            lines.line = lines.in_lane->lines.begin();
+            later(source, source.lane, turn.bucket->awake);
+            source = lines;
+        }
+        if (source.in_lane != nullptr) {
+            Source rows;
+            rows.in_line = source.line->second;
+            rows.row = rows.in_line->able.begin();
+            later(source, source.line, source.in_lane->lines);
+            source = rows;
         }
         if (source.in_line != nullptr) {
             if (source.in_line->given_up == number_) continue;
             Source units;
             units.in_row = source.row->second;
             units.unit = units.in_row->units.begin();
-            units.age = units.unit->first;
-            turn.sources.push(units);
-            if (++source.row != source.in_line->able.end()) {
-                source.age = source.row->first;
-                turn.sources.push(source);
-            }
-            continue;
+            later(source, source.row, source.in_line->able);
+            source = units;
         }
-        if (source.in_lane != nullptr) {
-            Source rows;
-            rows.in_line = source.line->second;
-            rows.row = rows.in_line->able.begin();
-            rows.age = rows.row->first;
-            turn.sources.push(rows);
-            if (++source.line != source.in_lane->lines.end()) {
-                source.age = source.line->first;
-                turn.sources.push(source);
-            }
-            continue;
-        }
-        Source lines;
-        lines.in_lane = source.lane->second;
-        lines.line = lines.in_lane->lines.begin();
-        lines.age = lines.line->first;
-        turn.sources.push(lines);
-        if (++source.lane != turn.bucket->awake.end()) {
-            source.age = source.lane->first;
-            turn.sources.push(source);
-        }
+        if (source.in_row->given_up == number_ || source.in_row->line->given_up == number_) continue;
+        turn.unit = source.unit->second;
+        later(source, source.unit, source.in_row->units);
+        return true;
     }
     return false;
 }

@@ -79,6 +79,8 @@ class Pass {
 
     // Looks at all in order, or until TARGET has been looked at (which it is in any case).
     void run(Unit* target);
+    // Looks at those BEFORE it, and at TARGET: the others make no difference to it.
+    void run_related(const std::vector<Unit*>& before, Unit& target);
     // Looks at some of those for which the looks did not suffice.
     void sweep(SweepCursor& cursor);
 

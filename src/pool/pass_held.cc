@@ -93,12 +93,12 @@ void Pass::preempt(Group& group, Look& look, Matching& matching, bool may, bool 
 // When the first COUNT of the devices that are held and meant by any of WANTS are back, soonest first.
 std::vector<int64_t> Pass::soonest_back(const std::set<const Want*>& wants, size_t count,
                                         bool& cut_short) const {
-    std::set<std::pair<int64_t, Fdid>> back;
+    std::vector<std::pair<int64_t, Fdid>> back;
     std::set<uint32_t> types;
     for (const Want* want : wants) {
         if (want->scoped)
             for (const DeviceEntry* device : in_.market.devices_of(*want))
-                if (device->listing.held) back.insert({device->listing.back_us, device->fdid});
+                if (device->listing.held) back.emplace_back(device->listing.back_us, device->fdid);
         if (!want->scoped)
             for (uint32_t type = 0; type < want->matches.size(); ++type)
                 if (want->matches[type]) types.insert(type);
@@ -112,9 +112,11 @@ std::vector<int64_t> Pass::soonest_back(const std::set<const Want*>& wants, size
                 cut_short = true;
                 return {};
             }
-            back.insert(held);
+            back.push_back(held);
         }
     }
+    std::sort(back.begin(), back.end());
+    back.erase(std::unique(back.begin(), back.end()), back.end());
     std::vector<int64_t> times;
     for (const auto& [back_us, fdid] : back)
         if (times.size() < count) times.push_back(back_us);

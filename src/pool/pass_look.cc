@@ -100,9 +100,23 @@ bool Pass::eligible(const Group& group, const Loan& wish, const DeviceEntry& dev
 // Finds enough candidates for a wish of a group: as many as the group has wishes are as good as all.
 void Pass::collect(Group& group, size_t wish, Obstacles& obstacles) {
     const Loan& loan = *group.wishes[wish];
+    const Want& want = *group.unit.wants[wish];
+    if (want.live == 0) return; // nothing that it means can be lent
     const HostEntry& near = loan.near.empty() ? *group.borrower : *in_.market.host(loan.near);
-    Candidates candidates(in_.market, *group.unit.wants[wish], near, used_);
     auto& found = group.candidates[wish];
+    if (want.fdid) {
+        DeviceEntry* device = in_.market.device(*want.fdid);
+        if (gone_.contains(device->fdid)) {
+            ++obstacles.taken;
+            return;
+        }
+        ++tried_;
+        if (!eligible(group, loan, *device, true, obstacles)) return;
+        found.push_back(device);
+        group.distances.try_emplace(device, pool::distance(near, *device->listing.host));
+        return;
+    }
+    Candidates candidates(in_.market, want, near, used_);
     size_t tried = 0;
     size_t steps = 0;
     while (found.size() < group.wishes.size()) {
@@ -166,13 +180,14 @@ size_t Pass::match(Group& group, Look& look, Matching& matching) {
     const size_t count = group.wishes.size();
     group.candidates.assign(count, {});
     look.obstacles.assign(count, {});
-    std::map<const Want*, size_t> same;
+    const auto& wants = group.unit.wants;
     for (size_t wish = 0; wish < count; ++wish) {
-        const auto [first, added] = same.try_emplace(group.unit.wants[wish], wish);
-        if (added)
+        const auto first =
+            static_cast<size_t>(std::find(wants.begin(), wants.end(), wants[wish]) - wants.begin());
+        if (first == wish)
             collect(group, wish, look.obstacles[wish]);
         else
-            group.candidates[wish] = group.candidates[first->second];
+            group.candidates[wish] = group.candidates[first];
         for (DeviceEntry* device : group.candidates[wish]) {
             matching.set_room(device->listing.host, room_for(group, *device->listing.host));
             matching.add(wish, device, device->listing.host);

@@ -13,10 +13,19 @@ std::string describe_time(int64_t unix_us) {
     return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<time_t>(unix_us / 1'000'000)));
 }
 
+namespace {
+SchedulerLimits scheduler_limits() {
+    SchedulerLimits limits;
+    limits.tell_again_us = 1'000'000;
+    return limits;
+}
+} // namespace
+
 Pool::Pool(Site site, const Options& options)
     : options_(options), policy_(std::make_shared<const Policy>(std::move(site))),
       scheduler_(std::make_unique<Scheduler>(
-          [this](const Loan& wish, const Device& device) { return check_wish(wish, device); })),
+          [this](const Loan& wish, const Device& device) { return check_wish(wish, device); },
+          scheduler_limits())),
       ledger_(*scheduler_) {
     scheduler_->set_site(policy_->site());
 }
@@ -226,8 +235,8 @@ Result<Outcome> Pool::outcome() {
     ledger_.usage.changes([&](const Usage& used) { outcome.usage.push_back(used); }, nothing);
     outcome.site = site_text_;
     outcome.counters = ledger_.counters;
-    outcome.audit = audit_;
-    outcome.orders = orders_;
+    outcome.audit = std::exchange(audit_, {});
+    outcome.orders = std::exchange(orders_, {});
     return outcome;
 }
 

@@ -80,7 +80,8 @@ class Pool {
     std::optional<int64_t> next_tick_steady_us() const;
 
     // ---- What has changed.
-    // Serves the queue first, once for all inputs since the last commit. internal: an input led to a
+    // Serves the queue first, once for all inputs since the last commit. To be called once before each
+    // commit() or rollback(). internal: an input led to a
     // transition that does not exist. Roll back.
     Result<Outcome> outcome();
     void commit();
@@ -129,7 +130,7 @@ class Pool {
     bool in_recovery(Fdid fdid) const;
 
     // ---- borrow.cc
-    Result<Plan> plan(const BorrowRequest& request, const Who& who, Now now) const;
+    Result<Plan> plan(const BorrowRequest& request, const Who& who, Now now, bool explains) const;
     Result<> check_request(const BorrowRequest& request) const;
     Result<Loan> wish_for(const Selector& selector, const BorrowRequest& request, const Who& who) const;
     Result<const Rule*> rule_for_any(const Selector& selector, const std::string& host, const Who& who) const;
@@ -137,6 +138,7 @@ class Pool {
                        std::optional<int32_t> priority) const;
     Result<> check_limits(const std::vector<Loan>& wishes, const Who& who) const;
     Result<> check_available(const Device& device) const;
+    bool can_be_lent(const Device& device) const;
     Result<> check_host(const std::string& host) const;
     Result<std::string> check_guest(const std::string& host, const std::string& guest) const;
     Result<> check_other_host(const Device& device, const std::string& host) const;

@@ -26,6 +26,7 @@ void Queue::note(const Loan& wish, bool comes) {
     const LoanId group = wish.group ? wish.group : wish.id;
     Unit& unit = units_[group];
     unit.group = group;
+    wishes_ += comes ? 1 : -1;
     if (comes)
         unit.wishes[wish.id] = &wish;
     else
@@ -205,6 +206,52 @@ void Queue::settle(std::vector<LoanId>& fresh) {
     for (Want* want : market_.take_woken_wants())
         for (Lane* lane : want->lanes)
             refresh(*lane);
+}
+
+bool Queue::is_unlimited(const Unit& unit, const std::map<std::string, uint32_t>& most_of_rule) const {
+    const auto most = most_of_rule.find(unit.wishes.begin()->second->rule);
+    return (most == most_of_rule.end() || most->second == 0) &&
+           unit.row->line->bucket->tenant->most_loans == 0 && unit.row->borrower->room >= wishes_;
+}
+
+std::optional<std::vector<Unit*>> Queue::related(const Unit& unit,
+                                                 const std::map<std::string, uint32_t>& most_of_rule) const {
+    constexpr size_t most_units = 64;
+    if (!is_unlimited(unit, most_of_rule)) return std::nullopt;
+    std::map<Age, Unit*> found;
+    std::set<const Want*> seen;
+    std::vector<const Want*> left(unit.wants.begin(), unit.wants.end());
+    const auto add = [&](const Row& row) {
+        for (const auto& [age, other] : row.units) {
+            if (age >= unit.age) break;
+            if (found.size() > most_units || !is_unlimited(*other, most_of_rule)) return false;
+            if (found.emplace(age, other).second)
+                left.insert(left.end(), other->wants.begin(), other->wants.end());
+        }
+        return true;
+    };
+    while (!left.empty()) {
+        const Want& want = *left.back();
+        left.pop_back();
+        if (!seen.insert(&want).second) continue;
+        const DeviceEntry* device = want.fdid ? market_.find(*want.fdid) : nullptr;
+        if (device == nullptr || device->listing.type == nullptr || !device->listing.classes.empty() ||
+            device->listing.host->room < wishes_)
+            return std::nullopt;
+        const auto wants = market_.wants_by_fdid(*device);
+        if (!wants) return std::nullopt;
+        for (const Want* other : *wants)
+            for (const Lane* lane : other->lanes)
+                for (const auto& [line_age, line] : lane->lines)
+                    for (const auto& [row_age, row] : line->able)
+                        if (lane->is_listed && !add(*row)) return std::nullopt;
+    }
+    // Between tenants and priorities the order depends on all of them.
+    if (!found.empty() && buckets_.size() > 1) return std::nullopt;
+    std::vector<Unit*> units;
+    for (const auto& [age, other] : found)
+        units.push_back(other);
+    return units;
 }
 
 size_t Queue::ahead_of(const Unit& unit) const {

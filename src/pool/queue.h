@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
@@ -42,6 +43,7 @@ struct Unit {
     Row* row = nullptr;       // null: not in the queue
     Age age;
     bool dirty = false;
+    int64_t told_steady_us = 0; // when somebody last heard why it waits
 };
 
 struct Row {
@@ -110,8 +112,14 @@ class Queue {
     int64_t used_s(const TenantEntry& tenant, int64_t now_us) const;
     // Groups of a higher priority, and older ones of the same tenant and priority (counted up to 1000).
     size_t ahead_of(const Unit& unit) const;
+    // The groups before this one of which what becomes of them can make a difference to it, the oldest first.
+    // Nothing where that cannot be told: it is told where they want devices by their fdids, without limits or
+    // reservations, and there are windows for everybody. MOST_OF_RULE: loans that a rule allows.
+    std::optional<std::vector<Unit*>> related(const Unit& unit,
+                                              const std::map<std::string, uint32_t>& most_of_rule) const;
 
   private:
+    bool is_unlimited(const Unit& unit, const std::map<std::string, uint32_t>& most_of_rule) const;
     void resolve(Unit& unit, std::vector<LoanId>& fresh);
     void enter(Unit& unit, Line::Key key, HostEntry* borrower, Age age);
     void leave(Unit& unit);
@@ -123,6 +131,7 @@ class Queue {
     std::map<std::string, TenantEntry> tenants_;
     std::map<LoanId, Unit> units_;
     std::vector<LoanId> dirty_;
+    int64_t wishes_ = 0;
     std::map<Line::Key, Line> lines_;
     std::map<std::pair<int32_t, std::string>, Bucket> buckets_; // by the negative priority
 };

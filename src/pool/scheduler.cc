@@ -55,7 +55,7 @@ class Scheduler::State {
     Pass pass(Now now, bool explains) {
         return Pass({market, queue, reservations, most_of_rule, check, limits}, now, ++passes, explains);
     }
-    Placement placement(Unit& unit, Now now);
+    Placement placement(Unit& unit, Now now, bool explains);
     std::string reason(const Unit& unit, const Look& look) const {
         std::string text;
         for (const auto& line : why_not(market, unit, look))
@@ -135,8 +135,15 @@ Decision Scheduler::decide(Now now) {
     for (const auto& start : decision.starts)
         told.insert(start.loan);
     for (const auto& [unit, look] : pass.waiting()) {
-        decision.waiting.push_back({unit->group, state.reason(*unit, look)});
         told.insert(unit->group);
+        const int64_t again_us = unit->told_steady_us + state.limits.tell_again_us;
+        if (unit->told_steady_us != 0 && now.steady_us < again_us) {
+            decision.tell_again_steady_us =
+                std::min(again_us, decision.tell_again_steady_us.value_or(again_us));
+            continue;
+        }
+        decision.waiting.push_back({unit->group, state.reason(*unit, look)});
+        unit->told_steady_us = now.steady_us;
     }
     // Those that have just come and sleep hear why, too.
     for (const LoanId group : std::exchange(state.fresh, {})) {
@@ -150,20 +157,29 @@ Decision Scheduler::decide(Now now) {
     return decision;
 }
 
-Placement Scheduler::State::placement(Unit& unit, Now now) {
-    Pass decision = pass(now, true);
-    decision.run(&unit);
+Placement Scheduler::State::placement(Unit& unit, Now now, bool explains) {
+    Pass decision = pass(now, explains);
+    const bool hopeless =
+        !unit.wishes.begin()->second->preempts &&
+        std::all_of(unit.wants.begin(), unit.wants.end(), [](const Want* want) { return want->live == 0; });
+    if (hopeless)
+        decision.run_related({}, unit);
+    else if (const auto related = queue.related(unit, most_of_rule))
+        decision.run_related(*related, unit);
+    else
+        decision.run(&unit);
     const Look& look = *decision.of_target();
     Placement placement;
     placement.now = look.fate == Look::Fate::served;
     placement.starts = look.starts;
     placement.preemptions = look.preemptions;
-    placement.ahead = queue.ahead_of(unit);
     if (placement.now) {
         placement.why = what_it_gets(market, unit, look);
         return placement;
     }
     placement.why = why_not(market, unit, look);
+    if (!explains) return placement;
+    placement.ahead = queue.ahead_of(unit);
     if (look.not_before_us && *look.not_before_us != never_us) placement.not_before_us = look.not_before_us;
     placement.why.push_back(
         placement.ahead == 0
@@ -174,7 +190,7 @@ Placement Scheduler::State::placement(Unit& unit, Now now) {
     return placement;
 }
 
-Placement Scheduler::place(const std::vector<Loan>& wishes, Now now) {
+Placement Scheduler::place(const std::vector<Loan>& wishes, Now now, bool explains) {
     State& state = *state_;
     if (wishes.empty()) return {};
     for (const Loan& wish : wishes)
@@ -191,7 +207,7 @@ Placement Scheduler::place(const std::vector<Loan>& wishes, Now now) {
         state.queue.note(copy, true);
     }
     state.settle();
-    Placement placement = state.placement(*state.queue.find({made_up}), now);
+    Placement placement = state.placement(*state.queue.find({made_up}), now, explains);
     for (Start& start : placement.starts)
         start.loan = {start.loan.value - made_up + 1};
     for (Preemption& preemption : placement.preemptions)
@@ -206,7 +222,7 @@ Placement Scheduler::place(const std::vector<Loan>& wishes, Now now) {
 Placement Scheduler::explain(LoanId group, Now now) {
     state_->settle();
     Unit* unit = state_->queue.find(group);
-    return unit == nullptr ? Placement() : state_->placement(*unit, now);
+    return unit == nullptr ? Placement() : state_->placement(*unit, now, true);
 }
 
 Result<> Scheduler::may_keep(LoanId loan, int64_t due_us, Now now) {

@@ -38,6 +38,9 @@ struct SchedulerLimits {
     size_t shadows = 16;        // waiting groups whose earliest start is worked out, for backfill
     size_t returns = 256;       // due times counted for one reservation or one shadow
     size_t reasons = 16;        // texts
+    // Who has been told why he waits is told again after so long at the soonest: the text, and its storing,
+    // cost more than the look.
+    int64_t tell_again_us = 0;
     // From a loan's due time to its device being available again: detach, cut, reset and sanitize at their
     // longest.
     int64_t turnaround_us = 240'000'000;
@@ -78,6 +81,8 @@ struct Decision {
     // A limit was reached before everybody was looked at, or something was decided that others may profit
     // from: decide again soon, after other inputs.
     bool more = false;
+    // When somebody who waits is to be told anew why, on the steady clock: decide again then.
+    std::optional<int64_t> tell_again_steady_us;
 };
 
 // What would become of some wishes.
@@ -87,7 +92,7 @@ struct Placement {
     std::vector<Preemption> preemptions;  // what would have to end for them
     std::vector<std::string> why;         // a line for each thing that was decided or that stands in the way
     std::optional<int64_t> not_before_us; // Unix time before which it cannot be, going by due times
-    size_t ahead = 0;                     // groups in the queue before it
+    size_t ahead = 0;                     // groups in the queue before it, if not `now`
 };
 
 class Scheduler {
@@ -125,7 +130,8 @@ class Scheduler {
     // What would become of WISHES, one request's, if they were queued now. They need borrower, tenant,
     // priority, wanted, rule, preempts, duration_s and near, as they would be recorded; id, group and
     // created_us are ignored. In Placement, `loan` is the index of the wish plus 1, and so is `winner`'s.
-    Placement place(const std::vector<Loan>& wishes, Now now);
+    // Without EXPLAINS `ahead` and `not_before_us` are left out, and of `why` what says no more than they do.
+    Placement place(const std::vector<Loan>& wishes, Now now, bool explains = true);
     // What would become of a queued group, or why it waits. not `now` and empty for one that is none.
     Placement explain(LoanId group, Now now);
     // Whether a loan may have its device until DUE_US (Unix time; 0: for ever): not where a reservation needs

@@ -72,6 +72,8 @@ void Pool::serve_queue() {
         }
     settle_groups();
     if (decision.more) decision_steady_us_ = now_.steady_us + next_look_us;
+    if (const auto tell_us = decision.tell_again_steady_us)
+        if (decision_steady_us_ == 0 || *tell_us < decision_steady_us_) decision_steady_us_ = *tell_us;
     if (const auto change_us = scheduler_->next_change_us(now_)) {
         // Looked at again an hour from now at the latest: the wall clock may have been set by then.
         constexpr int64_t longest_us = 3'600'000'000;

@@ -77,11 +77,11 @@ Result<> SimController::store(const pool::Outcome& outcome) {
         });
         return fail(Errc::io, "the controller has died");
     }
-    disk_.apply(outcome);
     if (!world_.without(Protection::write_ordering)) {
-        disk_.sync();
+        disk_.write_through(outcome);
         return {};
     }
+    disk_.apply(outcome);
     world_.timeline.after(lazy_sync_us, [this, run = run_] {
         if (run == run_) disk_.sync();
     });

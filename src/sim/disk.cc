@@ -9,6 +9,11 @@ void Disk::sync() {
     unsynced_.clear();
 }
 
+void Disk::write_through(const pool::Outcome& outcome) {
+    sync();
+    write(outcome);
+}
+
 size_t Disk::crash() {
     const size_t lost = unsynced_.size();
     unsynced_.clear();
@@ -32,9 +37,12 @@ void Disk::write(const pool::Outcome& outcome) {
         steps_.erase(id);
     if (outcome.site) site_ = *outcome.site;
     counters_ = outcome.counters;
-    for (const auto& entry : outcome.audit)
-        trail_.push_back(
-            {entry, store::chained(trail_.empty() ? store::no_hash : trail_.back().hash, entry)});
+    constexpr size_t piece = 1024;
+    for (const auto& entry : outcome.audit) {
+        if (trail_.empty() || trail_.back().size() == piece) trail_.emplace_back().reserve(piece);
+        head_ = {entry.sequence, store::chained(head_.hash, entry)};
+        trail_.back().push_back({entry, head_.hash});
+    }
 }
 
 pool::Snapshot Disk::snapshot() const {
@@ -56,10 +64,11 @@ pool::Snapshot Disk::snapshot() const {
 
 Result<store::AuditCheck> Disk::verify() const {
     store::ChainEnds ends;
-    if (!trail_.empty()) ends.head = {trail_.back().entry.sequence, trail_.back().hash};
+    ends.head = head_;
     ends.next_sequence = counters_.next_audit;
     store::ChainCheck check(ends.start);
-    TRY(check.add(trail_));
+    for (const auto& piece : trail_)
+        TRY(check.add(piece));
     return check.finish(ends);
 }
 

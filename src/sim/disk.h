@@ -16,6 +16,8 @@ class Disk {
   public:
     void apply(const pool::Outcome& outcome) { unsynced_.push_back(outcome); }
     void sync();
+    // Both, with everything from before.
+    void write_through(const pool::Outcome& outcome);
     // How much was lost.
     size_t crash();
 
@@ -34,7 +36,8 @@ class Disk {
     std::map<std::string, pool::Usage> usage_;
     std::string site_;
     pool::Counters counters_;
-    std::vector<store::ChainedEntry> trail_;
+    std::vector<std::vector<store::ChainedEntry>> trail_; // in pieces, none of them empty
+    store::ChainEnd head_;
 };
 
 } // namespace lanepool::sim

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/chain.h"
 
+#include <array>
 #include <memory>
 #include <openssl/evp.h>
 
@@ -11,8 +12,10 @@ namespace {
 constexpr uint8_t canonical_format = 1;
 
 void put(std::string& out, uint64_t value, size_t bytes) {
-    for (size_t i = 0; i < bytes; ++i)
-        out += static_cast<char>(value >> (8 * i));
+    std::array<char, 8> little;
+    for (size_t i = 0; i < little.size(); ++i)
+        little[i] = static_cast<char>(value >> (8 * i));
+    out.append(little.data(), bytes);
 }
 
 // With its length before it, so that no two entries have the same bytes.
