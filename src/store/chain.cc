@@ -27,12 +27,11 @@ void put(std::string& out, const std::string& text) {
 // Looked up and made once: that takes longer than the hashing of an entry.
 class Sha256 {
   public:
-    Hash of(std::string_view first, std::string_view second) {
+    Hash of(std::string_view bytes) {
         Hash hash{};
         // They can only fail for want of memory. A hash that is all zeroes then does not verify.
         if (EVP_DigestInit_ex(context_.get(), algorithm_.get(), nullptr) != 1 ||
-            EVP_DigestUpdate(context_.get(), first.data(), first.size()) != 1 ||
-            EVP_DigestUpdate(context_.get(), second.data(), second.size()) != 1 ||
+            EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) != 1 ||
             EVP_DigestFinal_ex(context_.get(), hash.data(), nullptr) != 1)
             return no_hash;
         return hash;
@@ -65,10 +64,8 @@ Result<Hash> hash_from(std::string_view bytes) {
     return hash;
 }
 
-std::string canonical(const pool::AuditEntry& entry) {
-    std::string out;
-    out.reserve(96 + entry.actor.size() + entry.subject.size() + entry.action.size() + entry.from.size() +
-                entry.to.size() + entry.reason.size());
+namespace {
+void put(std::string& out, const pool::AuditEntry& entry) {
     put(out, canonical_format, 1);
     put(out, entry.sequence, 8);
     put(out, static_cast<uint64_t>(entry.time_us), 8);
@@ -78,12 +75,21 @@ std::string canonical(const pool::AuditEntry& entry) {
     put(out, entry.fdid.value, 8);
     put(out, entry.loan.value, 8);
     put(out, entry.epoch.value, 8);
+}
+} // namespace
+
+std::string canonical(const pool::AuditEntry& entry) {
+    std::string out;
+    put(out, entry);
     return out;
 }
 
 Hash chained(const Hash& before, const pool::AuditEntry& entry) {
     thread_local Sha256 sha256;
-    return sha256.of(bytes_of(before), canonical(entry));
+    thread_local std::string bytes; // kept, with its room
+    bytes = bytes_of(before);
+    put(bytes, entry);
+    return sha256.of(bytes);
 }
 
 Result<> ChainCheck::add(const std::vector<ChainedEntry>& entries) {
