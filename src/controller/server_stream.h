@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A stream that answers one request with messages, one on its way at a time.
+//
+// Of a batch, one follows the other without the loop: that may wait for its store between any two.
 #pragma once
 
 #include "controller/seat.h"
 
+#include <deque>
 #include <grpcpp/support/server_callback.h>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 namespace lanepool::controller {
@@ -45,6 +49,11 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
             core_->remove(*this);
         }
         seat_.leave_stream();
+        {
+            const std::lock_guard lock(batch_mutex_);
+            batch_.clear(); // after Finish() no write is begun
+            batch_over_ = true;
+        }
         this->Finish(status);
     }
 
@@ -63,9 +72,16 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
     bool closed() const { return closed_; }
     // Of begin() and what follows, until the stream is closed.
     Core& core() const { return *core_; }
-    void send(Message message) {
+    void send(Message message) { send_all({std::move(message)}); }
+    // At least one.
+    void send_all(std::deque<Message> batch) {
         writing_ = true;
-        out_ = std::move(message);
+        out_ = std::move(batch.front());
+        batch.pop_front();
+        {
+            const std::lock_guard lock(batch_mutex_);
+            batch_ = std::move(batch);
+        }
         this->StartWrite(&out_);
     }
 
@@ -79,6 +95,15 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
         begin();
     }
     void OnWriteDone(bool ok) override {
+        if (ok) {
+            const std::lock_guard lock(batch_mutex_);
+            if (!batch_over_ && !batch_.empty()) {
+                out_ = std::move(batch_.front());
+                batch_.pop_front();
+                this->StartWrite(&out_);
+                return;
+            }
+        }
         seat_.post([stream = self_, ok] {
             stream->writing_ = false;
             if (!ok) return stream->close(grpc::Status::CANCELLED);
@@ -95,7 +120,10 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
     Seat& seat_;
     Core* core_ = nullptr;               // that it is a stream of; it has closed the stream before it goes
     std::shared_ptr<ServerStream> self_; // until OnDone
-    Message out_;
+    Message out_;                        // on its way
+    std::mutex batch_mutex_;             // also of beginning to write from it
+    std::deque<Message> batch_;
+    bool batch_over_ = false;
     bool writing_ = false;
     bool closed_ = false;
 };

@@ -47,13 +47,16 @@ void TrailStream::begin() {
 Result<> TrailStream::find_start() {
     filter_ = TRY(filter_for(core().pool(), wish_.filter, wish_.subject));
     after_ = wish_.after_sequence;
+    until_ = core().pool().ledger().counters.next_audit - 1;
     if (wish_.last > 0) after_ = std::max(after_, TRY(core().store().audit_before_last(filter_, wish_.last)));
     return {};
 }
 
 void TrailStream::pump() {
     if (!ready()) return;
-    while (read_.empty()) {
+    std::deque<v1::AuditEntry> visible;
+    while (visible.empty()) {
+        if (!wish_.follow && after_ >= until_) return close(grpc::Status::OK);
         auto entries = core().store().audit(filter_, after_, batch);
         if (!entries) return close(api::to_status(entries.error()));
         if (entries->empty()) {
@@ -61,11 +64,10 @@ void TrailStream::pump() {
             return;
         }
         after_ = entries->back().sequence;
-        for (auto& entry : *entries)
-            if (may_see(entry)) read_.push_back(std::move(entry));
+        for (const auto& entry : *entries)
+            if (may_see(entry)) visible.push_back(api::to_message(entry));
     }
-    send(api::to_message(read_.front()));
-    read_.pop_front();
+    send_all(std::move(visible));
 }
 
 // What happens to loans is their tenant's affair, and operators'; the rest is everybody's.

@@ -4,8 +4,6 @@
 #include "api/lanepool.grpc.pb.h"
 #include "controller/server_stream.h"
 
-#include <deque>
-
 namespace lanepool::controller {
 
 // A part of the audit trail, and, where it is followed, what is added to it. Read from the store as fast as
@@ -36,7 +34,9 @@ class TrailStream final : public ServerStream<v1::AuditEntry> {
     // On the loop's thread:
     store::AuditFilter filter_;
     uint64_t after_ = 0;
-    std::deque<pool::AuditEntry> read_;
+    // What was there when it was asked for: without following, whoever reads more slowly than others write
+    // comes to an end.
+    uint64_t until_ = 0;
 };
 
 } // namespace lanepool::controller
