@@ -104,12 +104,7 @@ Result<v1::LeaderReply> LeaderSearch::ask(Client& client) {
     context.set_deadline(std::chrono::system_clock::now() +
                          std::chrono::ceil<milliseconds>(deadline_ - Clock::now()));
     v1::LeaderReply reply;
-    const auto status = client.pool().Leader(&context, {}, &reply);
-    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
-        reply.set_here(true);
-        return reply;
-    }
-    TRY(from_status(status));
+    TRY(from_status(client.pool().Leader(&context, {}, &reply)));
     return reply;
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the first steps of the README as they stand there, one after the other."""
+"""Runs the first steps of the README, and what docs/operating.md shows of several controllers, as they stand there."""
 import os
 import re
 import shutil
@@ -11,8 +11,10 @@ import tempfile
 from cluster import PROGRAM, ROOT, check
 
 
-def main():
-    steps = re.search(r"## First steps.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+def run_steps(file, heading):
+    """Runs the commands of the first block under a heading, one after the other."""
+    print(f"{file}: {heading}", flush=True)
+    steps = re.search(rf"## {heading}.*?```\n(.*?)```", (ROOT / file).read_text(), re.DOTALL).group(1)
     commands = [line.split("  #")[0].strip() for line in steps.splitlines()]
     folder = tempfile.mkdtemp(prefix="lanepool-test.")
     environment = dict(os.environ, LANEPOOL_DEV_DIR=folder, PATH=f"{PROGRAM.parent}:{os.environ['PATH']}")
@@ -24,6 +26,11 @@ def main():
     finally:
         subprocess.run([PROGRAM, "dev", "down"], env=environment, capture_output=True, timeout=120)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def main():
+    run_steps("README.md", "First steps")
+    run_steps("docs/operating.md", "Several controllers")
     return 0
 
 

@@ -7,7 +7,7 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr auto longest_wait = 20s;
-constexpr auto renewal_pause = 5ms;
+constexpr auto renewal_pause = 15ms;
 } // namespace
 
 Load::Load(const LoadOptions& options) : options_(options) {

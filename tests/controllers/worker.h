@@ -17,7 +17,7 @@ struct Job {
     std::string device;  // for example "store/nvme0"
     std::string host{};  // the borrower; nobody else borrows for it
     bool renews = false; // keeps one loan and renews it
-    std::chrono::milliseconds pause{30};
+    std::chrono::milliseconds pause{100};
 };
 
 class Worker {
