@@ -35,6 +35,7 @@ void Core::close(const grpc::Status& status) {
     timer_.reset();
     engine_->abandon(
         Error(Errc::unavailable, fmt::format("{}: nothing was changed", status.error_message())));
+    verifier_.stop(Error(Errc::unavailable, status.error_message()));
     for (Stream* stream : std::set(open_)) // closing takes it out of the set
         stream->close(status);
 }

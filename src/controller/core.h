@@ -3,6 +3,7 @@
 // What a controller serves while it leads: the engine, the store, and whoever waits. One loop, one thread.
 #pragma once
 
+#include "controller/audit_verifier.h"
 #include "controller/engine.h"
 #include "controller/peers.h"
 #include "controller/run.h"
@@ -51,6 +52,7 @@ class Core final : private EnginePorts {
     }
     const pool::Pool& pool() const { return engine_->pool(); }
     store::Store& store() { return *store_; }
+    AuditVerifier& verifier() { return verifier_; }
     // The site file, as it is in force; empty: there is none.
     const std::string& site_text() const { return site_text_; }
     Watchers& watchers() { return watchers_; }
@@ -82,6 +84,7 @@ class Core final : private EnginePorts {
     const ControllerOptions options_;
     const std::function<void()> unusable_;
     std::unique_ptr<store::Store> store_;
+    AuditVerifier verifier_{loop_, *store_};
     std::unique_ptr<Engine> engine_;
     std::string site_text_;
     std::set<Stream*> open_;

@@ -240,15 +240,24 @@ grpc::ServerUnaryReactor* PoolService::GetSite(Context* context, const v1::ListR
 
 grpc::ServerUnaryReactor* PoolService::VerifyAudit(Context* context, const v1::ListRequest*,
                                                    v1::AuditVerification* reply) {
-    return answer(context, [reply](Core& core, const pool::Caller&) {
-        const auto verified = core.store().verify_audit();
-        if (!verified) return api::to_status(verified.error());
-        reply->set_entries(verified->entries);
-        reply->set_first_sequence(verified->first_sequence);
-        reply->set_last_sequence(verified->last_sequence);
-        reply->set_head(store::hex(verified->head));
-        return grpc::Status::OK;
+    auto* reactor = context->DefaultReactor();
+    if (!admit(context)) return reactor;
+    seat_.post([this, reactor, reply] {
+        const auto answer = [this, reactor, reply](const Result<store::AuditCheck>& verified) {
+            seat_.leave_call();
+            if (!verified) return reactor->Finish(api::to_status(verified.error()));
+            reply->set_entries(verified->entries);
+            reply->set_first_sequence(verified->first_sequence);
+            reply->set_last_sequence(verified->last_sequence);
+            reply->set_head(store::hex(verified->head));
+            reactor->Finish(grpc::Status::OK);
+        };
+        const auto core = seat_.core();
+        if (core) return core->get().verifier().ask(answer);
+        seat_.leave_call();
+        reactor->Finish(core.error());
     });
+    return reactor;
 }
 
 PoolService::Writer<v1::AuditEntry>* PoolService::Events(Context* context, const v1::EventsRequest* request) {
