@@ -6,6 +6,8 @@
 namespace lanepool::controller {
 
 namespace {
+constexpr size_t most_read = 4096; // kept; then they are read anew
+
 std::optional<pool::Role> role_of_person(pki::Role role) {
     switch (role) {
     case pki::Role::user:
@@ -89,16 +91,28 @@ Result<> Certificates::check(const pki::PeerIdentity& identity) const {
     return {};
 }
 
-Result<Peer> Certificates::peer_of(std::string_view pem) const {
+Result<pki::PeerIdentity> Certificates::identity_of(std::string_view pem) const {
+    {
+        const std::lock_guard lock(mutex_);
+        if (const auto found = read_.find(pem); found != read_.end()) return found->second;
+    }
     auto identity = pki::identity_of(pem);
     if (!identity) return fail(Errc::permission_denied, "{}", identity.error().message());
-    TRY(check(*identity));
+    const std::lock_guard lock(mutex_);
+    if (read_.size() >= most_read) read_.clear();
+    read_.emplace(pem, *identity);
+    return identity;
+}
+
+Result<Peer> Certificates::peer_of(std::string_view pem) const {
+    auto identity = TRY(identity_of(pem));
+    TRY(check(identity));
     Peer peer;
-    peer.caller.user = identity->name;
+    peer.caller.user = identity.name;
     // What it is to be used for as a person, if it ever is: nothing.
-    peer.caller.certified = role_of_person(identity->role).value_or(pool::Role::user);
-    peer.agent_of = identity->host;
-    peer.certificate = std::move(*identity);
+    peer.caller.certified = role_of_person(identity.role).value_or(pool::Role::user);
+    peer.agent_of = identity.host;
+    peer.certificate = std::move(identity);
     return peer;
 }
 

@@ -9,6 +9,7 @@
 #include "pki/file.h"
 #include "pki/revocation.h"
 
+#include <map>
 #include <memory>
 #include <mutex>
 
@@ -35,6 +36,7 @@ class Certificates {
         : clock_(clock), ca_(std::move(ca)), crl_(std::move(crl)) {}
     Result<std::shared_ptr<const pki::RevocationList>> read() const;
     std::shared_ptr<const pki::RevocationList> revoked() const;
+    Result<pki::PeerIdentity> identity_of(std::string_view pem) const;
 
     const io::Clock& clock_;
     const std::filesystem::path ca_;
@@ -43,6 +45,8 @@ class Certificates {
     pki::FileStamp crl_stamp_;
     mutable std::mutex mutex_; // of the following
     std::shared_ptr<const pki::RevocationList> revoked_;
+    // What has been read already, by PEM: OpenSSL takes as long for one as the whole rest of a call.
+    mutable std::map<std::string, pki::PeerIdentity, std::less<>> read_;
 };
 
 } // namespace lanepool::controller

@@ -260,6 +260,40 @@ TEST_F(TlsTest, AnAdminChangesTheSite) {
     EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
+TEST_F(TlsTest, ClientsFindTheControllerByItsAddress) {
+    for (const auto role : {pki::Role::user, pki::Role::agent}) {
+        const auto client = api::Client::connect(
+            {.endpoints = address, .tls = site.issue(std::string(name(role)), role), .timeout = 10s});
+        EXPECT_TRUE(client.has_value()) << client.error().message();
+    }
+}
+
+TEST_F(TlsTest, AClientWithoutCertificatesIsToldSo) {
+    const auto client = api::Client::connect({.endpoints = address, .timeout = 10s});
+    ASSERT_FALSE(client.has_value());
+    EXPECT_THAT(client.error().message(), HasSubstr("--tls-cert"));
+}
+
+TEST_F(TlsTest, AClientThatIsRevokedIsToldSo) {
+    const auto eve = site.issue("eve", pki::Role::user);
+    const auto waiting = channel(eve);
+    site.revoke("eve");
+    EXPECT_TRUE(eventually([&] { return !list(waiting).ok(); }));
+    const auto client = api::Client::connect({.endpoints = address, .tls = eve, .timeout = 3s});
+    ASSERT_FALSE(client.has_value());
+    EXPECT_THAT(client.error().message(), HasSubstr("has been revoked"));
+}
+
+TEST_F(TlsTest, WhoIsKnownIsNoStranger) {
+    const auto credentials = api::client_credentials(site.issue("eve", pki::Role::user)).value();
+    std::vector<Channel> many;
+    for (int i = 0; i < 80; ++i) {
+        many.push_back(channel(credentials));
+        const auto status = list(many.back());
+        ASSERT_TRUE(status.ok()) << i << ": " << status.error_message();
+    }
+}
+
 TEST_F(TlsTest, ThisMachineIsReachedBesides) { EXPECT_EQ(records(), records()); }
 
 TEST_F(TlsTest, WhatIsListenedOnIsInTheStatus) {
