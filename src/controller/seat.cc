@@ -46,6 +46,7 @@ Seat::~Seat() = default;
 Result<> Seat::campaign() {
     store::EtcdOptions etcd;
     etcd.endpoints = options_.etcd;
+    etcd.call_timeout = std::max(patience(), etcd.member_timeout);
     etcd_ = TRY(store::EtcdClient::create(etcd));
     store::ElectionOptions election;
     election.prefix = options_.etcd_prefix;
@@ -100,9 +101,23 @@ Seat::Serving Seat::core() const {
 
 void Seat::look() {
     if (stopping_) return;
-    if (core_ && !serves()) stand_by();
+    if (core_ && !serves()) {
+        if (const auto left = worth_waiting()) return look_again(*left);
+        stand_by();
+    }
     const auto leadership = election_->leadership();
     if (!core_ && leadership) lead(*leadership);
+}
+
+void Seat::look_again(io::Duration delay) {
+    retry_ = loop_.after(delay, [this] { look(); });
+}
+
+std::optional<std::chrono::milliseconds> Seat::worth_waiting() const {
+    const auto doubt = election_->doubt();
+    const auto most = patience() - options_.election_ttl; // it was certain for that long
+    if (!core_->store().usable() || !doubt || *doubt >= most) return std::nullopt;
+    return most - *doubt;
 }
 
 void Seat::lead(const store::Leadership& leadership) {
@@ -113,7 +128,7 @@ void Seat::lead(const store::Leadership& leadership) {
         // etcd may answer soon, or another one lead; what else there is may trouble nobody but us.
         const Errc code = loaded.error().code();
         if (code == Errc::unavailable || code == Errc::cancelled)
-            retry_ = loop_.after(retry_delay, [this] { look(); });
+            look_again(retry_delay);
         else
             election_->stand_aside(3 * options_.election_ttl);
         return;

@@ -2,8 +2,9 @@
 //
 // The place of this controller among others: whether it leads, and while it does its core. Alone, with a
 // database, it leads for as long as it runs. With etcd it campaigns; when it is elected it loads what is
-// stored and makes a core of it, and when it is not the leader any more, or may not be, the core goes, with
-// everybody who is connected.
+// stored and makes a core of it, and when it is not the leader any more the core goes, with everybody who is
+// connected. While etcd elects its own leader ours cannot be certain: nothing is answered then, but the core
+// waits for a moment before it goes.
 #pragma once
 
 #include "controller/core.h"
@@ -67,6 +68,11 @@ class Seat {
     Result<> campaign();
     // Sees to it that there is a core exactly while we lead.
     void look();
+    void look_again(io::Duration delay);
+    // How long etcd may keep us waiting before everybody is better off elsewhere.
+    std::chrono::milliseconds patience() const { return 3 * options_.election_ttl; }
+    // How much longer the core waits to serve again; nothing: not at all.
+    std::optional<std::chrono::milliseconds> worth_waiting() const;
     void lead(const store::Leadership& leadership);
     Result<> load(const store::Leadership& leadership);
     void stand_by();

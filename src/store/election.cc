@@ -83,6 +83,13 @@ std::optional<Leadership> Election::leadership() const {
     return Leadership{key_, leading_};
 }
 
+std::optional<milliseconds> Election::doubt() const {
+    const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
+    if (leading_ == 0 || now < believed_until_) return std::nullopt;
+    return std::chrono::floor<milliseconds>(now - believed_until_);
+}
+
 std::optional<Leader> Election::leader() const {
     const std::lock_guard lock(mutex_);
     return leader_;

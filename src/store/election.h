@@ -62,6 +62,9 @@ class Election {
     // now. After an etcd that did not answer it may be the same one again: then nobody else has led in
     // between.
     std::optional<Leadership> leadership() const;
+    // For how long we have not believed any more that we lead, because etcd does not answer, while our key
+    // may still be there and nobody else lead. Nothing: we believe it, or know better.
+    std::optional<std::chrono::milliseconds> doubt() const;
     // Who leads, as far as we know; nothing: nobody.
     std::optional<Leader> leader() const;
     // Waits until we lead, or for so long.

@@ -293,6 +293,57 @@ TEST_F(ControllersTest, ALeaderThatWasStoppedAnswersNothingAsLeader) {
     expect_refusal(write(before, "four"));
 }
 
+// Somebody who follows the trail of the leader.
+class FollowedTest : public ControllersTest {
+  protected:
+    FollowedTest() {
+        v1::EventsRequest events;
+        events.set_follow(true);
+        following = connection.pool().Events(context.get(), events);
+        EXPECT_TRUE(write(connection, "one").ok());
+        EXPECT_TRUE(hears_of_a_write());
+        std::this_thread::sleep_for(200ms); // it has looked whether there is more
+    }
+    bool hears_of_a_write() {
+        v1::AuditEntry entry;
+        while (following->Read(&entry))
+            if (entry.subject() == "site") return true;
+        return false;
+    }
+
+    Connection connection = to(leader);
+    std::unique_ptr<grpc::ClientContext> context = connection.context(60s);
+    std::unique_ptr<grpc::ClientReader<v1::AuditEntry>> following;
+};
+
+// As when etcd elects.
+TEST_F(FollowedTest, AShortAbsenceOfEtcdCostsNobodyItsConnection) {
+    etcd.member(0).signal(SIGSTOP);
+    ASSERT_TRUE(eventually([&] { return !leader_as_of(leader).here(); }));
+    EXPECT_FALSE(read(connection)); // somebody else might lead
+    EXPECT_THAT(write(connection, "two").error_message(), HasSubstr("nobody leads yet"));
+    std::this_thread::sleep_for(500ms);
+    etcd.member(0).signal(SIGCONT);
+    ASSERT_TRUE(eventually([&] { return leader_as_of(leader).here(); }));
+    EXPECT_EQ(read(connection), stored("one"));
+    EXPECT_TRUE(write(connection, "three").ok());
+    EXPECT_TRUE(hears_of_a_write());
+}
+
+TEST_F(FollowedTest, ALongAbsenceOfEtcdEndsAllConnections) {
+    const auto began = Clock::now();
+    etcd.member(0).signal(SIGSTOP);
+    EXPECT_FALSE(hears_of_a_write());
+    const auto status = following->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_THAT(status.error_message(), HasSubstr("nobody leads yet"));
+    EXPECT_GT(since(began), 1500ms);
+    EXPECT_LT(since(began), 6s);
+    etcd.member(0).signal(SIGCONT);
+    leader = wait_for_leader();
+    EXPECT_EQ(read(to(leader)), stored("one"));
+}
+
 class ThreeMembersTest : public ControllersTest {
   protected:
     ThreeMembersTest() : ControllersTest(3) {}
