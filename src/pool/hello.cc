@@ -49,12 +49,11 @@ Result<> Pool::check_place(const Hello& hello) const {
     if (!ledger_.hosts.find(hello.host) && ledger_.hosts.size() >= options_.hosts)
         return fail(Errc::no_space, "there are {} hosts already, and no more than that are allowed",
                     options_.hosts);
-    for (const auto& [name, other] : ledger_.hosts.all())
-        if (name != hello.host && other.up && other.partition == hello.partition)
-            return fail(Errc::already_exists,
-                        "host {} says that it has partition {}, but that is host {}'s; give each host its "
-                        "own adapter",
-                        hello.host, hello.partition, name);
+    if (const std::string* name = ledger_.host_at(hello.partition, hello.host))
+        return fail(Errc::already_exists,
+                    "host {} says that it has partition {}, but that is host {}'s; give each host its own "
+                    "adapter",
+                    hello.host, hello.partition, *name);
     size_t known = ledger_.devices_of(hello.host).size();
     for (const auto& device : hello.devices)
         if (!ledger_.device_of(hello.host, device.name, device.identity.serial)) ++known;

@@ -43,6 +43,8 @@ void Ledger::note_timer(int64_t steady_us, Timer::Kind kind, uint64_t id, const 
 
 void Ledger::index(const Host& host, bool comes, const Host* other) {
     if (other == nullptr || !Scheduler::same(host, *other)) scheduler_.note(host, comes);
+    if (host.up && (other == nullptr || !other->up || other->partition != host.partition))
+        note(hosts_by_partition_, host.partition, host.name, comes);
     if (other == nullptr || other->borrower_grace_steady_us != host.borrower_grace_steady_us)
         note_timer(host.borrower_grace_steady_us, Timer::Kind::borrower_grace, 0, host.name, comes);
     if (other == nullptr || other->lender_grace_steady_us != host.lender_grace_steady_us)
@@ -120,6 +122,14 @@ void Ledger::index(const Step& step, bool comes, const Step* other) {
     if (other == nullptr || other->fdid != step.fdid) note(steps_by_device_, step.fdid, step.id, comes);
     if (other == nullptr || other->deadline_steady_us != step.deadline_steady_us)
         note_timer(step.deadline_steady_us, Timer::Kind::step_deadline, step.id.value, {}, comes);
+}
+
+const std::string* Ledger::host_at(uint32_t partition, const std::string& other_than) const {
+    const auto found = hosts_by_partition_.find(partition);
+    if (found == hosts_by_partition_.end()) return nullptr;
+    for (const std::string& host : found->second)
+        if (host != other_than) return &host;
+    return nullptr;
 }
 
 // Whether devices of this type are what is wanted as far as the type tells: all of them, or none.

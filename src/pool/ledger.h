@@ -95,6 +95,8 @@ class Ledger {
     std::vector<LoanId> live_loans_of_group(LoanId group) const { return copy(loans_by_group_, group); }
     std::vector<StepId> steps_of(const std::string& host) const { return copy(steps_by_host_, host); }
     std::vector<StepId> steps_for(Fdid fdid) const { return copy(steps_by_device_, fdid); }
+    // Another host than this one that is up and says that it has this partition; null where there is none.
+    const std::string* host_at(uint32_t partition, const std::string& other_than) const;
     bool lends(const std::string& host) const { return devices_by_host_.contains(host); }
     size_t live_loans() const { return live_loans_; }
     // Queued or held, of a tenant; of a tenant by a rule.
@@ -142,6 +144,7 @@ class Ledger {
 
     Scheduler& scheduler_;
     Counters committed_counters_;
+    std::map<uint32_t, std::set<std::string>> hosts_by_partition_; // those that are up
     std::map<std::string, std::set<Fdid>> devices_by_host_;
     std::map<std::string, std::set<Fdid>, std::less<>> devices_by_name_;
     std::map<DeviceTypeKey, std::set<Fdid>> devices_by_type_;
