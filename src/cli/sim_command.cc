@@ -72,6 +72,9 @@ void add_sim_command(CLI::App& app, Context& context) {
         ->check(CLI::Range(8, 1000))
         ->capture_default_str();
     sub->add_option("--loans", arguments->options.loans, "Loans of a seed")->capture_default_str();
+    sub->add_option("--controllers", arguments->options.controllers, "Controllers of a site")
+        ->check(CLI::Range(1, 3))
+        ->capture_default_str();
     std::vector<std::string> names;
     for (const auto protection : sim::protections)
         names.emplace_back(name(protection));

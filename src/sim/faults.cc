@@ -15,7 +15,9 @@ void Faults::start() {
 
 void Faults::strike() {
     const uint64_t what = world_.random.below(100);
-    if (what >= 92) return strike_controller(what);
+    if (controllers_.size() > 1 && world_.random.chance(150'000))
+        return strike_one_of_several(any_controller());
+    if (what >= 92) return strike_controller(any_controller(), what);
     strike_host(*agents_[world_.random.below(agents_.size())], what);
 }
 
@@ -49,11 +51,35 @@ void Faults::strike_host(SimAgent& agent, uint64_t what) {
     agent.guest_dies();
 }
 
-void Faults::strike_controller(uint64_t what) {
-    if (what < 95) return controller_.crash(world_.random.between(50'000, 4'000'000));
+// Rather one that decides.
+SimController& Faults::any_controller() {
+    if (controllers_.size() == 1) return *controllers_.front();
+    SimController* const one = any_serving(controllers_);
+    if (one != nullptr && world_.random.chance(700'000)) return *one;
+    return *controllers_[world_.random.below(controllers_.size())];
+}
+
+void Faults::strike_one_of_several(SimController& controller) {
+    const int64_t for_us =
+        world_.random.between(50'000, world_.random.chance(500'000) ? 12'000'000 : 2'000'000);
+    switch (world_.random.below(3)) {
+    case 0:
+        world_.count(Fault::controller_paused);
+        return controller.pause(for_us);
+    case 1:
+        world_.count(Fault::controller_without_store);
+        return controller.cut_off_from_store(for_us);
+    default:
+        world_.count(Fault::controller_without_agents);
+        return controller.cut_off_from_agents(for_us);
+    }
+}
+
+void Faults::strike_controller(SimController& controller, uint64_t what) {
+    if (what < 95) return controller.crash(world_.random.between(50'000, 4'000'000));
     if (what < 97) {
         world_.count(Fault::controller_disk_full);
-        return controller_.fill_disk(world_.random.between(1000, 1'000'000));
+        return controller.fill_disk(world_.random.between(1000, 1'000'000));
     }
     world_.count(Fault::time_of_day_set);
     world_.timeline.set_unix_offset_us(world_.timeline.unix_offset_us() +

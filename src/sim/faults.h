@@ -13,19 +13,21 @@ namespace lanepool::sim {
 // What happens to hosts, devices and the controller from outside, from time to time.
 class Faults {
   public:
-    Faults(World& world, Network& network, SimController& controller,
+    Faults(World& world, Network& network, const Controllers& controllers,
            const std::vector<std::unique_ptr<SimAgent>>& agents)
-        : world_(world), network_(network), controller_(controller), agents_(agents) {}
+        : world_(world), network_(network), controllers_(controllers), agents_(agents) {}
     void start();
 
   private:
     void strike();
     void strike_host(SimAgent& agent, uint64_t what);
-    void strike_controller(uint64_t what);
+    void strike_controller(SimController& controller, uint64_t what);
+    SimController& any_controller();
+    void strike_one_of_several(SimController& controller);
 
     World& world_;
     Network& network_;
-    SimController& controller_;
+    const Controllers& controllers_;
     const std::vector<std::unique_ptr<SimAgent>>& agents_;
 };
 

@@ -30,23 +30,28 @@ void Network::cut_off(const SimAgent& agent, int64_t for_us) {
 
 void Network::heal() { cut_off_until_us_.clear(); }
 
+bool Network::is_apart(const Connection& connection) const {
+    return is_cut_off(connection.agent) || connection.controller.is_cut_off_from_agents();
+}
+
 void Network::connect(SimAgent& agent) {
-    auto connection = std::make_shared<Connection>(*this, agent);
-    if (is_cut_off(agent) || !controller_->running()) {
+    SimController* const controller = any_serving(*controllers_, agent.partition());
+    if (is_cut_off(agent) || controller == nullptr) {
         agent.later(retry_us + latency_us(), [this, &agent] {
             if (!agent.connection()) connect(agent);
         });
         return;
     }
+    auto connection = std::make_shared<Connection>(*this, agent, *controller);
     connection->open_at_controller = true;
-    controller_->listen(connection);
+    controller->listen(connection);
     agent.connected(std::move(connection));
 }
 
 void Network::carry(Connection& connection, int64_t& last_us, bool in_order,
                     std::function<void(bool)> deliver) {
     const int64_t now = world_.timeline.now_us();
-    if (is_cut_off(connection.agent) || world_.fault(Fault::message_lost, 300)) {
+    if (is_apart(connection) || world_.fault(Fault::message_lost, 300)) {
         // What carries the messages notices in the end, on one side at least.
         world_.timeline.after(world_.random.between(10'000, 3'000'000),
                               [link = connection.shared_from_this()] {
@@ -72,11 +77,11 @@ void Network::up(Connection& connection, AgentMessage message) {
     // Of two Hellos the later one counts: they rely on the order that a stream keeps.
     const bool in_order = std::holds_alternative<pool::Hello>(message);
     carry(connection, connection.last_up_us, in_order,
-          [this, link = connection.shared_from_this(), message = std::move(message)](bool late) {
+          [link = connection.shared_from_this(), message = std::move(message)](bool late) {
               // A message that is late comes over whatever connection there is then.
               Connection* to = link.get();
               if (late && link->agent.connection()) to = link->agent.connection().get();
-              if (to->open_at_controller) controller_->take(*to, message);
+              if (to->open_at_controller) to->controller.take(*to, message);
           });
 }
 
@@ -94,25 +99,32 @@ void Network::down(Connection& connection, ControllerMessage message) {
 
 void Network::closed_by_agent(Connection& connection) {
     connection.open_at_agent = false;
-    if (is_cut_off(connection.agent)) return; // the controller hears nothing, and notices that
-    world_.timeline.after(latency_us(), [this, link = connection.shared_from_this()] {
+    if (is_apart(connection)) return; // the controller hears nothing, and notices that
+    world_.timeline.after(latency_us(), [link = connection.shared_from_this()] {
         if (std::exchange(link->open_at_controller, false))
-            controller_->gone(*link, "it has closed its connection");
+            link->controller.gone(*link, "it has closed its connection");
     });
 }
 
 void Network::closed_by_controller(Connection& connection, const std::string& why) {
     if (!std::exchange(connection.open_at_controller, false)) return;
     auto link = connection.shared_from_this();
-    world_.timeline.after(0, [this, link, why] { controller_->gone(*link, why); });
-    world_.timeline.after(is_cut_off(connection.agent) ? silence_us : latency_us(),
+    world_.timeline.after(0, [link, why] { link->controller.gone(*link, why); });
+    world_.timeline.after(is_apart(connection) ? silence_us : latency_us(),
                           [link] { link->agent.disconnected(*link); });
+}
+
+void Network::controller_paused(const std::vector<std::shared_ptr<Connection>>& connections) {
+    for (const auto& link : connections)
+        world_.timeline.after(silence_us, [link] {
+            if (link->controller.paused()) link->agent.disconnected(*link);
+        });
 }
 
 void Network::controller_died(const std::vector<std::shared_ptr<Connection>>& connections) {
     for (const auto& link : connections) {
         link->open_at_controller = false;
-        world_.timeline.after(is_cut_off(link->agent) ? silence_us : latency_us(),
+        world_.timeline.after(is_apart(*link) ? silence_us : latency_us(),
                               [link] { link->agent.disconnected(*link); });
     }
 }

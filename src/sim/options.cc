@@ -5,7 +5,7 @@ namespace lanepool::sim {
 
 std::string_view name(Protection protection) {
     constexpr std::array<std::string_view, protections.size()> names = {
-        "fencing", "epoch-check", "reset-verification", "write-ordering"};
+        "fencing", "epoch-check", "reset-verification", "write-ordering", "store-fencing"};
     return names.at(static_cast<size_t>(protection));
 }
 
@@ -16,14 +16,31 @@ std::optional<Protection> protection(std::string_view text) {
 }
 
 std::string_view name(Fault fault) {
-    constexpr std::array<std::string_view, fault_count> names = {
-        "message-lost",         "message-doubled",   "message-overtaken",
-        "message-late",         "connection-broken", "partition",
-        "agent-crash",          "power-loss",        "controller-crash",
-        "controller-disk-full", "agent-disk-full",   "unsynced-write-lost",
-        "reset-slow",           "reset-failed",      "reset-lied",
-        "sanitize-lied",        "device-silent",     "guest-died",
-        "guest-stubborn",       "attach-failed",     "time-of-day-set"};
+    constexpr std::array<std::string_view, fault_count> names = {"message-lost",
+                                                                 "message-doubled",
+                                                                 "message-overtaken",
+                                                                 "message-late",
+                                                                 "connection-broken",
+                                                                 "partition",
+                                                                 "agent-crash",
+                                                                 "power-loss",
+                                                                 "controller-crash",
+                                                                 "controller-disk-full",
+                                                                 "agent-disk-full",
+                                                                 "unsynced-write-lost",
+                                                                 "reset-slow",
+                                                                 "reset-failed",
+                                                                 "reset-lied",
+                                                                 "sanitize-lied",
+                                                                 "device-silent",
+                                                                 "guest-died",
+                                                                 "guest-stubborn",
+                                                                 "attach-failed",
+                                                                 "time-of-day-set",
+                                                                 "controller-paused",
+                                                                 "controller-without-store",
+                                                                 "controller-without-agents",
+                                                                 "write-of-old-leader"};
     return names.at(static_cast<size_t>(fault));
 }
 

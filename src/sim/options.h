@@ -16,9 +16,11 @@ enum class Protection {
     epoch_check,        // it refuses steps of an epoch that is over
     reset_verification, // a reset or sanitize counts only if it has been seen to work
     write_ordering,     // what is said has been on disk before
+    store_fencing,      // the store takes no writes of a controller that leads no more
 };
 inline constexpr std::array protections{Protection::fencing, Protection::epoch_check,
-                                        Protection::reset_verification, Protection::write_ordering};
+                                        Protection::reset_verification, Protection::write_ordering,
+                                        Protection::store_fencing};
 std::string_view name(Protection protection);
 std::optional<Protection> protection(std::string_view name);
 
@@ -44,14 +46,20 @@ enum class Fault {
     guest_stubborn,
     attach_failed,
     time_of_day_set,
+    // Where there are several controllers:
+    controller_paused,
+    controller_without_store,
+    controller_without_agents,
+    write_of_old_leader, // refused, unless store-fencing is left out
 };
-inline constexpr size_t fault_count = static_cast<size_t>(Fault::time_of_day_set) + 1;
+inline constexpr size_t fault_count = static_cast<size_t>(Fault::write_of_old_leader) + 1;
 std::string_view name(Fault fault);
 
 struct SimOptions {
     uint32_t hosts = 200; // one in four lends, some do both
     uint32_t devices_per_lender = 4;
     uint64_t loans = 2000; // that end, then the faults stop
+    uint32_t controllers = 1;
     std::optional<Protection> without;
 };
 
@@ -66,6 +74,7 @@ struct SeedResult {
     uint64_t transactions = 0;
     uint64_t audit_entries = 0;
     uint64_t quarantines = 0;
+    uint64_t elections = 0; // of one of several controllers
     int64_t simulated_us = 0;
     std::array<uint64_t, fault_count> faults{};
     std::string failure; // empty: everything was right

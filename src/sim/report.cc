@@ -19,6 +19,7 @@ void Report::add(const SeedResult& result) {
     total_.transactions += result.transactions;
     total_.audit_entries += result.audit_entries;
     total_.quarantines += result.quarantines;
+    total_.elections += result.elections;
     total_.simulated_us += result.simulated_us;
     for (size_t i = 0; i < fault_count; ++i)
         total_.faults[i] += result.faults[i];
@@ -30,6 +31,7 @@ void Report::add(const SeedResult& result) {
 std::string Report::reproduce(uint64_t seed) const {
     std::string command = fmt::format("lanepool sim --seeds 1 --seed {} --hosts {} --loans {}", seed,
                                       options_.hosts, options_.loans);
+    if (options_.controllers != 1) command += fmt::format(" --controllers {}", options_.controllers);
     if (options_.without) command += fmt::format(" --without {}", name(*options_.without));
     return command;
 }
@@ -58,6 +60,8 @@ nlohmann::json Report::json(double seconds) const {
             {"transactions", total_.transactions},
             {"audit_entries", total_.audit_entries},
             {"quarantines", total_.quarantines},
+            {"controllers", options_.controllers},
+            {"elections", total_.elections},
             {"invariants_checked", total_.checks},
             {"faults_injected", injected},
             {"faults", faults},

@@ -18,13 +18,15 @@ constexpr int64_t stall_us = 300'000'000;
 class Simulation {
   public:
     Simulation(uint64_t seed, const SimOptions& options)
-        : world_(seed, options), checker_(world_), network_(world_),
-          controller_(world_, checker_, network_,
-                      [this](const pool::Outcome& outcome) { workload_.committed(outcome); }),
-          workload_(world_, checker_, agents_), faults_(world_, network_, controller_, agents_) {
+        : world_(seed, options), checker_(world_), network_(world_), workload_(world_, checker_, agents_),
+          faults_(world_, network_, controllers_, agents_) {
         world_.result.seed = seed;
-        network_.set_controller(controller_);
-        workload_.set_controller(controller_);
+        for (uint32_t i = 0; i < options.controllers; ++i)
+            controllers_.push_back(std::make_unique<SimController>(
+                world_, checker_, network_, store_,
+                [this](const pool::Outcome& outcome) { workload_.committed(outcome); }));
+        network_.set_controllers(controllers_);
+        workload_.set_controllers(controllers_);
         for (uint32_t i = 0; i < options.hosts; ++i) {
             const bool lends = i % 4 == 0;
             agents_.push_back(std::make_unique<SimAgent>(world_, checker_, network_, i, fmt::format("h{}", i),
@@ -35,7 +37,8 @@ class Simulation {
     }
 
     SeedResult run() {
-        controller_.start();
+        for (auto& controller : controllers_)
+            controller->start();
         for (auto& agent : agents_)
             agent->start();
         workload_.start();
@@ -73,6 +76,8 @@ class Simulation {
     void settle() {
         world_.faults_on = false;
         network_.heal();
+        for (auto& controller : controllers_)
+            controller->heal();
         const int64_t until_us = world_.timeline.now_us() + settle_us;
         workload_.give_all_back();
         int64_t next_us = 0;
@@ -82,20 +87,22 @@ class Simulation {
             if (at_rest()) break;
         }
         if (!world_.result.failure.empty()) return;
-        world_.check(controller_.running(), "at the end the controller is not there");
-        if (!controller_.running()) return;
-        checker_.finally(controller_.pool().ledger().live_loans(), controller_.pool().ledger().steps.size());
+        const SimController* const controller = any_serving(controllers_);
+        world_.check(controller != nullptr, "at the end no controller is there");
+        if (controller == nullptr) return;
+        checker_.finally(controller->pool().ledger().live_loans(), controller->pool().ledger().steps.size());
         for (auto& agent : agents_)
             world_.check(agent->borrowed() == 0, "at the end host {} has {} loans", agent->host(),
                          agent->borrowed());
-        const auto verified = controller_.disk().verify();
+        const auto verified = store_.disk.verify();
         world_.check(verified.has_value(), "the audit trail does not verify: {}",
                      verified ? "" : verified.error().message());
     }
 
     bool at_rest() {
-        if (!controller_.running()) return false;
-        const auto& ledger = controller_.pool().ledger();
+        const SimController* const controller = any_serving(controllers_);
+        if (controller == nullptr) return false;
+        const auto& ledger = controller->pool().ledger();
         if (ledger.live_loans() != 0 || ledger.steps.size() != 0 || !checker_.all_at_rest()) return false;
         for (const auto& agent : agents_)
             if (agent->borrowed() != 0) return false;
@@ -105,7 +112,8 @@ class Simulation {
     World world_;
     Checker checker_;
     Network network_;
-    SimController controller_;
+    SharedStore store_;
+    Controllers controllers_;
     std::vector<std::unique_ptr<SimAgent>> agents_;
     Workload workload_;
     Faults faults_;

@@ -22,10 +22,30 @@ TEST(Simulation, GoesRightUnderFaults) {
     }
 }
 
+SimOptions several() {
+    SimOptions options = small();
+    options.controllers = 3;
+    return options;
+}
+
+TEST(Simulation, GoesRightWithSeveralControllers) {
+    uint64_t elections = 0;
+    for (uint64_t seed = 1; seed <= 24; ++seed) {
+        const auto result = simulate(seed, several());
+        EXPECT_EQ(result.failure, "") << "seed " << seed;
+        EXPECT_GE(result.loans, 300u);
+        EXPECT_GE(result.elections, 1u);
+        elections += result.elections;
+    }
+    EXPECT_GT(elections, 48u);
+}
+
 TEST(Simulation, InjectsEveryKindOfFault) {
     Report report(small());
-    for (uint64_t seed = 3; seed <= 160; seed += 4) // the harshest ones
+    for (uint64_t seed = 3; seed <= 160; seed += 4) { // the harshest ones
         report.add(simulate(seed, small()));
+        if (seed < 80) report.add(simulate(seed, several()));
+    }
     for (size_t i = 0; i < fault_count; ++i)
         EXPECT_GT(report.total().faults[i], 0u) << name(static_cast<Fault>(i));
     EXPECT_TRUE(report.failures().empty());
@@ -45,6 +65,7 @@ TEST(Simulation, DoesTheSameForTheSameSeed) {
         EXPECT_EQ(once.events, again.events);
         EXPECT_EQ(once.faults, again.faults);
     }
+    EXPECT_EQ(simulate(3, several()).digest, simulate(3, several()).digest);
     EXPECT_NE(simulate(3, small()).digest, simulate(7, small()).digest);
 }
 
@@ -55,6 +76,7 @@ TEST_P(WithoutProtection, IsNoticed) {
     SimOptions options = small();
     options.loans = 1000;
     options.without = GetParam();
+    if (GetParam() == Protection::store_fencing) options.controllers = 3;
     for (uint64_t seed = 1; seed <= 40; ++seed) {
         const auto first = simulate(seed, options);
         if (first.failure.empty()) continue;

@@ -13,10 +13,11 @@ const pool::Caller operator_of_the_site{"root", true};
 
 template <class Request, class Answer>
 void Workload::request(Answer (Pool::*input)(const Request&, Now), Request request) {
-    if (!controller_->running()) return;
+    SimController* const asked = controller();
+    if (asked == nullptr) return;
     using Value = typename Answer::value_type;
-    controller_->decide<Value>([&](Pool& pool, Now now) { return (pool.*input)(request, now); },
-                               [](const Answer&) {});
+    asked->decide<Value>([&](Pool& pool, Now now) { return (pool.*input)(request, now); },
+                         [](const Answer&) {});
 }
 
 void Workload::start() {
@@ -59,15 +60,18 @@ pool::BorrowRequest Workload::wish() {
 
 void Workload::ask() {
     if (ending_ || done()) return;
-    if (!controller_->running()) return ask_again(500'000);
-    controller_->decide<std::vector<pool::LoanId>>(
-        [&](Pool& pool, Now now) { return pool.borrow(wish(), now); },
-        [this](const Result<std::vector<pool::LoanId>>& loans) {
-            if (!loans) return ask_again(world_.random.between(200'000, 2'000'000));
-            for (const pool::LoanId loan : *loans)
-                if (live_.contains(loan.value)) checker_.promised(loan);
-            // Whoever asked comes back when the first of them is over; the others are one asker too many.
-        });
+    SimController* const asked = controller();
+    if (asked == nullptr) return ask_again(500'000);
+    asked->decide<std::vector<pool::LoanId>>([&](Pool& pool, Now now) { return pool.borrow(wish(), now); },
+                                             [this](const Result<std::vector<pool::LoanId>>& loans) {
+                                                 if (!loans)
+                                                     return ask_again(
+                                                         world_.random.between(200'000, 2'000'000));
+                                                 for (const pool::LoanId loan : *loans)
+                                                     if (live_.contains(loan.value)) checker_.promised(loan);
+                                                 // Whoever asked comes back when the first of them is over;
+                                                 // the others are one asker too many.
+                                             });
 }
 
 // ---- what has become of things
@@ -120,7 +124,7 @@ void Workload::use_up(pool::LoanId loan) {
 
 void Workload::end(pool::LoanId loan) {
     if (!live_.contains(loan.value)) return;
-    if (!controller_->running()) {
+    if (controller() == nullptr) {
         world_.timeline.after(500'000, [this, loan] { end(loan); });
         return;
     }
@@ -144,8 +148,9 @@ void Workload::see_to_device(const pool::Device& device) {
     }
     if (device.state == pool::DeviceState::quarantined)
         world_.timeline.after(world_.random.between(2'000'000, 20'000'000), [this, fdid = device.fdid] {
-            if (ending_ || !controller_->running()) return;
-            const auto* now = controller_->pool().ledger().devices.find(fdid);
+            const SimController* const asked = controller();
+            if (ending_ || asked == nullptr) return;
+            const auto* now = asked->pool().ledger().devices.find(fdid);
             if (now && now->state == pool::DeviceState::quarantined)
                 request(&Pool::restore, pool::RestoreRequest{fmt::format("{}", fdid), operator_of_the_site});
         });

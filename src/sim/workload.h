@@ -17,7 +17,7 @@ class Workload {
   public:
     Workload(World& world, Checker& checker, const std::vector<std::unique_ptr<SimAgent>>& agents)
         : world_(world), checker_(checker), agents_(agents) {}
-    void set_controller(SimController& controller) { controller_ = &controller; }
+    void set_controllers(const Controllers& controllers) { controllers_ = &controllers; }
 
     void start();
     void committed(const pool::Outcome& outcome);
@@ -37,11 +37,13 @@ class Workload {
     template <class Request, class Answer>
     void request(Answer (pool::Pool::*input)(const Request&, pool::Now), Request request);
     const std::string& any_borrower();
+    // Whoever can be asked; it may be one that does not know yet that it leads no more.
+    SimController* controller() const { return any_serving(*controllers_, world_.result.requests); }
 
     World& world_;
     Checker& checker_;
     const std::vector<std::unique_ptr<SimAgent>>& agents_;
-    SimController* controller_ = nullptr;
+    const Controllers* controllers_ = nullptr;
     std::vector<std::string> borrowers_;
     std::vector<pool::Fdid> available_;          // as committed
     std::unordered_map<uint64_t, size_t> place_; // in available_
