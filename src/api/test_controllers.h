@@ -9,6 +9,7 @@
 #include "io/unix_socket.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <grpcpp/grpcpp.h>
 #include <mutex>
 #include <poll.h>
@@ -30,7 +31,7 @@ class TemporaryFolder {
     std::filesystem::path path_;
 };
 
-class TestController final : private v1::Pool::Service {
+class TestController : public v1::Pool::Service {
   public:
     explicit TestController(std::filesystem::path path) : path_(std::move(path)) {
         identity_ = std::move(*io::listen_unix(identity_socket(path_)));
@@ -38,12 +39,17 @@ class TestController final : private v1::Pool::Service {
         grpc::ServerBuilder builder;
         builder.AddListeningPort("unix:" + path_.string(), grpc::InsecureServerCredentials());
         builder.RegisterService(this);
+        builder.RegisterService(&agents_);
         server_ = builder.BuildAndStart();
     }
-    ~TestController() override {
+    ~TestController() override { end(); }
+    // No call comes any more: for the destructors of those that add calls.
+    void end() {
+        if (!server_) return;
         stopping_ = true;
         server_->Shutdown(std::chrono::system_clock::now());
         doorkeeper_.join();
+        server_.reset();
     }
 
     std::string endpoint() const { return "unix:" + path_.string(); }
@@ -53,8 +59,38 @@ class TestController final : private v1::Pool::Service {
         say(false, leader, endpoint);
     }
     int asked() const { return asked_; }
+    // Agents' streams: how many have come, and the end of those that are there.
+    int streams() const { return agents_.streams; }
+    void end_streams(const grpc::Status& status) { agents_.end(status); }
 
   private:
+    struct Agents final : v1::Agents::Service {
+        std::atomic<int> streams{0};
+
+        void end(const grpc::Status& status) {
+            {
+                const std::lock_guard lock(mutex);
+                ending = status;
+                ++ends;
+            }
+            ended.notify_all();
+        }
+        grpc::Status Connect(grpc::ServerContext* context,
+                             grpc::ServerReaderWriter<v1::ControllerMessage, v1::AgentMessage>*) override {
+            std::unique_lock lock(mutex);
+            const int before = ends;
+            ++streams;
+            while (ends == before && !context->IsCancelled())
+                ended.wait_for(lock, std::chrono::milliseconds(10));
+            return ends == before ? grpc::Status::CANCELLED : ending;
+        }
+
+        std::mutex mutex;
+        std::condition_variable ended;
+        int ends = 0;
+        grpc::Status ending;
+    };
+
     void say(bool here, const std::string& name, const std::string& endpoint) {
         const std::lock_guard lock(mutex_);
         reply_.set_here(here);
@@ -85,6 +121,7 @@ class TestController final : private v1::Pool::Service {
     }
 
     const std::filesystem::path path_;
+    Agents agents_;
     std::mutex mutex_;
     v1::LeaderReply reply_;
     std::atomic<int> asked_{0};

@@ -124,7 +124,8 @@ void print(const Context& context, const v1::Progress& progress) {
 } // namespace
 
 bool is_broken(const grpc::Status& status) {
-    if (!status.error_details().empty()) return false; // what the controller itself said
+    if (!status.error_details().empty() || api::does_not_lead(status))
+        return false; // what the controller itself said
     return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
            status.error_code() == grpc::StatusCode::CANCELLED ||
            status.error_code() == grpc::StatusCode::UNKNOWN ||
