@@ -46,6 +46,8 @@ Seat::~Seat() = default;
 Result<> Seat::campaign() {
     store::EtcdOptions etcd;
     etcd.endpoints = options_.etcd;
+    // What is lost with a member that dies, or goes to one that does not know it yet, is tried again soon.
+    etcd.member_timeout = options_.election_ttl / 3;
     etcd.call_timeout = std::max(patience(), etcd.member_timeout);
     etcd_ = TRY(store::EtcdClient::create(etcd));
     store::ElectionOptions election;

@@ -236,10 +236,11 @@ Result<> Election::follow() {
     request.set_key(key_);
     const auto began = Clock::now();
     const auto response = client_->range(request);
-    // Where etcd, or we, have not been there for a while, the leader may have had no chance to write.
+    // Where etcd, or we, have not been there for a while, the leader may have had no chance to write: it gets
+    // one. If it had written, the revision would be another one.
     const auto patience = options_.ttl / 2;
     const auto now = Clock::now();
-    if (!response || now - began > patience || began - read_ > patience) seen_ = 0;
+    if (!response || now - began > patience || began - read_ > patience) not_before_ = now + patience;
     if (!response) return tl::unexpected<Error>(response.error());
     read_ = now;
     const auto* key = response->kvs().empty() ? nullptr : &response->kvs(0);
@@ -252,7 +253,7 @@ Result<> Election::follow() {
         return {};
     }
     // The read of BEGAN has to have been made after all of the time.
-    if (began < seen_since_ + options_.ttl) return {};
+    if (began < std::max(seen_since_ + options_.ttl, not_before_)) return {};
     return depose(seen_);
 }
 

@@ -124,10 +124,11 @@ class Election {
     // Of the thread.
     View told_;
     bool complained_ = false;
-    // The key of another one: since when we know that it was not written, with every read answered.
+    // The key of another one: since when we know that it was not written.
     int64_t seen_ = 0; // its mod revision; 0: the count begins with the next read
     Clock::time_point seen_since_{};
-    Clock::time_point read_{}; // the last time it was
+    Clock::time_point not_before_{}; // nobody is deposed: he may not have had a chance to write
+    Clock::time_point read_{};       // the last time it was
 
     std::thread thread_;
 };
