@@ -66,6 +66,14 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
     virtual void pump() = 0;
     // The stream ends: nobody is to call it any more.
     virtual void forget() = 0;
+    // Has pump() called when others have had their turn.
+    void pump_later() {
+        if (std::exchange(pumps_later_, true)) return;
+        seat_.post([stream = self_] {
+            stream->pumps_later_ = false;
+            stream->pump();
+        });
+    }
     // Keeps it alive where it waits for something.
     std::shared_ptr<ServerStream> shared() const { return self_; }
     bool ready() const { return !writing_ && !closed_; }
@@ -125,6 +133,7 @@ class ServerStream : public Stream, public grpc::ServerWriteReactor<Message> {
     std::deque<Message> batch_;
     bool batch_over_ = false;
     bool writing_ = false;
+    bool pumps_later_ = false;
     bool closed_ = false;
 };
 

@@ -54,19 +54,19 @@ Result<> TrailStream::find_start() {
 
 void TrailStream::pump() {
     if (!ready()) return;
-    std::deque<v1::AuditEntry> visible;
-    while (visible.empty()) {
-        if (!wish_.follow && after_ >= until_) return close(grpc::Status::OK);
-        auto entries = core().store().audit(filter_, after_, batch);
-        if (!entries) return close(api::to_status(entries.error()));
-        if (entries->empty()) {
-            if (!wish_.follow) close(grpc::Status::OK);
-            return;
-        }
-        after_ = entries->back().sequence;
-        for (const auto& entry : *entries)
-            if (may_see(entry)) visible.push_back(api::to_message(entry));
+    if (!wish_.follow && after_ >= until_) return close(grpc::Status::OK);
+    const auto entries = core().store().audit(filter_, after_, batch);
+    if (!entries) return close(api::to_status(entries.error()));
+    if (entries->empty()) {
+        if (!wish_.follow) close(grpc::Status::OK);
+        return;
     }
+    after_ = entries->back().sequence;
+    std::deque<v1::AuditEntry> visible;
+    for (const auto& entry : *entries)
+        if (may_see(entry)) visible.push_back(api::to_message(entry));
+    // Whoever may see little of a long trail does not hold up everybody else meanwhile.
+    if (visible.empty()) return pump_later();
     send_all(std::move(visible));
 }
 
