@@ -73,7 +73,7 @@ Seat::Leading Seat::leading() const {
     if (ours && ours->create_revision == serving_) return {true, options_.name, endpoint()};
     const auto leader = election_->leader();
     // We: it is not so yet, or it is not certain any more.
-    if (ours || !leader || leader->name == options_.name) return {};
+    if (ours || election_->doubt() || !leader) return {};
     return {false, leader->name, leader->endpoint};
 }
 
