@@ -26,16 +26,6 @@ TEST_F(RelatedTest, WhatIsKeptForAGroupIsNotGivenAway) {
     EXPECT_TRUE(scheduler.place({wish_for(other)}, now, false).now);
 }
 
-TEST_F(RelatedTest, GroupsThatMeetOnlyThroughAThirdAreLookedAtToo) {
-    const Fdid first = add_device("store");
-    const Fdid second = add_device("store");
-    const Fdid third = add_device("store");
-    // The first takes `first` and `second`; so the second group is short of `second`, and keeps `third`.
-    queue_group({wish_for(first, "a"), wish_for(second, "a")});
-    queue_group({wish_for(second, "a"), wish_for(third, "a")});
-    EXPECT_FALSE(scheduler.place({wish_for(third)}, now, false).now);
-}
-
 TEST_F(RelatedTest, WhoWasToldWhyHeWaitsIsToldAgainAfterAWhile) {
     SchedulerLimits limited = limits();
     limited.tell_again_us = 1'000'000;
