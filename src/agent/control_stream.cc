@@ -8,7 +8,9 @@ namespace lanepool::agent {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr auto retry_delay = 200ms;
+constexpr std::chrono::milliseconds retry_delay = 200ms;
+// After a refusal that a person has to do something about.
+constexpr std::chrono::milliseconds refused_delay = 5s;
 // Each time; in between there is a look at whether we are to stop.
 constexpr auto search_timeout = 1s;
 // The controller takes messages at once; this many waiting means that it has stopped reading.
@@ -51,9 +53,9 @@ void ControlStream::send(v1::AgentMessage message) {
 
 void ControlStream::run() {
     while (true) {
-        run_stream();
+        const auto pause = run_stream();
         std::unique_lock lock(mutex_);
-        if (changed_.wait_for(lock, retry_delay, [this] { return stopping_; })) return;
+        if (changed_.wait_for(lock, pause, [this] { return stopping_; })) return;
     }
 }
 
@@ -71,15 +73,15 @@ Result<std::unique_ptr<api::Client>> ControlStream::find_leader() {
     return client;
 }
 
-void ControlStream::run_stream() {
+std::chrono::milliseconds ControlStream::run_stream() {
     // A connection of its own each time: the controller knows each of them by itself.
     const auto client = find_leader();
-    if (!client) return;
+    if (!client) return retry_delay;
     grpc::ClientContext context;
     (*client)->prepare(context);
     {
         const std::lock_guard lock(mutex_);
-        if (stopping_) return;
+        if (stopping_) return retry_delay;
         context_ = &context;
         queue_.clear();
         stream_open_ = true;
@@ -117,6 +119,7 @@ void ControlStream::run_stream() {
     spdlog::warn("the stream to the controller at {} has ended: {}", (*client)->endpoint().text(),
                  status.error_message());
     post([this] { events_.disconnected(); });
+    return status.error_code() == grpc::StatusCode::PERMISSION_DENIED ? refused_delay : retry_delay;
 }
 
 void ControlStream::write_all(grpc::ClientReaderWriter<v1::AgentMessage, v1::ControllerMessage>& stream) {

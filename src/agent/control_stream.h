@@ -8,6 +8,7 @@
 #include "io/event_loop.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -37,7 +38,8 @@ class ControlStream {
 
   private:
     void run();
-    void run_stream();
+    // Until the stream ends. How long to wait before the next one.
+    std::chrono::milliseconds run_stream();
     Result<std::unique_ptr<api::Client>> find_leader();
     void write_all(grpc::ClientReaderWriter<v1::AgentMessage, v1::ControllerMessage>& stream);
     // Runs WORK on the loop's thread unless this object is gone by then.

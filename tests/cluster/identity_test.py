@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Runs the commands of docs/identity.md as they stand there, and then what must not work."""
+import contextlib
+import json
 import os
 import pathlib
 import re
@@ -12,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from cluster import PROGRAM, ROOT, check
+from cluster import PROGRAM, ROOT, CheckFailed, check
 
 
 def free_port():
@@ -59,8 +61,54 @@ class Site:
                            LANEPOOL_TLS_CERT=f"issued/{who}.pem", LANEPOOL_TLS_KEY=f"issued/{who}.key")
         return subprocess.run([PROGRAM, *words], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60)
 
+    @contextlib.contextmanager
+    def agent(self, who, host):
+        """The agent of a host without devices, on a fabric of its own, with somebody's certificate; gives its log."""
+        name = f"agent-{who}-{host}"
+        tls = ["--tls-ca", "ca/ca.pem", "--tls-cert", f"issued/{who}.pem", "--tls-key", f"issued/{who}.key"]
+        commands = [["fabric", "--dir", f"fabric-{name}", "--ports", "2"],
+                    ["--controller", self.address, *tls, "agent", "--host", host, "--adapter", f"fabric-{name}/port0.sock",
+                     "--state", name, "--admin", f"{name}.sock"]]
+        log = self.folder / f"{name}.log"
+        with open(log, "w") as output:
+            processes = [subprocess.Popen([PROGRAM, *words], cwd=self.folder, env=self.environment, stderr=output) for words in commands]
+        try:
+            yield log
+        finally:
+            for process in reversed(processes):
+                process.terminate()
+                process.wait(timeout=20)
+
     def refused(self, claim, words, result):
         check(claim, result.returncode != 0 and words in result.stderr, result.stdout + result.stderr)
+
+
+def wait_until(claim, condition):
+    end = time.monotonic() + 20
+    while not condition():
+        if time.monotonic() > end:
+            raise CheckFailed(claim)
+        time.sleep(0.1)
+    check(claim, True)
+
+
+def agents(site):
+    """Each speaks for its own host, over TLS."""
+    def state(host):
+        listed = json.loads(site.run("ada", "-o", "json", "hosts").stdout)
+        return next((entry["state"] for entry in listed if entry["name"] == host), "unknown")
+
+    with site.agent("store1", "store1"):
+        wait_until("an agent joins by its certificate", lambda: state("store1") == "up")
+    wrong = "store1 is not the agent of host store2"
+    with site.agent("store1", "store2") as log:
+        wait_until("one that speaks for another host is refused", lambda: wrong in log.read_text())
+        time.sleep(2)
+        check("it does not try again and again", log.read_text().count(wrong) == 1, log.read_text())
+        check("and that host is not there", state("store2") == "unknown")
+    with site.agent("ada", "store1") as log:
+        wait_until("a person's certificate is no agent's", lambda: "ada is not the agent of host store1" in log.read_text())
+        check("and the host stays down", state("store1") == "down")
 
 
 def main():
@@ -75,6 +123,7 @@ def main():
         shutil.copytree(site.folder / "ca/issued", site.folder / "issued") # to whom they belong
         site.refused("an agent's certificate asks for nothing", "does not ask for anything here",
                      site.run("store1", "hosts"))
+        agents(site)
         check("a user looks", site.run("eve", "hosts").returncode == 0)
         site.refused("a user does not change the site", "the certificate is a user's",
                      site.run("eve", "site", "apply", "site.toml"))
