@@ -26,7 +26,7 @@ struct Arguments {
     size_t devices_per_host = 11; // 10 that expire, and one that is renewed meanwhile
     size_t loans = 100'000;
     size_t decisions = 50'000;
-    size_t at_a_time = 32;
+    size_t at_a_time = 24;
     int64_t expiry_s = 20;
 };
 
