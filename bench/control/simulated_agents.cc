@@ -21,6 +21,7 @@ class SimulatedAgent final : public grpc::ClientBidiReactor<v1::AgentMessage, v1
             devices_["nvme" + std::to_string(i)] = {};
     }
     ~SimulatedAgent() override {
+        if (!context_) return; // never started
         context_->TryCancel();
         wait();
     }
