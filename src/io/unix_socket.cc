@@ -26,9 +26,9 @@ const sockaddr* generic(const sockaddr_un& address) { return reinterpret_cast<co
 } // namespace
 
 namespace {
-Result<UniqueFd> connect_unix(const std::filesystem::path& path, int flags) {
+Result<UniqueFd> connect_unix(const std::filesystem::path& path, SocketKind kind, int flags) {
     const auto address = TRY(address_of(path));
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+    UniqueFd fd(::socket(AF_UNIX, static_cast<int>(kind) | SOCK_CLOEXEC | flags, 0));
     if (!fd) return fail_errno("creating a socket");
     if (::connect(fd.get(), generic(address), sizeof address) != 0)
         return fail_errno(fmt::format("connecting to {}", path.string()));
@@ -36,18 +36,20 @@ Result<UniqueFd> connect_unix(const std::filesystem::path& path, int flags) {
 }
 } // namespace
 
-Result<UniqueFd> connect_unix(const std::filesystem::path& path) { return connect_unix(path, 0); }
+Result<UniqueFd> connect_unix(const std::filesystem::path& path, SocketKind kind) {
+    return connect_unix(path, kind, 0);
+}
 Result<UniqueFd> try_connect_unix(const std::filesystem::path& path) {
-    return connect_unix(path, SOCK_NONBLOCK);
+    return connect_unix(path, SocketKind::stream, SOCK_NONBLOCK);
 }
 
-Result<UniqueFd> listen_unix(const std::filesystem::path& path, mode_t mode) {
+Result<UniqueFd> listen_unix(const std::filesystem::path& path, mode_t mode, SocketKind kind) {
     const auto address = TRY(address_of(path));
-    if (auto other = connect_unix(path))
+    if (auto other = connect_unix(path, kind))
         return fail(Errc::already_exists, "{} is already being served", path.string());
     else if (other.error().code() == Errc::unavailable)
         ::unlink(path.c_str());
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    UniqueFd fd(::socket(AF_UNIX, static_cast<int>(kind) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd) return fail_errno("creating a socket");
     // Permissions are set on the descriptor first, so that there is no moment in which the file is open to
     // all.
@@ -87,6 +89,7 @@ Result<Received> receive(int socket, std::span<std::byte> buffer) {
     if (count < 0) return fail_errno("receiving");
     Received received;
     received.bytes = static_cast<size_t>(count);
+    received.truncated = (message.msg_flags & MSG_TRUNC) != 0;
     received.fds_truncated = (message.msg_flags & MSG_CTRUNC) != 0;
     for (cmsghdr* header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Unix stream sockets that carry file descriptors (unix(7), SCM_RIGHTS).
+// Unix sockets that carry file descriptors (unix(7), SCM_RIGHTS): streams, or packets that keep their
+// borders.
 #pragma once
 
 #include "base/result.h"
@@ -9,16 +10,20 @@
 #include <cstddef>
 #include <filesystem>
 #include <span>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <vector>
 
 namespace lanepool::io {
 
+enum class SocketKind { stream = SOCK_STREAM, packets = SOCK_SEQPACKET };
+
 // A listening socket at PATH, non-blocking. A socket file that nobody listens on any more is replaced; one
 // that somebody serves is already_exists. Permissions are those of MODE.
-Result<UniqueFd> listen_unix(const std::filesystem::path& path, mode_t mode = 0600);
+Result<UniqueFd> listen_unix(const std::filesystem::path& path, mode_t mode = 0600,
+                             SocketKind kind = SocketKind::stream);
 // A connected socket, blocking. Errors: not_found, unavailable (nobody listens).
-Result<UniqueFd> connect_unix(const std::filesystem::path& path);
+Result<UniqueFd> connect_unix(const std::filesystem::path& path, SocketKind kind = SocketKind::stream);
 // The same, non-blocking, and without waiting: unavailable also where the one who listens does not accept
 // the connections that are there (a process that was stopped).
 Result<UniqueFd> try_connect_unix(const std::filesystem::path& path);
@@ -39,6 +44,7 @@ inline constexpr size_t max_descriptors = 64;
 struct Received {
     size_t bytes = 0;           // 0: the other side has closed
     std::vector<UniqueFd> fds;  // close-on-exec
+    bool truncated = false;     // of packets: this one was longer than the buffer, the rest is lost
     bool fds_truncated = false; // more came than max_descriptors; the kernel closed the rest
 };
 
