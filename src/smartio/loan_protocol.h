@@ -43,6 +43,9 @@ inline constexpr size_t max_loan_areas = 64;      // mappable areas of all regio
 inline constexpr uint64_t flush_bytes = 4;
 inline constexpr uint64_t max_loan_bar_bytes = uint64_t{1} << 40;
 
+// Who sees a device segment: the loan that made it, or every loan of the device.
+enum class SegmentScope { loan, device };
+
 struct OpenedRegion {
     uint64_t size_bytes = 0; // 0: no such region
     BusAddress address;      // of the lender's export, which is exactly the region
