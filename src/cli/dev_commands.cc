@@ -173,6 +173,8 @@ void add_dev_commands(CLI::App& app, Context& context) {
     up_command->add_option("--hosts", options->cluster.borrowers, "the borrowing hosts")
         ->delimiter(',')
         ->capture_default_str();
+    up_command->add_flag("!--no-guests", options->cluster.guests,
+                         "borrowing hosts without guests: for applications (SISCI), and started in no time");
     up_command->add_option("--guest-memory", options->cluster.guest_memory_mib, "MiB of each guest")
         ->capture_default_str()
         ->check(CLI::Range(192, 16384));

@@ -50,8 +50,9 @@ class Builder {
         TRY(start_all());
         for (const auto& name : daemons_)
             TRY(wait_for_daemon(name));
-        for (const auto& host : options_.borrowers)
-            TRY(wait_for_guest(host));
+        if (options_.guests)
+            for (const auto& host : options_.borrowers)
+                TRY(wait_for_guest(host));
         TRY(wait_for_agents());
         return {};
     }
@@ -80,11 +81,11 @@ class Builder {
         unsigned port = 1;
         for (const auto& host : options_.borrowers) {
             auto argv = agent(host, port++);
-            argv.insert(
-                argv.end(),
-                {"--guest", fmt::format("{}={}", host, (path("guest-" + host) / "agent.qmp.sock").string())});
+            const auto monitor = path("guest-" + host) / "agent.qmp.sock";
+            if (options_.guests)
+                argv.insert(argv.end(), {"--guest", fmt::format("{}={}", host, monitor.string())});
             TRY(daemon("agent-" + host, argv));
-            TRY(guest(host));
+            if (options_.guests) TRY(guest(host));
         }
         return {};
     }
@@ -217,7 +218,7 @@ std::filesystem::path exec_socket(const std::filesystem::path& folder, const std
 }
 
 Result<> up(const ClusterOptions& options, const Report& report) {
-    TRY(guest_cache());
+    if (options.guests) TRY(guest_cache());
     auto table = TRY(ProcessTable::open(options.folder, 30s));
     const auto plane = TRY(ControlPlane::open(options.folder, options.controllers));
     for (const auto& folder : {options.folder / "fabric", options.folder / "controller"})

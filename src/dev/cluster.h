@@ -23,6 +23,7 @@ struct ClusterOptions {
     unsigned drives = 2;
     std::string drive_size = "4G";
     std::vector<std::string> borrowers = {"a", "b", "c"};
+    bool guests = true; // one on each borrowing host; without, only applications borrow
     unsigned guest_memory_mib = 256;
 };
 
