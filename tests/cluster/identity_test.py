@@ -8,19 +8,13 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+import links
 from cluster import PROGRAM, ROOT, CheckFailed, check
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Site:
@@ -28,7 +22,7 @@ class Site:
 
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lanepool-test."))
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{links.free_ports(1)[0]}"
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("LANEPOOL_")}
         self.environment["PATH"] = f"{PROGRAM.parent}:{os.environ['PATH']}"
 

@@ -6,12 +6,12 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+import links
 from cluster import PROGRAM, ROOT, check
 
 
@@ -19,15 +19,9 @@ def run(*words):
     return subprocess.run([PROGRAM, *words], capture_output=True, text=True, timeout=60)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Etcd:
     def __init__(self, folder):
-        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        client, peer = (f"http://127.0.0.1:{port}" for port in links.free_ports(2))
         self.name = f"etcd:{client.removeprefix('http://')}"
         self.log = open(folder / "etcd.log", "wb")
         self.process = subprocess.Popen(
