@@ -71,59 +71,68 @@ Adapter::Requester::~Requester() {
 namespace {
 using Map = std::function<Result<Exports::Mappings>(Iova start)>;
 
-Result<BusAddress> add_export(AdapterState& state, std::optional<BusAddress> address, uint64_t size_bytes,
+Result<BusAddress> add_export(AdapterState& state, std::optional<BusAddress> address,
+                              LocalExport::Source source, uint64_t size_bytes, Access access,
                               const Map& map) {
     return state.with([&]() -> Result<BusAddress> {
         if (size_bytes == 0)
             return fail(Errc::invalid_argument, "there is nothing to export: the size is zero");
-        return state.exports().add(address, size_bytes, state.tables().usual_slot_bytes(size_bytes), map);
+        return state.exports().add(address,
+                                   std::make_shared<LocalExport>(std::move(source), size_bytes, access),
+                                   state.tables().usual_slot_bytes(size_bytes), map);
     });
 }
 
-Map map_memory(AdapterState& state, const MemoryRef& memory, Access access) {
-    return [&state, &memory, access](Iova start) -> Result<Exports::Mappings> {
-        Exports::Mappings mappings;
-        mappings.push_back(TRY(
-            state.function().map_dma(TRY(Range<Iova>::create(start, memory.size_bytes)), memory, access)));
-        return mappings;
-    };
+Result<BusAddress> add_memory(AdapterState& state, std::optional<BusAddress> address, const MemoryRef& memory,
+                              Access access) {
+    return add_export(state, address, memory, memory.size_bytes, access,
+                      [&](Iova start) -> Result<Exports::Mappings> {
+                          Exports::Mappings mappings;
+                          mappings.push_back(TRY(state.function().map_dma(
+                              TRY(Range<Iova>::create(start, memory.size_bytes)), memory, access)));
+                          return mappings;
+                      });
 }
 } // namespace
 
 Result<Export> Adapter::export_memory(const MemoryRef& memory, Access access) {
-    const auto address =
-        TRY(add_export(*state_, std::nullopt, memory.size_bytes, map_memory(*state_, memory, access)));
-    return Export(state_, address, memory.size_bytes);
+    return Export(state_, TRY(add_memory(*state_, std::nullopt, memory, access)), memory.size_bytes);
 }
 
 Result<Export> Adapter::export_memory_at(BusAddress address, const MemoryRef& memory, Access access) {
-    TRY(add_export(*state_, address, memory.size_bytes, map_memory(*state_, memory, access)));
-    return Export(state_, address, memory.size_bytes);
+    return Export(state_, TRY(add_memory(*state_, address, memory, access)), memory.size_bytes);
 }
 
 Result<Export> Adapter::export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
                                       uint64_t size_bytes, Access access) {
-    const auto address = TRY(add_export(*state_, std::nullopt, size_bytes, [&](Iova start) {
-        return pci::map_peer(state_->function(), start, device, region, offset_bytes, size_bytes, access);
-    }));
+    const auto address =
+        TRY(add_export(*state_, std::nullopt, LocalExport::Registers{&device, region, offset_bytes},
+                       size_bytes, access, [&](Iova start) {
+                           return pci::map_peer(state_->function(), start, device, region, offset_bytes,
+                                                size_bytes, access);
+                       }));
     return Export(state_, address, size_bytes);
 }
 
 Result<Export> Adapter::export_events(std::span<const int> eventfds) {
     constexpr uint64_t event_bytes = 4;
-    const auto map = [&](Iova start) -> Result<Exports::Mappings> {
+    LocalExport::Events events;
+    for (const int fd : eventfds) {
+        UniqueFd borrowed(fd); // not ours: given back below
+        auto duplicate = fd < 0 ? Result<UniqueFd>() : borrowed.duplicate();
+        borrowed.release();
+        events.eventfds.push_back(fd < 0 ? nullptr : share(TRY(std::move(duplicate))));
+    }
+    const auto map = [&, kept = events.eventfds](Iova start) -> Result<Exports::Mappings> {
         Exports::Mappings mappings;
-        for (size_t i = 0; i < eventfds.size(); ++i) {
-            if (eventfds[i] < 0) continue;
-            UniqueFd borrowed(eventfds[i]); // not ours: given back below
-            auto mapping = state_->function().map_dma_event(start + i * event_bytes, borrowed);
-            borrowed.release();
-            mappings.push_back(TRY(std::move(mapping)));
-        }
+        for (size_t i = 0; i < kept.size(); ++i)
+            if (kept[i])
+                mappings.push_back(TRY(state_->function().map_dma_event(start + i * event_bytes, *kept[i])));
         return mappings;
     };
     const uint64_t size_bytes = eventfds.size() * event_bytes;
-    const auto address = TRY(add_export(*state_, std::nullopt, size_bytes, map));
+    const auto address =
+        TRY(add_export(*state_, std::nullopt, std::move(events), size_bytes, Access::read_write, map));
     return Export(state_, address, size_bytes);
 }
 

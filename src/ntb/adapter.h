@@ -58,7 +58,9 @@ struct Target {
     uint64_t size_bytes = 0;
 };
 
-// SIZE bytes of a window BAR that the switch translates to another partition; closed on destruction.
+// A way to SIZE bytes that are exported: of another partition's by a window BAR that the switch translates,
+// of the own one's without the switch, which leads nobody to himself. Which of them it is makes no difference
+// to its users. Closed on destruction.
 class Window {
   public:
     Window(); // empty
@@ -66,8 +68,6 @@ class Window {
     Window& operator=(Window&&) noexcept;
     ~Window();
 
-    pci::Region region() const;
-    NtbOffset offset() const; // of the target's first byte, in region()
     uint64_t size_bytes() const;
     // Closes now, and says whether the switch confirmed it. Many at once: Adapter::close_windows.
     Result<> close();
@@ -82,13 +82,20 @@ class Window {
     Result<UniqueFd> event(uint64_t offset_bytes) const;
     // The whole window as memory. Errors: not_supported when not all of it has descriptors.
     Result<Mapping> map(Access access = Access::read_write) const;
+    // Lets DEVICE, which is on this host, reach the whole window from IOVA on: in place where there are
+    // descriptors, one call an access elsewhere. All or nothing. The mappings must end before the device and
+    // the adapter do; the window may close before. Errors: those of pci::Function::map_dma, permission_denied
+    // (writes to what is exported for reading only), not_found (withdrawn).
+    Result<std::vector<pci::DmaMapping>> map_for(pci::Function& device, Iova iova, Access access) const;
 
   private:
     friend class Adapter;
-    struct Slots;
-    Window(std::shared_ptr<AdapterState> state, std::unique_ptr<Slots> slots);
+    struct Way;
+    Window(std::shared_ptr<AdapterState> state, std::unique_ptr<Way> way);
+    template <class T, class Switched, class Local>
+    Result<T> use(uint64_t offset_bytes, uint64_t bytes, Switched switched, Local local) const;
     std::shared_ptr<AdapterState> state_;
-    std::unique_ptr<Slots> slots_;
+    std::unique_ptr<Way> way_;
 };
 
 // What comes up from the switch. Called on a thread of the adapter's, perhaps before create() has returned;
@@ -121,7 +128,6 @@ class Adapter {
     std::vector<Partition> peers() const;
     Result<bool> link_up(Partition partition) const;
     AdapterCapacity capacity() const;
-    // For map_peer(): lets a lent device reach what a window leads to.
     pci::Function& function() const;
 
     // A bus address is chosen so that nothing else lies in the same window of a peer's.
@@ -135,8 +141,9 @@ class Adapter {
     Result<Export> export_memory_at(BusAddress address, const MemoryRef& memory, Access access);
 
     // One window for each target, all programmed under one lock of the partition's control block; all or
-    // nothing. Errors: no_space (naming what is used and what was asked for), unavailable (that port's link
-    // is down), out_of_range.
+    // nothing. To the own partition: onto the export in which the whole target lies. Errors: no_space (naming
+    // what is used and what was asked for), unavailable (that port's link is down), out_of_range, not_found
+    // (nothing such is exported, in the own partition; what another one exports is not known here).
     Result<std::vector<Window>> open_windows(std::span<const Target> targets);
     Result<Window> open_window(const Target& target);
     // Closes all under one lock, and says whether the switch confirmed it.

@@ -43,8 +43,6 @@ void AdapterState::check_gone() {
 }
 
 Result<> AdapterState::check_link(Partition partition) {
-    if (partition == identity_.partition)
-        return fail(Errc::invalid_argument, "partition {} is this adapter's own", partition.value);
     if (!has_partition(identity_.targets, partition))
         return fail(Errc::out_of_range, "partition {} does not exist or may not be reached from partition {}",
                     partition.value, identity_.partition.value);

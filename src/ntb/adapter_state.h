@@ -44,7 +44,7 @@ class AdapterState {
     Links& links() { return *links_; }
     Messages& messages() { return *messages_; }
 
-    // Fails with `unavailable` unless the links of both ends are up.
+    // Fails with `unavailable` unless the links of both ends are up. PARTITION is not the own one.
     Result<> check_link(Partition partition);
 
   private:

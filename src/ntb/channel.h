@@ -61,11 +61,12 @@ class Channel {
     void adapter_message(Partition from, uint32_t message);
     void link_changed();
 
-    bool alive(Partition peer) const;
-    std::vector<Partition> alive_peers() const;
+    bool alive(Partition peer) const;           // of the own partition: true
+    std::vector<Partition> alive_peers() const; // without the own one
 
-    // Sends a request; ANSWER is called once, on the loop's thread: with the peer's answer or error,
-    // `timeout`, `disconnected` (the peer died meanwhile) or `unavailable` (it is not alive).
+    // Sends a request; one to the own partition is served by the own ChannelEvents::request, as a peer's
+    // would be; ANSWER is called once, on the loop's thread: with the peer's answer or error, `timeout`,
+    // `disconnected` (the peer died meanwhile) or `unavailable` (it is not alive).
     void request(Partition peer, uint16_t kind, std::span<const std::byte> body, io::Duration timeout,
                  std::function<void(Result<std::vector<std::byte>>)> answer);
 

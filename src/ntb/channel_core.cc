@@ -97,13 +97,15 @@ void ChannelCore::link_changed() {
 }
 
 bool ChannelCore::alive(Partition peer) const {
+    if (peer == own_) return true;
     return peer.value < peers_.size() && peers_[peer.value].session && peers_[peer.value].session->up();
 }
 
 std::vector<Partition> ChannelCore::alive_peers() const {
     std::vector<Partition> alive_ones;
     for (unsigned p = 0; p < max_partitions; ++p)
-        if (const Partition peer{static_cast<uint8_t>(p)}; alive(peer)) alive_ones.push_back(peer);
+        if (const Partition peer{static_cast<uint8_t>(p)}; peer != own_ && alive(peer))
+            alive_ones.push_back(peer);
     return alive_ones;
 }
 
@@ -150,8 +152,8 @@ void ChannelCore::submit() {
 }
 
 void ChannelCore::submit(Submitted request) {
-    auto* peer = find(request.peer);
-    if (!peer || !peer->session->up())
+    auto* peer = request.peer.value < peers_.size() ? &peers_[request.peer.value] : nullptr;
+    if (!alive(request.peer))
         return request.answer(fail(Errc::unavailable, "partition {} is not there", request.peer.value));
     if (request.body.size() > max_channel_body_bytes)
         return request.answer(
@@ -167,6 +169,8 @@ void ChannelCore::submit(Submitted request) {
     });
     pending_.emplace(id, Pending{request.peer, std::move(request.answer), std::move(timer)});
     ++peer->outstanding;
+    if (request.peer == own_)
+        return serve(request.peer, {MessageType::request, request.kind, id, std::move(request.body)});
     const auto sent =
         peer->session->send(encode_message(MessageType::request, request.kind, id, request.body));
     // A session that ended meanwhile has answered already.
@@ -222,6 +226,7 @@ void ChannelCore::reply(Partition partition, uint64_t generation, uint64_t id,
     auto& peer = peers_[partition.value];
     if (peer.generation != generation) return;
     --peer.serving;
+    if (partition == own_) return answered_here(id, result);
     std::vector<std::byte> record;
     if (result && result->size() <= max_channel_body_bytes)
         record = encode_message(MessageType::answer, 0, id, *result);
@@ -232,6 +237,15 @@ void ChannelCore::reply(Partition partition, uint64_t generation, uint64_t id,
                                 : result.error()));
     if (const auto sent = peer.session->send(record); !sent)
         spdlog::debug("answering partition {}: {}", partition.value, sent.error().message());
+}
+
+// The answer of our own agent's to our own request: unless that has timed out, what a peer would have sent.
+void ChannelCore::answered_here(uint64_t id, const Result<std::vector<std::byte>>& result) {
+    const auto request = pending_.find(id);
+    if (request == pending_.end()) return;
+    if (result && result->size() > max_channel_body_bytes)
+        return finish(request, fail(Errc::internal, "the answer is too large for a channel"));
+    finish(request, result);
 }
 
 } // namespace lanepool::ntb

@@ -57,7 +57,7 @@ class ChannelCore {
     ChannelCore(io::EventLoop& loop, std::unique_ptr<Transport> transport, ChannelEvents events,
                 ChannelOptions options)
         : loop_(loop), events_(std::move(events)), options_(options), gate_(std::make_shared<LoopGate>(loop)),
-          transport_(std::move(transport)) {}
+          own_(transport->own()), transport_(std::move(transport)) {}
     Result<> start(uint64_t incarnation);
     void look();
     void tick();
@@ -69,12 +69,14 @@ class ChannelCore {
     void serve(Partition peer, ChannelMessage message);
     void reply(Partition peer, uint64_t generation, uint64_t id,
                const Result<std::vector<std::byte>>& result);
+    void answered_here(uint64_t id, const Result<std::vector<std::byte>>& result);
     Peer* find(Partition peer);
 
     io::EventLoop& loop_;
     ChannelEvents events_;
     const ChannelOptions options_;
     std::shared_ptr<LoopGate> gate_;
+    const Partition own_;
     std::array<Peer, max_partitions> peers_;
     std::map<uint64_t, Pending> pending_; // by id
     uint64_t next_id_ = 1;

@@ -498,5 +498,56 @@ TEST(Channel, RefusesOptionsThatCannotWork) {
               Errc::invalid_argument);
 }
 
+// ---- The own host
+
+TEST(Channel, TheOwnHostIsServedByItself) {
+    MemoryFabric fabric(2);
+    Host host(fabric, 1, 100);
+    EXPECT_TRUE(host.alive(1));
+    EXPECT_TRUE(host.core->alive_peers().empty());
+    const auto answer = host.ask(1, body_of("myself"));
+    const auto large = host.ask(1, Body(max_channel_body_bytes + 1));
+    EXPECT_FALSE(*answer); // never from inside request()
+    fabric.settle();
+    EXPECT_TRUE(answered(answer, body_of("myself")));
+    EXPECT_EQ(code(large), Errc::invalid_argument);
+    EXPECT_TRUE(host.last_from == Partition{1});
+    EXPECT_EQ(host.last_kind, 7);
+    EXPECT_EQ(host.history, "");
+}
+
+TEST(Channel, RequestsToTheOwnHostHaveTheSameLimits) {
+    MemoryFabric fabric(1);
+    ChannelOptions options;
+    options.max_outstanding_requests = 2;
+    Host host(fabric, 0, 100, options);
+    host.keep = true;
+    const auto late = host.ask(0, {}, 1s);
+    const auto kept = host.ask(0, {}, 10s);
+    const auto refused = host.ask(0, {});
+    fabric.settle();
+    EXPECT_EQ(code(refused), Errc::no_space);
+    fabric.run(1100ms);
+    EXPECT_EQ(code(late), Errc::timeout);
+    const auto beyond = host.ask(0, {}); // two are still being served
+    fabric.settle();
+    EXPECT_EQ(code(beyond), Errc::no_space);
+    host.kept[1](body_of("at last"));
+    host.kept[0](body_of("too late"));
+    fabric.settle();
+    EXPECT_TRUE(answered(kept, body_of("at last")));
+    host.kept.clear();
+    const auto dropped = host.ask(0, {});
+    fabric.settle();
+    host.kept.clear();
+    fabric.settle();
+    EXPECT_EQ(code(dropped), Errc::cancelled);
+    const auto oversized = host.ask(0, {});
+    fabric.settle();
+    host.kept[0](Body(max_channel_body_bytes + 1));
+    fabric.settle();
+    EXPECT_EQ(code(oversized), Errc::internal);
+}
+
 } // namespace
 } // namespace lanepool::ntb

@@ -15,16 +15,16 @@ constexpr size_t max_exports = 16384;
 
 Exports::Exports(pci::Function& function) : function_(function), addresses_(export_space, max_exports) {}
 
-Result<BusAddress> Exports::add(std::optional<BusAddress> address, uint64_t size_bytes, uint64_t slot_bytes,
-                                const std::function<Result<Mappings>(Iova start)>& map) {
+Result<BusAddress> Exports::add(std::optional<BusAddress> address, std::shared_ptr<LocalExport> local,
+                                uint64_t slot_bytes, const std::function<Result<Mappings>(Iova start)>& map) {
     BusAddress start;
     {
         const std::lock_guard lock(mutex_);
         if (address) {
-            TRY(addresses_.reserve(*address, size_bytes));
+            TRY(addresses_.reserve(*address, local->size_bytes()));
             start = *address;
         } else {
-            start = TRY(addresses_.allocate(size_bytes, slot_bytes));
+            start = TRY(addresses_.allocate(local->size_bytes(), slot_bytes));
         }
     }
     // The adapter issues on its host's bus what a peer's window leads to: its IOVA is the bus address.
@@ -34,13 +34,27 @@ Result<BusAddress> Exports::add(std::optional<BusAddress> address, uint64_t size
         addresses_.release(start);
         return tl::unexpected(mappings.error().within("exporting"));
     }
-    mappings_.emplace(start, std::move(*mappings));
+    entries_.emplace(start, Entry{std::move(local), std::move(*mappings)});
     return start;
 }
 
-Result<> Exports::unmap(Mappings& mappings) {
+Result<LocalTarget> Exports::find(BusAddress address, uint64_t size_bytes) {
+    const auto range = TRY(Range<BusAddress>::create(address, size_bytes));
+    const std::lock_guard lock(mutex_);
+    const auto after = entries_.upper_bound(address);
+    if (after != entries_.begin()) {
+        const auto& [start, entry] = *std::prev(after);
+        if (TRY(Range<BusAddress>::create(start, entry.local->size_bytes())).contains(range))
+            return LocalTarget{entry.local, address - start};
+    }
+    return fail(Errc::not_found, "this host exports nothing that has {} bytes at {:#x}", size_bytes,
+                address.value);
+}
+
+Result<> Exports::withdraw(Entry& entry) {
+    entry.local->withdraw();
     Result<> first_error;
-    for (auto& mapping : mappings) {
+    for (auto& mapping : entry.mappings) {
         auto done = mapping.unmap();
         if (!done && first_error) first_error = std::move(done);
     }
@@ -48,26 +62,26 @@ Result<> Exports::unmap(Mappings& mappings) {
 }
 
 Result<> Exports::remove(BusAddress address) {
-    std::map<BusAddress, Mappings>::node_type taken;
+    std::map<BusAddress, Entry>::node_type taken;
     {
         const std::lock_guard lock(mutex_);
-        taken = mappings_.extract(address);
+        taken = entries_.extract(address);
     }
     if (taken.empty()) return {};
-    TRY(unmap(taken.mapped()));
+    TRY(withdraw(taken.mapped()));
     const std::lock_guard lock(mutex_);
     addresses_.release(address);
     return {};
 }
 
 void Exports::clear() {
-    std::map<BusAddress, Mappings> all;
+    std::map<BusAddress, Entry> all;
     {
         const std::lock_guard lock(mutex_);
-        all.swap(mappings_);
+        all.swap(entries_);
     }
-    for (auto& [address, mappings] : all) [[maybe_unused]]
-        auto ignored = unmap(mappings);
+    for (auto& [address, entry] : all) [[maybe_unused]]
+        auto ignored = withdraw(entry);
 }
 
 } // namespace lanepool::ntb

@@ -5,6 +5,7 @@
 
 #include "base/mapping.h"
 #include "ntb/bus_allocator.h"
+#include "ntb/local_export.h"
 #include "pci/function.h"
 
 #include <functional>
@@ -22,9 +23,12 @@ class Exports {
     explicit Exports(pci::Function& function);
 
     using Mappings = std::vector<pci::DmaMapping>;
-    // Maps what MAP maps, at ADDRESS, or where a block of SLOT_BYTES (a power of two) or more is free.
-    Result<BusAddress> add(std::optional<BusAddress> address, uint64_t size_bytes, uint64_t slot_bytes,
-                           const std::function<Result<Mappings>(Iova start)>& map);
+    // Maps what MAP maps, which is what is behind LOCAL, at ADDRESS, or where a block of SLOT_BYTES (a power
+    // of two) or more is free.
+    Result<BusAddress> add(std::optional<BusAddress> address, std::shared_ptr<LocalExport> local,
+                           uint64_t slot_bytes, const std::function<Result<Mappings>(Iova start)>& map);
+    // The export in which all of the range lies. Errors: not_found.
+    Result<LocalTarget> find(BusAddress address, uint64_t size_bytes);
     // Unmaps. An address whose unmapping the function did not confirm is never used again.
     Result<> remove(BusAddress address);
     void clear();
@@ -32,12 +36,16 @@ class Exports {
     pci::Function& function() const { return function_; }
 
   private:
-    static Result<> unmap(Mappings& mappings);
+    struct Entry {
+        std::shared_ptr<LocalExport> local;
+        Mappings mappings;
+    };
+    static Result<> withdraw(Entry& entry);
 
     pci::Function& function_;
     std::mutex mutex_;
     BusAllocator addresses_;
-    std::map<BusAddress, Mappings> mappings_;
+    std::map<BusAddress, Entry> entries_; // by start
 };
 
 } // namespace lanepool::ntb

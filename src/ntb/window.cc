@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ntb/adapter_state.h"
 
+#include <variant>
+
 namespace lanepool::ntb {
 
-struct Window::Slots {
-    Placement placement;
+// Where a window leads: through the switch, or to an export of the own host's.
+struct Window::Way {
+    std::variant<Placement, LocalTarget> place;
     uint64_t size_bytes;
 
-    pci::Region region() const { return static_cast<pci::Region>(placement.slot); }
+    const Placement* switched() const { return std::get_if<Placement>(&place); }
+    const LocalTarget& local() const { return std::get<LocalTarget>(place); }
     Result<> check(uint64_t offset_bytes, uint64_t bytes) const {
         if (offset_bytes <= size_bytes && bytes <= size_bytes - offset_bytes) return {};
         return fail(Errc::out_of_range, "{} bytes at offset {:#x} lie outside of a window of {} bytes", bytes,
@@ -15,23 +19,37 @@ struct Window::Slots {
     }
 };
 
+namespace {
+pci::Region region_of(const Placement& placement) { return static_cast<pci::Region>(placement.slot); }
+} // namespace
+
 // ---- Opening and closing
 
 Result<std::vector<Window>> Adapter::open_windows(std::span<const Target> targets) {
-    if (targets.empty()) return std::vector<Window>{};
-    const auto placements = TRY(state_->with([&]() -> Result<std::vector<Placement>> {
-        uint64_t checked = 0;
+    std::vector<std::unique_ptr<Window::Way>> ways;
+    TRY(state_->with([&]() -> Result<> {
+        std::vector<Target> switched;
+        uint64_t checked = uint64_t{1} << partition().value;
         for (const auto& target : targets) {
+            ways.push_back(std::make_unique<Window::Way>(Window::Way{Placement{}, target.size_bytes}));
+            if (target.partition == partition())
+                ways.back()->place = TRY(state_->exports().find(target.address, target.size_bytes));
+            else
+                switched.push_back(target);
             if (has_partition(checked, target.partition)) continue;
             TRY(state_->check_link(target.partition));
             checked |= uint64_t{1} << target.partition.value;
         }
-        return state_->tables().open(targets);
+        if (switched.empty()) return {};
+        const auto placements = TRY(state_->tables().open(switched));
+        auto next = placements.begin();
+        for (auto& way : ways)
+            if (way->switched()) way->place = *next++;
+        return {};
     }));
     std::vector<Window> windows;
-    for (size_t i = 0; i < targets.size(); ++i)
-        windows.push_back(Window(
-            state_, std::make_unique<Window::Slots>(Window::Slots{placements[i], targets[i].size_bytes})));
+    for (auto& way : ways)
+        windows.push_back(Window(state_, std::move(way)));
     return windows;
 }
 
@@ -45,15 +63,15 @@ Result<> Adapter::close_windows(std::vector<Window> windows) {
     for (auto& window : windows) {
         if (window.state_ && window.state_ != state_)
             return fail(Errc::invalid_argument, "one of the windows belongs to another adapter");
-        if (window.slots_) placements.push_back(window.slots_->placement);
-        window.slots_.reset();
+        if (window.way_ && window.way_->switched()) placements.push_back(*window.way_->switched());
+        window.way_.reset();
         window.state_.reset();
     }
     return state_->with([&] { return state_->tables().close(placements); });
 }
 
-Window::Window(std::shared_ptr<AdapterState> state, std::unique_ptr<Slots> slots)
-    : state_(std::move(state)), slots_(std::move(slots)) {}
+Window::Window(std::shared_ptr<AdapterState> state, std::unique_ptr<Way> way)
+    : state_(std::move(state)), way_(std::move(way)) {}
 Window::Window() = default;
 Window::Window(Window&&) noexcept = default;
 
@@ -61,7 +79,7 @@ Window& Window::operator=(Window&& other) noexcept {
     if (this != &other) {
         [[maybe_unused]] const auto closed = close();
         state_ = std::move(other.state_);
-        slots_ = std::move(other.slots_);
+        way_ = std::move(other.way_);
     }
     return *this;
 }
@@ -70,60 +88,86 @@ Window::~Window() { [[maybe_unused]] const auto closed = close(); }
 
 Result<> Window::close() {
     const auto state = std::exchange(state_, nullptr);
-    const auto slots = std::exchange(slots_, nullptr);
-    if (!state || !slots) return {};
-    auto done = state->with([&] { return state->tables().close({&slots->placement, 1}); });
+    const auto way = std::exchange(way_, nullptr);
+    if (!state || !way || !way->switched()) return {};
+    auto done = state->with([&] { return state->tables().close({way->switched(), 1}); });
     if (!done && done.error().code() == Errc::disconnected) return {};
     return done;
 }
 
 // ---- Using
 
-pci::Region Window::region() const { return slots_ ? slots_->region() : pci::Region::bar0; }
-NtbOffset Window::offset() const { return {slots_ ? slots_->placement.offset_bytes : 0}; }
-uint64_t Window::size_bytes() const { return slots_ ? slots_->size_bytes : 0; }
+uint64_t Window::size_bytes() const { return way_ ? way_->size_bytes : 0; }
 
-// Calls USE with the offset in the BAR after checking the range.
-template <class T, class Use>
-static Result<T> use_window(const std::shared_ptr<AdapterState>& state, Use use) {
-    if (!state) return fail(Errc::disconnected, "the window is closed");
-    return state->with(use);
+// Calls SWITCHED with the region and the offset in it, or LOCAL with the export and the offset in that, after
+// checking the range.
+template <class T, class Switched, class Local>
+Result<T> Window::use(uint64_t offset_bytes, uint64_t bytes, Switched switched, Local local) const {
+    if (!state_) return fail(Errc::disconnected, "the window is closed");
+    return state_->with([&]() -> Result<T> {
+        TRY(way_->check(offset_bytes, bytes));
+        if (const auto* placement = way_->switched())
+            return switched(region_of(*placement), placement->offset_bytes + offset_bytes);
+        return local(*way_->local().exported, way_->local().offset_bytes + offset_bytes);
+    });
 }
 
 Result<> Window::read(uint64_t offset_bytes, std::span<std::byte> data) const {
-    return use_window<void>(state_, [&]() -> Result<> {
-        TRY(slots_->check(offset_bytes, data.size()));
-        return state_->function().read(region(), offset().value + offset_bytes, data);
-    });
+    return use<void>(
+        offset_bytes, data.size(),
+        [&](pci::Region region, uint64_t at) { return state_->function().read(region, at, data); },
+        [&](const LocalExport& exported, uint64_t at) { return exported.read(at, data); });
 }
 
 Result<> Window::write(uint64_t offset_bytes, std::span<const std::byte> data) const {
-    return use_window<void>(state_, [&]() -> Result<> {
-        TRY(slots_->check(offset_bytes, data.size()));
-        return state_->function().write(region(), offset().value + offset_bytes, data);
-    });
+    return use<void>(
+        offset_bytes, data.size(),
+        [&](pci::Region region, uint64_t at) { return state_->function().write(region, at, data); },
+        [&](const LocalExport& exported, uint64_t at) { return exported.write(at, data); });
+}
+
+// EXTENTS, of which START is at OFFSET of the window.
+static Result<std::vector<pci::Extent>> within_window(std::vector<pci::Extent> extents, uint64_t start,
+                                                      uint64_t offset_bytes, uint64_t size_bytes) {
+    for (auto& extent : extents) {
+        if (extent.offset_bytes < start || extent.memory.size_bytes > size_bytes ||
+            extent.offset_bytes - start > size_bytes - extent.memory.size_bytes)
+            return fail(Errc::protocol, "the adapter names memory outside of the window");
+        extent.offset_bytes = extent.offset_bytes - start + offset_bytes;
+    }
+    return extents;
 }
 
 Result<std::vector<pci::Extent>> Window::memory(uint64_t offset_bytes, uint64_t size_bytes) const {
-    return use_window<std::vector<pci::Extent>>(state_, [&]() -> Result<std::vector<pci::Extent>> {
-        TRY(slots_->check(offset_bytes, size_bytes));
-        const uint64_t start = offset().value + offset_bytes;
-        auto extents = TRY(state_->function().memory(region(), start, size_bytes));
-        for (auto& extent : extents) {
-            if (extent.offset_bytes < start || extent.memory.size_bytes > size_bytes ||
-                extent.offset_bytes - start > size_bytes - extent.memory.size_bytes)
-                return fail(Errc::protocol, "the adapter names memory outside of the window");
-            extent.offset_bytes -= offset().value;
-        }
-        return extents;
-    });
+    using Extents = std::vector<pci::Extent>;
+    return use<Extents>(
+        offset_bytes, size_bytes,
+        [&](pci::Region region, uint64_t at) -> Result<Extents> {
+            return within_window(TRY(state_->function().memory(region, at, size_bytes)), at, offset_bytes,
+                                 size_bytes);
+        },
+        [&](const LocalExport& exported, uint64_t at) -> Result<Extents> {
+            return within_window(TRY(exported.memory(at, size_bytes)), at, offset_bytes, size_bytes);
+        });
 }
 
 Result<UniqueFd> Window::event(uint64_t offset_bytes) const {
-    return use_window<UniqueFd>(state_, [&]() -> Result<UniqueFd> {
-        TRY(slots_->check(offset_bytes, 4));
-        return state_->function().event(region(), offset().value + offset_bytes);
-    });
+    return use<UniqueFd>(
+        offset_bytes, 4,
+        [&](pci::Region region, uint64_t at) { return state_->function().event(region, at); },
+        [&](const LocalExport& exported, uint64_t at) { return exported.event(at); });
+}
+
+Result<std::vector<pci::DmaMapping>> Window::map_for(pci::Function& device, Iova iova, Access access) const {
+    using Mappings = std::vector<pci::DmaMapping>;
+    return use<Mappings>(
+        0, size_bytes(),
+        [&](pci::Region region, uint64_t at) {
+            return pci::map_peer(device, iova, state_->function(), region, at, size_bytes(), access);
+        },
+        [&](const LocalExport& exported, uint64_t at) {
+            return exported.map_for(device, iova, at, size_bytes(), access);
+        });
 }
 
 Result<Mapping> Window::map(Access access) const {

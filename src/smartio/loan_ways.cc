@@ -64,8 +64,7 @@ Result<> LoanWays::map(const MapRequest& request) {
                     range.size_bytes(), limits_.mapped_bytes);
 
     auto window = TRY(adapter_.open_window({borrower_, request.address, range.size_bytes()}));
-    auto mappings = TRY(pci::map_peer(device_, range.start(), adapter_.function(), window.region(),
-                                      window.offset().value, range.size_bytes(), request.access));
+    auto mappings = TRY(window.map_for(device_, range.start(), request.access));
     memory_.emplace(range.start(), Memory{range, std::move(window), std::move(mappings)});
     mapped_bytes_ += range.size_bytes();
     return {};
