@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "admin/server.h"
+#include "base/temporary_folder.h"
 #include "io/unix_socket.h"
 
 #include <gtest/gtest.h>
@@ -12,7 +13,6 @@ namespace {
 class Admin : public ::testing::Test {
   protected:
     Admin() {
-        folder_ = ::mkdtemp(name_);
         server_ = *Server::create(*loop_, path());
         server_->add("double", [](const Json& request) -> Result<Json> {
             return Json{{"value", 2 * request.at("value").get<int>()}};
@@ -25,7 +25,6 @@ class Admin : public ::testing::Test {
             thread_.join();
         }
         server_.reset();
-        std::filesystem::remove_all(folder_);
     }
     void start() {
         thread_ = std::thread([this] { loop_->run(); });
@@ -40,8 +39,7 @@ class Admin : public ::testing::Test {
         return {reinterpret_cast<const char*>(buffer.data()), received ? received->bytes : 0};
     }
 
-    char name_[32] = "/tmp/lanepool-admin-XXXXXX";
-    std::filesystem::path folder_;
+    TemporaryFolder folder_;
     std::unique_ptr<io::EventLoop> loop_ = *io::EventLoop::create();
     std::unique_ptr<Server> server_;
     std::thread thread_;

@@ -10,7 +10,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using api::test::HangingController;
-using api::test::TemporaryFolder;
 using api::test::TestController;
 
 class ControlStreamTest : public ::testing::Test {

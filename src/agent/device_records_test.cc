@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/device_records.h"
+#include "base/temporary_folder.h"
 
 #include <gmock/gmock.h>
 
@@ -14,12 +15,7 @@ using ::testing::HasSubstr;
 
 class Records : public ::testing::Test {
   protected:
-    Records() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-records-XXXXXX").string();
-        folder_ = ::mkdtemp(pattern.data());
-        reopen();
-    }
-    ~Records() override { std::filesystem::remove_all(folder_); }
+    Records() { reopen(); }
 
     std::filesystem::path file() const { return folder_ / "devices.json"; }
     void reopen() { records.emplace(DeviceRecords::open(file()).value()); }
@@ -39,7 +35,7 @@ class Records : public ::testing::Test {
     std::optional<DeviceRecords> records;
 
   private:
-    std::filesystem::path folder_;
+    TemporaryFolder folder_;
 };
 
 TEST_F(Records, ADeviceThatIsNotKnownIsNotClean) { EXPECT_EQ(found("A"), DeviceRecord{}); }

@@ -11,7 +11,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using test::HangingController;
-using test::TemporaryFolder;
 using test::TestController;
 using ::testing::HasSubstr;
 

@@ -6,6 +6,7 @@
 
 #include "api/client.h"
 #include "api/identity.h"
+#include "base/temporary_folder.h"
 #include "io/unix_socket.h"
 
 #include <atomic>
@@ -17,19 +18,6 @@
 #include <thread>
 
 namespace lanepool::api::test {
-
-class TemporaryFolder {
-  public:
-    TemporaryFolder() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-api-XXXXXX").string();
-        path_ = ::mkdtemp(pattern.data());
-    }
-    ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-    std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
-  private:
-    std::filesystem::path path_;
-};
 
 class TestController : public v1::Pool::Service {
   public:

@@ -2,6 +2,7 @@
 #include "api/tls.h"
 
 #include "api/lanepool.grpc.pb.h"
+#include "base/temporary_folder.h"
 #include "pki/authority.h"
 #include "pki/file.h"
 
@@ -24,30 +25,26 @@ constexpr int64_t day_s = 86400;
 class Site {
   public:
     explicit Site(int64_t now_s = std::time(nullptr)) : now_s_(now_s) {
-        std::string pattern = (fs::temp_directory_path() / "lanepool-tls-XXXXXX").string();
-        folder_ = ::mkdtemp(pattern.data());
-        EXPECT_TRUE(pki::Authority::init(folder_, "ca", now_s));
+        EXPECT_TRUE(pki::Authority::init(folder(), "ca", now_s));
     }
-    ~Site() { fs::remove_all(folder_); }
-    Site(const Site&) = delete;
 
     TlsFiles issue(const std::string& name, pki::Role role, std::vector<std::string> ip = {},
                    int days = 30) const {
-        auto authority = pki::Authority::open(folder_).value();
+        auto authority = pki::Authority::open(folder()).value();
         EXPECT_TRUE(authority.issue({name, role, "", {}, std::move(ip)}, days, now_s_));
         return files(name);
     }
     void renew(const std::string& name) const {
-        EXPECT_TRUE(pki::Authority::open(folder_).value().renew(name, 30, now_s_));
+        EXPECT_TRUE(pki::Authority::open(folder()).value().renew(name, 30, now_s_));
     }
     TlsFiles files(const std::string& name) const {
         return {folder_ / "ca.pem", folder_ / "issued" / (name + ".pem"),
                 folder_ / "issued" / (name + ".key")};
     }
-    const fs::path& folder() const { return folder_; }
+    const fs::path& folder() const { return folder_.path(); }
 
   private:
-    fs::path folder_;
+    TemporaryFolder folder_;
     int64_t now_s_;
 };
 

@@ -76,7 +76,7 @@ class FollowTest : public ::testing::Test {
         });
     }
 
-    api::test::TemporaryFolder folder;
+    TemporaryFolder folder;
     FleetingController controller{folder / "a"};
     Context context;
     std::string printed;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/temporary_folder.h"
 #include "dev/control_plane.h"
 #include "dev/guest_exec.h"
 #include "dev/process_table.h"
@@ -17,23 +18,17 @@ using namespace std::chrono_literals;
 
 class ProcessTableTest : public testing::Test {
   protected:
-    void SetUp() override {
-        char name[] = "/tmp/lanepool-dev-test-XXXXXX";
-        ASSERT_NE(::mkdtemp(name), nullptr);
-        folder_ = name;
-    }
-    void TearDown() override { std::filesystem::remove_all(folder_); }
-    std::filesystem::path folder_;
+    TemporaryFolder folder_;
 };
 
 TEST_F(ProcessTableTest, FindsAProcessAgainAndStopsIt) {
     {
-        auto table = ProcessTable::open(folder_, 1s);
+        auto table = ProcessTable::open(folder_.path(), 1s);
         ASSERT_TRUE(table->start("sleeper", {"sleep", "60"}, folder_ / "log"));
         EXPECT_EQ(table->start("sleeper", {"sleep", "60"}, folder_ / "log").error().code(),
                   Errc::already_exists);
     }
-    auto table = ProcessTable::open(folder_, 1s);
+    auto table = ProcessTable::open(folder_.path(), 1s);
     ASSERT_TRUE(table->running("sleeper"));
     const Process process = table->processes().at("sleeper");
     ASSERT_TRUE(table->stop({"sleeper"}, 5s));
@@ -42,7 +37,7 @@ TEST_F(ProcessTableTest, FindsAProcessAgainAndStopsIt) {
 }
 
 TEST_F(ProcessTableTest, OneThatIgnoresTheRequestIsKilled) {
-    auto table = ProcessTable::open(folder_, 1s);
+    auto table = ProcessTable::open(folder_.path(), 1s);
     ASSERT_TRUE(table->start("stubborn", {"sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"},
                              folder_ / "log"));
     while (std::filesystem::file_size(folder_ / "log") == 0)
@@ -58,30 +53,30 @@ TEST_F(ProcessTableTest, APidThatWasGivenToSomebodyElseIsNotOurs) {
 }
 
 TEST_F(ProcessTableTest, TwoCommandsDoNotActAtOnce) {
-    auto first = ProcessTable::open(folder_, 1s);
-    EXPECT_EQ(ProcessTable::open(folder_, 10ms).error().code(), Errc::busy);
+    auto first = ProcessTable::open(folder_.path(), 1s);
+    EXPECT_EQ(ProcessTable::open(folder_.path(), 10ms).error().code(), Errc::busy);
 }
 
 TEST_F(ProcessTableTest, AControlPlaneIsDecidedOnce) {
-    EXPECT_EQ(ControlPlane::read(folder_)->endpoints("/f"), "unix:/f/controller.sock");
-    const auto first = ControlPlane::open(folder_, 3);
+    EXPECT_EQ(ControlPlane::read(folder_.path())->endpoints("/f"), "unix:/f/controller.sock");
+    const auto first = ControlPlane::open(folder_.path(), 3);
     ASSERT_TRUE(first) << first.error().message();
     std::set<uint16_t> ports;
     for (const auto& [client, peer] : first->etcd)
         ports.insert({client, peer});
     EXPECT_EQ(ports.size(), 6U);
-    const auto again = ControlPlane::open(folder_, 0);
-    EXPECT_EQ(again->members(folder_)[2].argv, first->members(folder_)[2].argv);
+    const auto again = ControlPlane::open(folder_.path(), 0);
+    EXPECT_EQ(again->members(folder_.path())[2].argv, first->members(folder_.path())[2].argv);
     EXPECT_EQ(again->endpoints("/f"),
               "unix:/f/controller0.sock,unix:/f/controller1.sock,unix:/f/controller2.sock");
-    EXPECT_EQ(ControlPlane::open(folder_, 1).error().code(), Errc::failed_precondition);
+    EXPECT_EQ(ControlPlane::open(folder_.path(), 1).error().code(), Errc::failed_precondition);
 }
 
 TEST_F(ProcessTableTest, WithoutEtcdThereIsOneControllerOnly) {
     const std::string path = std::getenv("PATH");
-    ::setenv("PATH", folder_.c_str(), 1);
-    const auto several = ControlPlane::open(folder_, 3);
-    const auto one = ControlPlane::open(folder_, 1);
+    ::setenv("PATH", folder_.path().c_str(), 1);
+    const auto several = ControlPlane::open(folder_.path(), 3);
+    const auto one = ControlPlane::open(folder_.path(), 1);
     ::setenv("PATH", path.c_str(), 1);
     ASSERT_FALSE(several);
     EXPECT_THAT(several.error().message(), testing::HasSubstr("etcd-server"));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Our own adapter driver on the model, through sockets: what one demands, the other offers.
+#include "base/temporary_folder.h"
 #include "fabric/sockets.h"
 #include "ntb/adapter.h"
 #include "vfio_user/client.h"
@@ -21,22 +22,18 @@ using ntb::Partition;
 class AdapterOnModel : public testing::Test {
   protected:
     void SetUp() override {
-        char name[] = "/tmp/lanepool-adapter-XXXXXX";
-        ASSERT_NE(mkdtemp(name), nullptr);
-        dir_ = name;
         loop_ = io::EventLoop::create().value();
         switch_ = Switch::create(*loop_, {.ports = 4}).value();
-        sockets_ = PortSockets::create(*switch_, dir_).value();
+        sockets_ = PortSockets::create(*switch_, dir_.path()).value();
         thread_ = std::thread([this] { loop_->run(); });
     }
     void TearDown() override {
         loop_->stop();
         thread_.join();
         sockets_.reset();
-        std::filesystem::remove_all(dir_);
     }
     std::unique_ptr<ntb::Adapter> adapter(unsigned port, ntb::AdapterEvents events = {}) {
-        return ntb::Adapter::create(vfio_user::connect(PortSockets::path(dir_, port)).value(),
+        return ntb::Adapter::create(vfio_user::connect(PortSockets::path(dir_.path(), port)).value(),
                                     std::move(events))
             .value();
     }
@@ -63,7 +60,7 @@ class AdapterOnModel : public testing::Test {
         return messages;
     }
 
-    std::filesystem::path dir_;
+    TemporaryFolder dir_;
     std::unique_ptr<io::EventLoop> loop_;
     std::unique_ptr<Switch> switch_;
     std::unique_ptr<PortSockets> sockets_;
@@ -167,7 +164,7 @@ TEST_F(AdapterOnModel, AnAdapterThatIsTakenOverIsClean) {
     unsigned windows = 1;
     std::unique_ptr<ntb::Adapter> second;
     for (unsigned i = 0; i < 1000 && !second; ++i) {
-        auto function = vfio_user::connect(PortSockets::path(dir_, 1));
+        auto function = vfio_user::connect(PortSockets::path(dir_.path(), 1));
         if (function) second = ntb::Adapter::create(std::move(*function), {}).value();
         std::this_thread::sleep_for(1ms);
     }

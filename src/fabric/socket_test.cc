@@ -2,6 +2,7 @@
 //
 // The switch through its sockets: hosts are vfio-user clients, each on threads of their own.
 #include "admin/server.h"
+#include "base/temporary_folder.h"
 #include "fabric/commands.h"
 #include "fabric/run.h"
 #include "fabric/sockets.h"
@@ -24,16 +25,6 @@ using namespace ntb::switchtec;
 using pci::Region;
 
 constexpr uint64_t base = 0x4000'0000;
-
-struct Folder {
-    Folder() {
-        char name[] = "/tmp/lanepool-fabric-XXXXXX";
-        if (!mkdtemp(name)) throw std::runtime_error("no folder");
-        path = name;
-    }
-    ~Folder() { std::filesystem::remove_all(path); }
-    std::filesystem::path path;
-};
 
 bool wait_for(const std::function<bool()>& condition) {
     for (const auto deadline = std::chrono::steady_clock::now() + 5s;
@@ -103,7 +94,7 @@ class Sockets : public testing::Test {
     void start(SwitchOptions options) {
         loop_ = io::EventLoop::create().value();
         switch_ = Switch::create(*loop_, std::move(options)).value();
-        sockets_ = PortSockets::create(*switch_, folder_.path).value();
+        sockets_ = PortSockets::create(*switch_, folder_.path()).value();
         admin_ = admin::Server::create(*loop_, admin_path()).value();
         add_commands(*admin_, *switch_, *sockets_);
         thread_ = std::thread([this] { loop_->run(); });
@@ -117,12 +108,12 @@ class Sockets : public testing::Test {
         sockets_.reset();
         switch_.reset();
     }
-    std::filesystem::path admin_path() const { return folder_.path / "admin.sock"; }
+    std::filesystem::path admin_path() const { return folder_.path() / "admin.sock"; }
     admin::Json call(const admin::Json& request) { return admin::call(admin_path(), request).value(); }
     admin::Json port(unsigned index) { return call({{"command", "ports"}})["ports"][index]; }
     uint64_t total(const char* name) { return call({{"command", "stats"}})["total"][name].get<uint64_t>(); }
 
-    Folder folder_;
+    TemporaryFolder folder_;
     std::unique_ptr<io::EventLoop> loop_;
     std::unique_ptr<Switch> switch_;
     std::unique_ptr<PortSockets> sockets_;
@@ -131,8 +122,8 @@ class Sockets : public testing::Test {
 };
 
 TEST_F(Sockets, AWindowIsTheMemoryBehindIt) {
-    Host lender(folder_.path, 0);
-    Host borrower(folder_.path, 1);
+    Host lender(folder_.path(), 0);
+    Host borrower(folder_.path(), 1);
     const MemoryRef memory{share(create_memory("device", 0x4000).value()), 0, 0x4000};
     const auto exported =
         lender.function().map_dma(*Range<Iova>::create({base}, 0x4000), memory, Access::read_write).value();
@@ -151,8 +142,8 @@ TEST_F(Sockets, AWindowIsTheMemoryBehindIt) {
 }
 
 TEST_F(Sockets, AnEventBehindAWindow) {
-    Host lender(folder_.path, 0);
-    Host borrower(folder_.path, 1);
+    Host lender(folder_.path(), 0);
+    Host borrower(folder_.path(), 1);
     const auto event = create_eventfd().value();
     const auto exported = lender.function().map_dma_event({base}, event).value();
     ASSERT_TRUE(borrower.open(0, 0, base));
@@ -163,8 +154,8 @@ TEST_F(Sockets, AnEventBehindAWindow) {
 }
 
 TEST_F(Sockets, MemoryWithoutDescriptorIsReachedByMessages) {
-    Host lender(folder_.path, 0);
-    Host borrower(folder_.path, 1);
+    Host lender(folder_.path(), 0);
+    Host borrower(folder_.path(), 1);
     const auto registers = std::make_shared<Registers>();
     const auto exported = lender.function()
                               .map_dma(*Range<Iova>::create({base}, 0x1000), registers, Access::read_write)
@@ -178,8 +169,8 @@ TEST_F(Sockets, MemoryWithoutDescriptorIsReachedByMessages) {
 }
 
 TEST_F(Sockets, SlowPeersReadAsAllOnesAndHoldNobodyUp) {
-    Host lender(folder_.path, 0);
-    Host borrower(folder_.path, 1);
+    Host lender(folder_.path(), 0);
+    Host borrower(folder_.path(), 1);
     const auto slow = std::make_shared<Registers>();
     slow->delay = 900ms;
     const auto exported =
@@ -196,8 +187,8 @@ TEST_F(Sockets, SlowPeersReadAsAllOnesAndHoldNobodyUp) {
 }
 
 TEST_F(Sockets, TwoPortsThatReadEachOtherDoNotFreeze) {
-    Host a(folder_.path, 0);
-    Host b(folder_.path, 1);
+    Host a(folder_.path(), 0);
+    Host b(folder_.path(), 1);
     const auto registers = std::make_shared<Registers>();
     const auto range = *Range<Iova>::create({base}, 0x1000);
     const auto exported_a = a.function().map_dma(range, registers, Access::read_write).value();
@@ -214,8 +205,8 @@ TEST_F(Sockets, TwoPortsThatReadEachOtherDoNotFreeze) {
 }
 
 TEST_F(Sockets, AHostThatGoesTakesItsLinkAndItsMemoryWithIt) {
-    auto lender = std::make_unique<Host>(folder_.path, 0);
-    Host borrower(folder_.path, 1);
+    auto lender = std::make_unique<Host>(folder_.path(), 0);
+    Host borrower(folder_.path(), 1);
     const MemoryRef memory{share(create_memory("device", 0x4000).value()), 0, 0x4000};
     auto exported =
         lender->function().map_dma(*Range<Iova>::create({base}, 0x4000), memory, Access::read_write).value();
@@ -235,7 +226,7 @@ TEST_F(Sockets, AHostThatGoesTakesItsLinkAndItsMemoryWithIt) {
 }
 
 TEST_F(Sockets, LinkCommand) {
-    Host a(folder_.path, 0);
+    Host a(folder_.path(), 0);
     EXPECT_EQ(port(0)["link"], "up");
     EXPECT_EQ(call({{"command", "link"}, {"port", 0}, {"up", false}})["link"], "down");
     EXPECT_EQ(port(0)["link"], "down");
@@ -245,17 +236,17 @@ TEST_F(Sockets, LinkCommand) {
 }
 
 TEST_F(Sockets, UnplugDropsTheClientAndPlugLetsTheNextOneIn) {
-    Host a(folder_.path, 0);
+    Host a(folder_.path(), 0);
     std::atomic<bool> gone{false};
     a.function().on_disconnect([&] { gone = true; });
     call({{"command", "unplug"}, {"port", 0}});
     EXPECT_TRUE(wait_for([&] { return gone.load(); }));
     EXPECT_EQ(port(0)["plugged"], false);
     EXPECT_EQ(port(0)["client"], false);
-    EXPECT_FALSE(vfio_user::connect(PortSockets::path(folder_.path, 0)));
+    EXPECT_FALSE(vfio_user::connect(PortSockets::path(folder_.path(), 0)));
     call({{"command", "unplug"}, {"port", 0}});
     call({{"command", "plug"}, {"port", 0}});
-    Host next(folder_.path, 0);
+    Host next(folder_.path(), 0);
     EXPECT_EQ(next.get(gas::sys_info), endpoint_device_id);
     // What the first client did is still counted: both set up with one write to config space and four
     // registers.
@@ -281,7 +272,7 @@ TEST_F(Sockets, FortyEightPortsEachWithHundredsOfWindows) {
     std::vector<Mapping> memory;
     std::vector<pci::DmaMapping> exported;
     for (unsigned p = 0; p < 48; ++p) {
-        hosts.push_back(std::make_unique<Host>(folder_.path, p));
+        hosts.push_back(std::make_unique<Host>(folder_.path(), p));
         const MemoryRef ref{share(create_memory("host", 256 * 0x4000).value()), 0, 256 * 0x4000};
         memory.push_back(Mapping::create(ref).value());
         exported.push_back(hosts[p]
@@ -319,8 +310,8 @@ Result<int> run_elsewhere(const FabricOptions& options) {
 }
 
 TEST(RunFabric, ServesUntilItIsTold) {
-    Folder folder;
-    const auto dir = folder.path / "made";
+    TemporaryFolder folder;
+    const auto dir = folder.path() / "made";
     Result<int> result = 1;
     std::thread process([&] { result = run_fabric({.dir = dir, .ports = 3}); });
     ASSERT_TRUE(wait_for([&] {
@@ -339,9 +330,9 @@ TEST(RunFabric, ServesUntilItIsTold) {
 }
 
 TEST(RunFabric, RefusesWhatItCannotDo) {
-    Folder folder;
-    EXPECT_EQ(run_elsewhere({.dir = folder.path, .ports = 49}).error().code(), Errc::invalid_argument);
-    EXPECT_EQ(run_elsewhere({.dir = folder.path, .ports = 0}).error().code(), Errc::invalid_argument);
+    TemporaryFolder folder;
+    EXPECT_EQ(run_elsewhere({.dir = folder.path(), .ports = 49}).error().code(), Errc::invalid_argument);
+    EXPECT_EQ(run_elsewhere({.dir = folder.path(), .ports = 0}).error().code(), Errc::invalid_argument);
     EXPECT_FALSE(run_elsewhere({.dir = "/proc/nowhere"}));
 }
 

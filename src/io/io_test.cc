@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/temporary_folder.h"
 #include "io/event_loop.h"
 #include "io/unix_socket.h"
 
@@ -93,16 +94,14 @@ TEST(UnixSocket, CarriesDescriptorsWithTheFirstByte) {
 }
 
 TEST(UnixSocket, ReplacesAStaleSocketButNotALiveOne) {
-    char folder[] = "/tmp/lanepool-io-XXXXXX";
-    ASSERT_NE(::mkdtemp(folder), nullptr);
-    const std::filesystem::path path = std::filesystem::path(folder) / "s";
+    const TemporaryFolder folder;
+    const auto path = folder / "s";
     {
         auto listener = listen_unix(path);
         ASSERT_TRUE(listener);
         EXPECT_EQ(listen_unix(path).error().code(), Errc::already_exists);
     }
     EXPECT_TRUE(listen_unix(path));
-    std::filesystem::remove_all(folder);
 }
 
 TEST(UnixSocket, APathThatIsTooLongIsRefusedWithItsLength) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pki/authority.h"
 
+#include "base/temporary_folder.h"
 #include "pki/revocation.h"
 #include "pki/test_verifier.h"
 
@@ -33,12 +34,7 @@ mode_t mode_of(const fs::path& path) {
 
 class AuthorityTest : public testing::Test {
   protected:
-    AuthorityTest() {
-        std::string pattern = (fs::temp_directory_path() / "pki_XXXXXX").string();
-        root_ = ::mkdtemp(pattern.data());
-        ca_ = root_ / "ca";
-    }
-    ~AuthorityTest() override { fs::remove_all(root_); }
+    AuthorityTest() { ca_ = root_ / "ca"; }
 
     void init() { ASSERT_TRUE(Authority::init(ca_, "test-ca", now_s).has_value()); }
     Authority open() { return Authority::open(ca_).value(); }
@@ -59,7 +55,7 @@ class AuthorityTest : public testing::Test {
         return verify(chain(name), ca_pem(), crl_pem(), at_s, purpose);
     }
 
-    fs::path root_;
+    TemporaryFolder root_;
     fs::path ca_;
 };
 

@@ -194,7 +194,7 @@ class LeaderProcessTest : public ElectionTest {
         return last;
     }
 
-    test::TemporaryFolder folder;
+    TemporaryFolder folder;
     std::unique_ptr<test::Process> leader;
 };
 

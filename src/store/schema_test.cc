@@ -27,7 +27,7 @@ class SchemaTest : public ::testing::Test {
 
     Result<std::unique_ptr<SqliteStore>> open() { return SqliteStore::open(folder.path()); }
 
-    test::TemporaryFolder folder;
+    TemporaryFolder folder;
 };
 
 constexpr const char* rows_of_schema_2 = R"(

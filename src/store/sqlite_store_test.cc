@@ -32,7 +32,7 @@ class SqliteStoreTest : public ::testing::Test {
     }
     static pool::Outcome some(uint64_t number = 1) { return test::outcome(number); }
 
-    test::TemporaryFolder folder;
+    TemporaryFolder folder;
 };
 
 TEST_F(SqliteStoreTest, ItsFileIsItsOwnersAlone) {

@@ -42,7 +42,7 @@ class TamperTest : public ::testing::Test {
         EXPECT_THAT(check.error().message(), HasSubstr(fmt::format("at sequence {}:", sequence)));
     }
 
-    test::TemporaryFolder folder;
+    TemporaryFolder folder;
 };
 
 TEST_F(TamperTest, ItVerifiesAsLongAsNobodyDoes) {

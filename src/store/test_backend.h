@@ -3,27 +3,13 @@
 // For tests: where a store lives while it is opened and closed.
 #pragma once
 
+#include "base/temporary_folder.h"
 #include "store/sqlite_store.h"
 
 #include <cstdlib>
 #include <gtest/gtest.h>
 
 namespace lanepool::store::test {
-
-class TemporaryFolder {
-  public:
-    TemporaryFolder() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-store-XXXXXX").string();
-        path_ = ::mkdtemp(pattern.data());
-    }
-    ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    const std::filesystem::path& path() const { return path_; }
-
-  private:
-    std::filesystem::path path_;
-};
 
 class Backend {
   public:

@@ -11,7 +11,6 @@
 namespace lanepool::vfio_user {
 namespace {
 
-using testing::eventually;
 using testing::RawPeer;
 using testing::ServedFunction;
 using testing::TestFunction;

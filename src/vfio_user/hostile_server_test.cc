@@ -12,7 +12,6 @@
 namespace lanepool::vfio_user {
 namespace {
 
-using testing::eventually;
 using testing::iova;
 using testing::RawPeer;
 using wire::Command;
@@ -55,7 +54,7 @@ class HostileServer : public ::testing::Test {
         return {sizeof(wire::RegionInfo), flags, index, 0, size, 0};
     }
 
-    testing::Folder folder_;
+    TemporaryFolder folder_;
     std::string version_json_ = R"({"capabilities":{"max_msg_fds":2}})";
     // To say something unasked, once connected.
     RawPeer& peer() {

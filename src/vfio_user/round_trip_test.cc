@@ -8,7 +8,6 @@
 namespace lanepool::vfio_user {
 namespace {
 
-using testing::eventually;
 using testing::iova;
 using testing::LoopThread;
 using testing::ServedFunction;
@@ -321,7 +320,7 @@ TEST(RoundTrip, ManyThreadsMayCall) {
 }
 
 TEST(RoundTrip, NobodyServesThePath) {
-    testing::Folder folder;
+    TemporaryFolder folder;
     EXPECT_EQ(connect(folder / "none").error().code(), Errc::not_found);
 }
 

@@ -3,6 +3,8 @@
 // For tests: a small function to be served, its loop on a thread, and a folder for its socket.
 #pragma once
 
+#include "base/eventually.h"
+#include "base/temporary_folder.h"
 #include "io/event_loop.h"
 #include "vfio_user/client.h"
 #include "vfio_user/server.h"
@@ -29,27 +31,6 @@ inline size_t open_descriptors() {
     ::closedir(folder);
     return count;
 }
-
-// Asks until CONDITION is true, for some seconds.
-template <class F>
-bool eventually(F condition) {
-    for (int i = 0; i < 5000; ++i) {
-        if (condition()) return true;
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    return condition();
-}
-
-class Folder {
-  public:
-    Folder() { path_ = ::mkdtemp(name_); }
-    ~Folder() { std::filesystem::remove_all(path_); }
-    std::filesystem::path operator/(const char* name) const { return path_ / name; }
-
-  private:
-    char name_[32] = "/tmp/lanepool-vfu-XXXXXX";
-    std::filesystem::path path_;
-};
 
 // BAR 0: 16 KiB, of which the second and third page can be mapped; BAR 2: 4 KiB, which can be mapped whole;
 // BAR 4: for reading only; config: 256 bytes. 4 MSI-X vectors, one INTx. Everything is memory.
@@ -227,7 +208,7 @@ class ServedFunction {
         return thread.run(std::move(work));
     }
 
-    Folder folder;
+    TemporaryFolder folder;
     TestFunction function;
     LoopThread thread;
     std::unique_ptr<Server> server;

@@ -2,6 +2,8 @@
 //
 // The real controller with its database, as a process of its own, and agents that are not real.
 #include "admin/server.h"
+#include "base/eventually.h"
+#include "base/temporary_folder.h"
 #include "integration/fake_agent.h"
 
 #include <gmock/gmock.h>
@@ -26,14 +28,9 @@ using ::testing::HasSubstr;
 
 class ControllerProcess {
   public:
-    ControllerProcess() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-ctl-XXXXXX").string();
-        folder_ = ::mkdtemp(pattern.data());
-        start();
-    }
+    ControllerProcess() { start(); }
     ~ControllerProcess() {
         if (pid_) kill();
-        std::filesystem::remove_all(folder_);
     }
 
     void start() { pid_ = spawn(); }
@@ -84,7 +81,7 @@ class ControllerProcess {
     pid_t pid() const { return pid_; }
 
   private:
-    std::filesystem::path folder_;
+    TemporaryFolder folder_;
     pid_t pid_ = 0;
 };
 
@@ -96,16 +93,6 @@ class ControllerTest : public ::testing::Test {
     ~ControllerTest() override {
         EXPECT_EQ(store.unclean_prepares(), 0);
         if (HasFailure()) std::fputs(process.log().c_str(), stderr);
-    }
-
-    template <class Condition>
-    static bool eventually(Condition&& condition, std::chrono::milliseconds limit = 15s) {
-        const auto end = std::chrono::steady_clock::now() + limit;
-        while (std::chrono::steady_clock::now() < end) {
-            if (condition()) return true;
-            std::this_thread::sleep_for(10ms);
-        }
-        return false;
     }
 
     // Waits for a controller that is being restarted.

@@ -4,6 +4,7 @@
 // of what was accepted when the one that leads dies, stops, or loses etcd.
 #include "admin/server.h"
 #include "api/identity.h"
+#include "base/eventually.h"
 #include "integration/fake_agent.h"
 #include "io/unix_socket.h"
 #include "store/test_etcd.h"
@@ -94,12 +95,6 @@ class ControllersTest : public ::testing::TestWithParam<int> {
     size_t other() const { return 1 - leader; }
     Connection to(size_t i) const { return Connection(path(i, ".sock")); }
 
-    template <class Condition>
-    static bool eventually(Condition&& condition, std::chrono::milliseconds limit = 15s) {
-        for (const auto end = Clock::now() + limit; Clock::now() < end; std::this_thread::sleep_for(5ms))
-            if (condition()) return true;
-        return false;
-    }
     static std::chrono::milliseconds since(Clock::time_point began) {
         return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began);
     }
@@ -151,7 +146,7 @@ class ControllersTest : public ::testing::TestWithParam<int> {
         EXPECT_EQ(leader_of(status), endpoint(leader));
     }
 
-    store::test::TemporaryFolder folder;
+    TemporaryFolder folder;
     store::test::EtcdCluster etcd;
     std::vector<std::unique_ptr<store::test::Process>> controllers_;
     size_t leader = 0;

@@ -27,8 +27,6 @@
 
 namespace lanepool::test {
 
-using vfio_user::testing::eventually;
-using vfio_user::testing::Folder;
 using vfio_user::testing::LoopThread;
 
 template <class T>
@@ -50,7 +48,7 @@ inline Result<> await(LoopThread& thread, const std::function<void(std::function
 // The switch with a socket for each port.
 class Fabric {
   public:
-    explicit Fabric(const Folder& folder, unsigned ports) : folder_(folder) {
+    explicit Fabric(const TemporaryFolder& folder, unsigned ports) : folder_(folder) {
         thread_.run([&] {
             fabric::SwitchOptions options;
             options.ports = ports;
@@ -80,7 +78,7 @@ class Fabric {
     }
 
   private:
-    const Folder& folder_;
+    const TemporaryFolder& folder_;
     LoopThread thread_;
     std::unique_ptr<fabric::Switch> switch_;
     std::vector<std::unique_ptr<vfio_user::Server>> servers_;
@@ -170,7 +168,8 @@ inline constexpr uint64_t test_fdid = 0x80001;
 // A copy engine on a socket.
 class ServedEngine {
   public:
-    explicit ServedEngine(const Folder& folder, bool fresh_memory = true) : path_(folder / "device") {
+    explicit ServedEngine(const TemporaryFolder& folder, bool fresh_memory = true)
+        : path_(folder / "device") {
         vfio_user::ServerOptions options;
         options.fresh_memory_on_reset = fresh_memory;
         options.reply_timeout = std::chrono::minutes(1); // a hanging device hangs
@@ -270,7 +269,7 @@ class Lending {
 // A borrower on HOST. Call attach() first.
 class Borrowing {
   public:
-    Borrowing(Host& host, const Host& lender, const Folder& folder, smartio::LoanKey key)
+    Borrowing(Host& host, const Host& lender, const TemporaryFolder& folder, smartio::LoanKey key)
         : host_(host), lender_(lender.partition()), key_(key),
           socket_(folder / ("loan" + std::to_string(key.loan)).c_str()) {}
     ~Borrowing() {

@@ -34,7 +34,7 @@ class NvmeClass final : public smartio::DeviceClass {
 // The model on a thread of its own.
 class Drive {
   public:
-    explicit Drive(const Folder& folder) : socket(folder / "nvme") {
+    explicit Drive(const TemporaryFolder& folder) : socket(folder / "nvme") {
         loop_ = must(io::EventLoop::create());
         media_ = must(nvme::model::Media::open({.file = folder / "blocks", .size_bytes = drive_bytes}));
         controller_ = must(nvme::model::Controller::create({"LENT-1"}, *media_, loop_->clock()));
@@ -108,7 +108,7 @@ class LentDrive : public testing::Test {
         return borrowing;
     }
 
-    Folder folder;
+    TemporaryFolder folder;
     Fabric fabric;
     Host store;
     Host a;

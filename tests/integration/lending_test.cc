@@ -37,7 +37,7 @@ class Lent : public testing::Test {
         return borrowing;
     }
 
-    Folder folder;
+    TemporaryFolder folder;
     Fabric fabric;
     Host store;
     Host a;
@@ -456,7 +456,7 @@ TEST_F(Lent, FiftyLoansLeaveNothingBehind) {
 }
 
 TEST_F(Lent, ADeviceWhoseMemoryCannotBeRevokedIsNotLent) {
-    const Folder other;
+    const TemporaryFolder other;
     ServedEngine stale(other, false);
     lending.reset();
     lending.emplace(store, stale.path());

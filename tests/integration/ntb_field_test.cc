@@ -12,7 +12,6 @@
 namespace lanepool::ntb {
 namespace {
 
-using integration::eventually;
 using integration::host;
 using integration::Host;
 using integration::VirtualSwitch;

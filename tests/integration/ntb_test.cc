@@ -13,7 +13,6 @@
 namespace lanepool::ntb {
 namespace {
 
-using integration::eventually;
 using integration::VirtualSwitch;
 
 constexpr uint64_t mib = uint64_t{1} << 20;

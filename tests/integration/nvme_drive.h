@@ -3,6 +3,7 @@
 // For tests: the drive model in this process, on a thread of its own, behind its socket.
 #pragma once
 
+#include "base/temporary_folder.h"
 #include "nvme/model/poller.h"
 #include "nvme/model/run.h"
 #include "vfio_user/client.h"
@@ -20,8 +21,6 @@ namespace lanepool::integration {
 class NvmeDrive {
   public:
     explicit NvmeDrive(uint64_t size_bytes) {
-        std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-drive-XXXXXX").string();
-        folder_ = ::mkdtemp(pattern.data());
         loop_ = io::EventLoop::create().value();
         nvme::model::Media::Options image;
         image.file = file();
@@ -36,10 +35,7 @@ class NvmeDrive {
         server_ = vfio_user::Server::create(*loop_, socket(), *controller_, server_options).value();
         thread_ = std::thread([this] { poller_->run(); });
     }
-    ~NvmeDrive() {
-        kill();
-        std::filesystem::remove_all(folder_);
-    }
+    ~NvmeDrive() { kill(); }
     NvmeDrive(const NvmeDrive&) = delete;
     NvmeDrive& operator=(const NvmeDrive&) = delete;
 
@@ -77,7 +73,7 @@ class NvmeDrive {
     }
 
   private:
-    std::filesystem::path folder_;
+    TemporaryFolder folder_;
     std::unique_ptr<io::EventLoop> loop_;
     std::unique_ptr<nvme::model::Media> media_;
     std::unique_ptr<nvme::model::Controller> controller_;

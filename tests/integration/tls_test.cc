@@ -4,6 +4,8 @@
 #include "admin/server.h"
 #include "api/client.h"
 #include "api/tls.h"
+#include "base/eventually.h"
+#include "base/temporary_folder.h"
 #include "controller/controller.h"
 #include "pki/authority.h"
 
@@ -27,20 +29,6 @@ using namespace std::chrono_literals;
 using testing::AllOf;
 using testing::HasSubstr;
 
-class Folder {
-  public:
-    Folder() {
-        std::string pattern = (fs::temp_directory_path() / "lanepool-tls-XXXXXX").string();
-        path_ = ::mkdtemp(pattern.data());
-    }
-    ~Folder() { fs::remove_all(path_); }
-    Folder(const Folder&) = delete;
-    fs::path operator/(const std::string& name) const { return path_ / name; }
-
-  private:
-    fs::path path_;
-};
-
 class Site {
   public:
     Site() { EXPECT_TRUE(pki::Authority::init(folder_ / "ca", "ca", std::time(nullptr))); }
@@ -62,7 +50,7 @@ class Site {
 
   private:
     pki::Authority authority() const { return pki::Authority::open(folder_ / "ca").value(); }
-    Folder folder_;
+    TemporaryFolder folder_;
 };
 
 // The time that a test says it is, for whether certificates have expired.
@@ -96,16 +84,6 @@ class TlsTest : public testing::Test {
     }
 
     fs::path socket() const { return folder / "c.sock"; }
-
-    template <class Condition>
-    static bool eventually(Condition&& condition, std::chrono::milliseconds limit = 15s) {
-        const auto end = std::chrono::steady_clock::now() + limit;
-        while (std::chrono::steady_clock::now() < end) {
-            if (condition()) return true;
-            std::this_thread::sleep_for(10ms);
-        }
-        return false;
-    }
 
     using Channel = std::shared_ptr<grpc::Channel>;
     Channel channel(const std::shared_ptr<grpc::ChannelCredentials>& credentials) const {
@@ -173,7 +151,7 @@ class TlsTest : public testing::Test {
     }
 
     const Site site;
-    const Folder folder;
+    const TemporaryFolder folder;
     TestClock clock;
     std::string address;
 
@@ -534,7 +512,7 @@ TEST_F(TlsTest, WhoNeverSaysAWordKeepsNobodyOut) {
 // ---- controllers that do not start
 
 TEST(TlsOptions, AnAddressTakesCertificates) {
-    const Folder folder;
+    const TemporaryFolder folder;
     const auto loop = io::EventLoop::create().value();
     controller::ControllerOptions options;
     options.listen = "127.0.0.1:0";
@@ -547,7 +525,7 @@ TEST(TlsOptions, AnAddressTakesCertificates) {
 
 TEST(TlsOptions, AListThatIsNotThereIsAnError) {
     const Site site;
-    const Folder folder;
+    const TemporaryFolder folder;
     const auto loop = io::EventLoop::create().value();
     controller::ControllerOptions options;
     options.listen = "127.0.0.1:0";
@@ -561,7 +539,7 @@ TEST(TlsOptions, AListThatIsNotThereIsAnError) {
 
 TEST(TlsOptions, EndpointsThatAreNoneAreRefused) {
     const Site site;
-    const Folder folder;
+    const TemporaryFolder folder;
     const auto loop = io::EventLoop::create().value();
     controller::ControllerOptions options;
     options.state = folder / "state";

@@ -4,6 +4,8 @@
 // Hosts take their adapters as anybody would.
 #pragma once
 
+#include "base/eventually.h"
+#include "base/temporary_folder.h"
 #include "fabric/switch.h"
 #include "ntb/adapter.h"
 #include "vfio_user/client.h"
@@ -24,8 +26,6 @@ class VirtualSwitch {
   public:
     explicit VirtualSwitch(unsigned ports) : VirtualSwitch(options(ports)) {}
     explicit VirtualSwitch(fabric::SwitchOptions options) {
-        std::string pattern = (std::filesystem::temp_directory_path() / "lanepool-switch-XXXXXX").string();
-        folder_ = ::mkdtemp(pattern.data());
         loop_ = io::EventLoop::create().value();
         fabric_ = fabric::Switch::create(*loop_, options).value();
         servers_.resize(options.ports);
@@ -33,10 +33,7 @@ class VirtualSwitch {
             plug_in_loop(port);
         thread_ = std::thread([this] { loop_->run(); });
     }
-    ~VirtualSwitch() {
-        stop();
-        std::filesystem::remove_all(folder_);
-    }
+    ~VirtualSwitch() { stop(); }
     VirtualSwitch(const VirtualSwitch&) = delete;
     VirtualSwitch& operator=(const VirtualSwitch&) = delete;
 
@@ -96,23 +93,11 @@ class VirtualSwitch {
         servers_[index] = vfio_user::Server::create(*loop_, path(index), fabric_->port(index)).value();
     }
 
-    std::filesystem::path folder_;
+    TemporaryFolder folder_;
     std::unique_ptr<io::EventLoop> loop_;
     std::unique_ptr<fabric::Switch> fabric_;
     std::vector<std::unique_ptr<vfio_user::Server>> servers_;
     std::thread thread_;
 };
-
-// Polls until CONDITION holds, for at most five seconds; says whether it did.
-template <class Condition>
-bool eventually(Condition condition) {
-    using namespace std::chrono_literals;
-    const auto deadline = std::chrono::steady_clock::now() + 5s;
-    while (!condition()) {
-        if (std::chrono::steady_clock::now() > deadline) return false;
-        std::this_thread::sleep_for(1ms);
-    }
-    return true;
-}
 
 } // namespace lanepool::integration
