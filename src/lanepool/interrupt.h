@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 namespace lanepool {
 
@@ -93,10 +94,21 @@ class RemoteInterrupt {
     std::shared_ptr<client::RemoteInterruptState> state_;
 };
 
+// Who has connected to a data interrupt, as his host's agent knows him: nothing here is his own words.
+struct DataSender {
+    uint64_t id = 0; // of this connection; never used twice by a session
+    uint32_t node = 0;
+    std::string user; // of the process, as Session::user() of it: USER@HOST
+};
+
 struct DataInterruptOptions {
     std::optional<uint32_t> number = {}; // as InterruptOptions::number
     // Called for each message; DATA is valid during the call. With it, wait() is failed_precondition.
     std::function<void(std::span<const std::byte> data)> on_message = {};
+    // Instead of on_message, for who answers, or decides by who asks.
+    std::function<void(const DataSender& sender, std::span<const std::byte> data)> on_message_from = {};
+    // He has disconnected, or died: after his last message. Once.
+    std::function<void(const DataSender& sender)> on_sender_gone = {};
     std::function<void(const Error& why)> on_lost = {}; // the agent has gone away; called once
 };
 
