@@ -152,6 +152,10 @@ void add_model(CLI::App& app, Context& context) {
     sub->add_option("--admin", options->admin_socket, "the administration socket to make");
     sub->add_flag("!--no-msix", options->msix,
                   "offer MSI only (QEMU aborts when it removes a function that has MSI-X)");
+    sub->add_flag(
+        "--map-registers", options->map_registers,
+        "let clients map all of BAR0, for programs that use it by pointers; register writes are then "
+        "noticed by polling, but for INTMS and INTMC: interrupts by MSI-X or MSI only");
     sub->callback([=, &context] {
         set_up_log("nvme");
         finish(context, nvme::model::run_nvme_model(*options));

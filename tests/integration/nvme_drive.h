@@ -20,13 +20,12 @@ namespace lanepool::integration {
 
 class NvmeDrive {
   public:
-    explicit NvmeDrive(uint64_t size_bytes) {
+    explicit NvmeDrive(uint64_t size_bytes, nvme::model::ControllerOptions options = {}) {
         loop_ = io::EventLoop::create().value();
         nvme::model::Media::Options image;
         image.file = file();
         image.size_bytes = size_bytes;
         media_ = nvme::model::Media::open(image).value();
-        nvme::model::ControllerOptions options;
         options.serial = "INTEGRATION1";
         controller_ = nvme::model::Controller::create(options, *media_, loop_->clock()).value();
         poller_ = nvme::model::Poller::create(*loop_, *media_, *controller_).value();

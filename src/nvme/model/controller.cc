@@ -10,28 +10,32 @@ namespace lanepool::nvme::model {
 namespace {
 constexpr uint64_t msix_table_bytes = uint64_t{msix_vectors} * 16;
 constexpr uint64_t register_page_bytes = doorbell_page_offset;
+static_assert(register_page_bytes == Registers::size_bytes);
 } // namespace
 
 Result<std::unique_ptr<Controller>> Controller::create(const ControllerOptions& options, Media& media,
                                                        const io::Clock& clock) {
     auto identity = TRY(Identity::create(options.serial));
-    auto doorbells = TRY(Doorbells::create());
+    const pci::Area mapped = options.map_registers ? pci::Area{0, bar0_bytes}
+                                                   : pci::Area{doorbell_page_offset, doorbell_page_bytes};
+    auto bar = TRY(device_model::BarMemory::create("lanepool-nvme-bar0", mapped));
     return std::unique_ptr<Controller>(
-        new Controller(options, std::move(identity), std::move(doorbells), media, clock));
+        new Controller(options, std::move(identity), std::move(bar), media, clock));
 }
 
-Controller::Controller(const ControllerOptions& options, Identity identity, Doorbells doorbells, Media& media,
-                       const io::Clock& clock)
+Controller::Controller(const ControllerOptions& options, Identity identity, device_model::BarMemory bar,
+                       Media& media, const io::Clock& clock)
     : options_(options), identity_(std::move(identity)), media_(media), clock_(clock),
-      config_(options.msix, identity_.eui64), msix_table_(msix_table_bytes), dma_(memory_),
-      doorbells_(std::move(doorbells)), interrupts_(options.msix),
+      config_(options.msix, identity_.eui64), bar_(std::move(bar)), mapped_registers_(bar_, registers_),
+      msix_table_(msix_table_bytes), dma_(memory_), doorbells_(bar_), interrupts_(options.msix),
       engine_(memory_, dma_, doorbells_, interrupts_, features_, media.files(), *this, clock),
       context_{identity_, engine_, media_, features_, interrupts_, clock_, clock_.now()}, admin_(context_),
       io_(context_) {
     features_.io_queues = max_io_queues;
     auto& bar0 = regions_[static_cast<size_t>(pci::Region::bar0)];
-    bar0 = {bar0_bytes, true, true, {{doorbell_page_offset, doorbell_page_bytes}}};
+    bar0 = {bar0_bytes, true, true, {bar_.area()}};
     regions_[static_cast<size_t>(pci::Region::config)] = {pci::extended_config_bytes, true, true, {}};
+    if (options_.map_registers) mapped_registers_.show_all();
     tick();
 }
 
@@ -60,7 +64,11 @@ void Controller::execute(Request& request) {
 
 bool Controller::poll() {
     bool busy = media_.files().poll() > 0;
-    if (needs_polling()) {
+    if (polls_registers() && mapped_registers_.pending()) {
+        take_mapped_writes();
+        busy = true;
+    }
+    if (polls_queues()) {
         busy |= engine_.poll();
         if (!interrupts_.uses_messages()) update_interrupt_level();
     }
@@ -71,6 +79,7 @@ bool Controller::poll() {
 
 void Controller::tick() {
     engine_.tick(clock_.now());
+    if (polls_registers()) take_mapped_writes();
     finish_waiting();
 }
 
@@ -150,16 +159,17 @@ void Controller::disconnected() {
     for (const auto& region : regions)
         if (region.use_count() > 1)
             if (auto severed = region->sever(); !severed) spdlog::error("{}", severed.error().message());
-    renew_doorbells();
+    renew_bar();
     function_reset(false);
 }
 
-void Controller::renew_doorbells() {
-    if (auto renewed = doorbells_.renew(); !renewed) {
+void Controller::renew_bar() {
+    if (auto renewed = bar_.renew(); !renewed) {
         // Without fresh memory the old client could still ring: nobody listens any more.
         spdlog::error("nvme model: {}; the controller is out of order", renewed.error().message());
         hung_ = true;
     }
+    if (options_.map_registers) mapped_registers_.show_all();
 }
 
 void Controller::map_dma(vfio_user::DmaMap map, vfio_user::Reply<void> reply) {
@@ -194,12 +204,8 @@ void Controller::mask_irq(pci::Irq index, uint32_t vector, bool masked, vfio_use
 
 Result<std::vector<pci::Extent>> Controller::memory(pci::Region region, uint64_t offset_bytes,
                                                     uint64_t size_bytes) {
-    const uint64_t end = std::min(offset_bytes + size_bytes, doorbell_page_offset + doorbell_page_bytes);
-    const uint64_t start = std::max(offset_bytes, doorbell_page_offset);
-    std::vector<pci::Extent> extents;
-    if (region == pci::Region::bar0 && start < end)
-        extents.push_back({start, MemoryRef{doorbells_.fd(), start - doorbell_page_offset, end - start}});
-    return extents;
+    if (region != pci::Region::bar0) return std::vector<pci::Extent>{};
+    return bar_.extents(offset_bytes, size_bytes);
 }
 
 // --- registers and config space
@@ -210,23 +216,24 @@ void Controller::read(pci::Region region, uint64_t offset_bytes, size_t size_byt
         reply(config_.read(offset_bytes, size_bytes));
         return;
     }
+    if (polls_registers()) take_mapped_writes();
+    if (offset_bytes + size_bytes <= register_page_bytes) {
+        reply(registers_.read(offset_bytes, size_bytes));
+        return;
+    }
     // Bytes of several pages, one by one: nobody reads across them who is in a hurry.
     std::vector<std::byte> data(size_bytes);
-    if (offset_bytes + size_bytes <= register_page_bytes) {
-        data = registers_.read(offset_bytes, size_bytes);
-    } else {
-        for (size_t i = 0; i < size_bytes; ++i) {
-            const uint64_t at = offset_bytes + i;
-            if (at < register_page_bytes)
-                data[i] = registers_.read(at, 1)[0];
-            else if (at < doorbell_page_offset + doorbell_page_bytes)
-                data[i] = static_cast<std::byte>(doorbells_.load((at - doorbell_page_offset) / 4) >>
-                                                 (8 * (at % 4)));
-            else if (at >= msix_table_offset && at - msix_table_offset < msix_table_.size())
-                data[i] = msix_table_[at - msix_table_offset];
-        }
-    }
+    for (size_t i = 0; i < size_bytes; ++i)
+        data[i] = read_bar0(offset_bytes + i);
     reply(std::move(data));
+}
+
+std::byte Controller::read_bar0(uint64_t at) const {
+    if (at < register_page_bytes) return registers_.read(at, 1)[0];
+    if (bar_.contains(at, 1)) return static_cast<std::byte>(bar_.load(at & ~uint64_t{3}) >> (8 * (at % 4)));
+    if (at >= msix_table_offset && at - msix_table_offset < msix_table_.size())
+        return msix_table_[at - msix_table_offset];
+    return {};
 }
 
 void Controller::write(pci::Region region, uint64_t offset_bytes, std::span<const std::byte> data,
@@ -249,14 +256,23 @@ void Controller::write_config(uint64_t offset_bytes, std::span<const std::byte> 
     }
 }
 
+// What a client has written to the register page's memory since the last look.
+void Controller::take_mapped_writes() {
+    const auto written = mapped_registers_.look();
+    if (written.cc) configuration_written(written.old_cc);
+    mapped_registers_.show();
+}
+
 void Controller::write_bar0(uint64_t offset_bytes, std::span<const std::byte> data) {
     if (offset_bytes + data.size() <= register_page_bytes) {
+        if (polls_registers()) take_mapped_writes(); // it was first
         const auto written = registers_.write(offset_bytes, data);
         if (written.interrupt_mask) {
             interrupts_.set_register_mask(registers_.interrupt_mask());
             engine_.retry_interrupts();
         }
         if (written.cc) configuration_written(written.old_cc);
+        if (options_.map_registers) mapped_registers_.show();
     } else if (offset_bytes >= doorbell_page_offset &&
                offset_bytes + data.size() <= doorbell_page_offset + doorbell_page_bytes) {
         if (offset_bytes % 4 != 0 || data.size() != 4) return; // doorbells are 32 bits wide (section 3.1.3.5)
@@ -266,8 +282,10 @@ void Controller::write_bar0(uint64_t offset_bytes, std::span<const std::byte> da
         doorbells_.store(index, value);
     } else if (offset_bytes >= msix_table_offset && offset_bytes - msix_table_offset < msix_table_.size()) {
         const size_t at = offset_bytes - msix_table_offset;
-        std::copy_n(data.begin(), std::min(data.size(), msix_table_.size() - at),
-                    msix_table_.begin() + static_cast<std::ptrdiff_t>(at));
+        const size_t size = std::min(data.size(), msix_table_.size() - at);
+        std::copy_n(data.begin(), size, msix_table_.begin() + static_cast<std::ptrdiff_t>(at));
+        for (uint64_t i = at & ~size_t{3}; options_.map_registers && i < at + size; i += 4)
+            bar_.store(msix_table_offset + i, load_word(msix_table_.data() + i));
     }
 }
 
@@ -315,6 +333,8 @@ void Controller::controller_reset(bool entire) {
     features_.io_queues = max_io_queues;
     doorbells_.clear();
     finish_waiting();
+    // What a client has written to memory before an entire reset must not enable the controller after it.
+    if (entire && options_.map_registers) mapped_registers_.show_all();
 }
 
 // As VFIO has it, the eventfds of a client that did not ask for the reset stay.
@@ -322,6 +342,7 @@ void Controller::function_reset(bool keep_interrupts) {
     config_.reset();
     engine_.set_mastering(config_.may_master());
     std::ranges::fill(msix_table_, std::byte{0});
+    if (options_.map_registers) bar_.clear(msix_table_offset, bar0_bytes - msix_table_offset);
     if (!keep_interrupts) interrupts_.reset();
     controller_reset(true);
 }
@@ -331,8 +352,8 @@ void Controller::reset(vfio_user::Reply<void> reply) {
         hung_replies_.push_back(std::move(reply)); // the server's deadline answers
         return;
     }
-    // Any other client maps the doorbells once, and would go on ringing the old ones.
-    if (client_ && client_->speaks_lanepool()) renew_doorbells();
+    // Any other client maps the BAR once, and would go on ringing the old ones.
+    if (client_ && client_->speaks_lanepool()) renew_bar();
     function_reset(false);
     if (engine_.drained())
         reply({});

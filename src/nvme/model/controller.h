@@ -4,13 +4,16 @@
 // the one of the server's loop; who owns it calls poll() there, all the time while it is busy.
 #pragma once
 
+#include "device_model/bar_memory.h"
+#include "device_model/guest_memory.h"
+#include "device_model/poller.h"
 #include "io/clock.h"
 #include "nvme/model/admin_commands.h"
 #include "nvme/model/config_space.h"
 #include "nvme/model/context.h"
 #include "nvme/model/doorbells.h"
-#include "nvme/model/guest_memory.h"
 #include "nvme/model/io_commands.h"
+#include "nvme/model/mapped_registers.h"
 #include "nvme/model/registers.h"
 #include "vfio_user/handler.h"
 
@@ -24,12 +27,16 @@ namespace lanepool::nvme::model {
 struct ControllerOptions {
     std::string serial; // 1 to 20 printable characters
     bool msix = true;
+    // All of BAR0 is memory that the client maps, not only the doorbells: register writes are noticed by
+    // polling. INTMS and INTMC cannot be (a write of 1 to a bit leaves no trace): interrupts by MSI-X or MSI
+    // only, masked where these are masked.
+    bool map_registers = false;
     // How long unmapping and reset wait for operations on the file that are still under way. Afterwards
     // unmapping cuts them off from the memory, and reset fails. Below the server's reply time-out.
     io::Duration drain_timeout = std::chrono::milliseconds(1500);
 };
 
-class Controller final : public vfio_user::Handler, private Executor {
+class Controller final : public vfio_user::Handler, public device_model::Polled, private Executor {
   public:
     // MEDIA and CLOCK must outlive it; nobody else polls MEDIA's file operations, and nobody does afterwards.
     static Result<std::unique_ptr<Controller>> create(const ControllerOptions& options, Media& media,
@@ -37,14 +44,11 @@ class Controller final : public vfio_user::Handler, private Executor {
     ~Controller() override;
 
     // One round over doorbells and finished file operations. Returns whether there was anything to do.
-    bool poll();
-    // Deadlines and the like: once in a while, every 100 us to 2 ms. Sets the time that poll() goes by.
-    void tick();
-    // Whether poll() may find something without a message having come or a file operation having ended.
-    bool needs_polling() const { return engine_.running() && !hung_ && config_.may_master(); }
-
-    // Whether a deadline is running: tick() is due every few milliseconds.
-    bool waits() const {
+    bool poll() override;
+    // Sets the time that poll() goes by.
+    void tick() override;
+    bool needs_polling() const override { return polls_queues() || polls_registers(); }
+    bool waits() const override {
         return !waiting_unmaps_.empty() || waiting_reset_ || enable_wanted_ || disable_wanted_;
     }
 
@@ -80,24 +84,28 @@ class Controller final : public vfio_user::Handler, private Executor {
     void reset(vfio_user::Reply<void> reply) override;
 
   private:
-    Controller(const ControllerOptions& options, Identity identity, Doorbells doorbells, Media& media,
+    Controller(const ControllerOptions& options, Identity identity, device_model::BarMemory bar, Media& media,
                const io::Clock& clock);
+    bool polls_queues() const { return engine_.running() && !hung_ && config_.may_master(); }
+    bool polls_registers() const { return options_.map_registers && !hung_ && client_; }
     // Executor
     void execute(Request& request) override;
     void stopped() override { admin_.stopped(); }
 
     void write_bar0(uint64_t offset_bytes, std::span<const std::byte> data);
     void write_config(uint64_t offset_bytes, std::span<const std::byte> data);
+    void take_mapped_writes();
+    std::byte read_bar0(uint64_t offset_bytes) const;
     void configuration_written(uint32_t old_cc);
     void start_shutdown();
     void controller_reset(bool entire);
     void function_reset(bool keep_interrupts);
-    void renew_doorbells();
+    void renew_bar();
     void finish_waiting();
     void update_interrupt_level();
 
     struct WaitingUnmap {
-        std::shared_ptr<DmaRegion> region;
+        std::shared_ptr<device_model::DmaRegion> region;
         vfio_user::Reply<void> reply;
         io::TimePoint deadline;
     };
@@ -115,8 +123,10 @@ class Controller final : public vfio_user::Handler, private Executor {
     std::array<pci::RegionInfo, pci::region_count> regions_;
     ConfigSpace config_;
     Registers registers_;
+    device_model::BarMemory bar_; // the doorbell page, or all of BAR0
+    MappedRegisters mapped_registers_;
     std::vector<std::byte> msix_table_; // stored for who looks; vectors are set up by set_irqs
-    GuestMemory memory_;
+    device_model::GuestMemory memory_;
     Dma dma_;
     Doorbells doorbells_;
     Interrupts interrupts_;

@@ -12,7 +12,7 @@ constexpr size_t message_bytes = 64 * 1024;
 
 // Calls VISIT(address, offset, size) for each stretch that lies in one region and fits a message.
 template <class Visit>
-void for_each_part(const GuestMemory& memory, std::span<const Piece> pieces, Visit visit) {
+void for_each_part(const device_model::GuestMemory& memory, std::span<const Piece> pieces, Visit visit) {
     size_t offset = 0;
     for (const auto& piece : pieces) {
         for (uint32_t done = 0; done < piece.size_bytes;) {
@@ -69,19 +69,20 @@ void Dma::read(std::span<const Piece> pieces, ReadDone done) {
     for (const auto& piece : pieces)
         total += piece.size_bytes;
     transfer.data.resize(total);
-    for_each_part(memory_, pieces, [&](Iova address, size_t offset, size_t size, const DmaRegion* region) {
-        ++transfer.parts;
-        if (const auto* from = memory_.direct(address, size, false)) {
-            std::memcpy(transfer.data.data() + offset, from, size);
-            part_done(id, {});
-        } else if (!region) {
-            part_done(id, unmapped(address));
-        } else if (region->event() || !client_) {
-            part_done(id, {}); // an eventfd reads as zeroes
-        } else {
-            read_part(id, offset, address, size);
-        }
-    });
+    for_each_part(memory_, pieces,
+                  [&](Iova address, size_t offset, size_t size, const device_model::DmaRegion* region) {
+                      ++transfer.parts;
+                      if (const auto* from = memory_.direct(address, size, false)) {
+                          std::memcpy(transfer.data.data() + offset, from, size);
+                          part_done(id, {});
+                      } else if (!region) {
+                          part_done(id, unmapped(address));
+                      } else if (region->event() || !client_) {
+                          part_done(id, {}); // an eventfd reads as zeroes
+                      } else {
+                          read_part(id, offset, address, size);
+                      }
+                  });
     part_done(id, {});
 }
 
@@ -109,22 +110,23 @@ void Dma::write(std::span<const Piece> pieces, std::span<const std::byte> data, 
     const uint64_t id = next_id_++;
     auto& transfer = transfers_[id];
     transfer.write_done = std::move(done);
-    for_each_part(memory_, pieces, [&](Iova address, size_t offset, size_t size, const DmaRegion* region) {
-        ++transfer.parts;
-        if (auto* to = memory_.direct(address, size, true)) {
-            std::memcpy(to, data.data() + offset, size);
-            part_done(id, {});
-        } else if (!region || !region->writable()) {
-            part_done(id, unmapped(address));
-        } else if (region->event()) {
-            signal(region->event());
-            part_done(id, {});
-        } else if (!client_) {
-            part_done(id, fail(Errc::disconnected, "the client has gone"));
-        } else {
-            write_part(id, address, data.subspan(offset, size));
-        }
-    });
+    for_each_part(memory_, pieces,
+                  [&](Iova address, size_t offset, size_t size, const device_model::DmaRegion* region) {
+                      ++transfer.parts;
+                      if (auto* to = memory_.direct(address, size, true)) {
+                          std::memcpy(to, data.data() + offset, size);
+                          part_done(id, {});
+                      } else if (!region || !region->writable()) {
+                          part_done(id, unmapped(address));
+                      } else if (region->event()) {
+                          signal(region->event());
+                          part_done(id, {});
+                      } else if (!client_) {
+                          part_done(id, fail(Errc::disconnected, "the client has gone"));
+                      } else {
+                          write_part(id, address, data.subspan(offset, size));
+                      }
+                  });
     part_done(id, {});
 }
 

@@ -3,7 +3,7 @@
 // Copies between buffers of ours and client memory of any kind: mapped, reached by messages, or an eventfd.
 #pragma once
 
-#include "nvme/model/guest_memory.h"
+#include "device_model/guest_memory.h"
 #include "nvme/model/prp.h"
 #include "vfio_user/handler.h"
 
@@ -19,7 +19,7 @@ class Dma {
     using ReadDone = std::function<void(Result<std::vector<std::byte>>)>;
     using WriteDone = std::function<void(Result<>)>;
 
-    explicit Dma(const GuestMemory& memory) : memory_(memory) {}
+    explicit Dma(const device_model::GuestMemory& memory) : memory_(memory) {}
 
     void connected(vfio_user::Client& client) { client_ = &client; }
     // Everything outstanding ends with `disconnected`.
@@ -44,7 +44,7 @@ class Dma {
     void write_part(uint64_t id, Iova address, std::span<const std::byte> data);
     void part_done(uint64_t id, Result<> outcome);
 
-    const GuestMemory& memory_;
+    const device_model::GuestMemory& memory_;
     vfio_user::Client* client_ = nullptr;
     std::map<uint64_t, Transfer> transfers_;
     uint64_t next_id_ = 1;

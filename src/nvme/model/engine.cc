@@ -12,7 +12,7 @@ constexpr uint32_t cq_entry_bytes = sizeof(Completion);
 constexpr io::Duration scan_interval = std::chrono::milliseconds(1);
 } // namespace
 
-Engine::Engine(GuestMemory& memory, Dma& dma, Doorbells& doorbells, Interrupts& interrupts,
+Engine::Engine(device_model::GuestMemory& memory, Dma& dma, Doorbells& doorbells, Interrupts& interrupts,
                Features& features, FileQueue& files, Executor& executor, const io::Clock& clock)
     : memory_(memory), dma_(dma), doorbells_(doorbells), interrupts_(interrupts), features_(features),
       files_(files), executor_(executor), clock_(clock),

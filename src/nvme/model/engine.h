@@ -4,12 +4,12 @@
 // commands mean is the executor's.
 #pragma once
 
+#include "device_model/guest_memory.h"
 #include "io/clock.h"
 #include "nvme/model/dma.h"
 #include "nvme/model/doorbells.h"
 #include "nvme/model/events.h"
 #include "nvme/model/features.h"
-#include "nvme/model/guest_memory.h"
 #include "nvme/model/interrupts.h"
 #include "nvme/model/queues.h"
 #include "nvme/model/request.h"
@@ -41,8 +41,8 @@ struct EngineStats {
 
 class Engine {
   public:
-    Engine(GuestMemory& memory, Dma& dma, Doorbells& doorbells, Interrupts& interrupts, Features& features,
-           FileQueue& files, Executor& executor, const io::Clock& clock);
+    Engine(device_model::GuestMemory& memory, Dma& dma, Doorbells& doorbells, Interrupts& interrupts,
+           Features& features, FileQueue& files, Executor& executor, const io::Clock& clock);
 
     // Enables the controller with its admin queues.
     void start(Iova submission_base, uint32_t submission_entries, Iova completion_base,
@@ -126,7 +126,7 @@ class Engine {
     void show_polling(size_t index);
     void scan_unused_doorbells();
 
-    GuestMemory& memory_;
+    device_model::GuestMemory& memory_;
     Dma& dma_;
     Doorbells& doorbells_;
     Interrupts& interrupts_;
@@ -155,7 +155,7 @@ class Engine {
 
     std::optional<Iova> shadow_;
     Iova event_indexes_;
-    GuestPointer shadow_memory_;
+    device_model::GuestPointer shadow_memory_;
     std::array<uint32_t, doorbell_count> unused_doorbells_{}; // values that were seen and reported
 
     std::vector<std::unique_ptr<Request>> requests_;

@@ -165,12 +165,12 @@ TEST_F(Memory, that_was_truncated_under_a_queue_does_not_end_the_process) {
     auto create = Host::admin_command(AdminOpcode::create_io_sq, 2 | 7 << 16, elsewhere);
     create.cdw11 = 1 | 1 << 16;
     ASSERT_TRUE(host_.run(host_.admin, create).status().ok());
-    const uint64_t lost = SigbusGuard::lost_ranges();
+    const uint64_t lost = device_model::SigbusGuard::lost_ranges();
     ASSERT_EQ(::ftruncate(fd->get(), 0), 0);
     store_word(host_.doorbells.data() + 4 * submission_doorbell(2), 1);
     for (int i = 0; i < 20; ++i)
         host_.poll_once();
-    EXPECT_EQ(SigbusGuard::lost_ranges(), lost + 1);
+    EXPECT_EQ(device_model::SigbusGuard::lost_ranges(), lost + 1);
     // Zeroes were fetched: Flush of namespace 0.
     EXPECT_EQ(host_.wait(queue_).status().code(), StatusCode::invalid_namespace_or_format);
 }

@@ -155,6 +155,7 @@ class Host {
         std::filesystem::path folder;
         uint64_t drive_bytes = Host::drive_bytes;
         bool msix = true;
+        bool map_registers = false;
         std::function<Result<std::unique_ptr<FileQueue>>(int fd)> make_queue = FileQueue::create;
         bool at_once = true;
     };
@@ -176,6 +177,7 @@ class Host {
         ControllerOptions controller_options;
         controller_options.serial = "TEST0001";
         controller_options.msix = options_.msix;
+        controller_options.map_registers = options_.map_registers;
         auto created = Controller::create(controller_options, *media, clock);
         ASSERT_TRUE(created) << created.error().message();
         controller = std::move(*created);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/address.h"
-#include "nvme/model/guest_memory.h"
+#include "device_model/guest_memory.h"
 #include "nvme/model/interrupt_pacer.h"
 #include "nvme/spec.h"
 
@@ -26,7 +26,7 @@ struct CompletionQueue {
     uint32_t tail = 0;
     bool phase = true;
     uint32_t last_doorbell = 0;
-    GuestPointer memory;
+    device_model::GuestPointer memory;
     unsigned users = 0; // submission queues
 
     // Completions for which there is no room; at most as many as there are requests.
@@ -48,7 +48,7 @@ struct SubmissionQueue {
     uint32_t head = 0;
     uint32_t tail = 0; // as the host's doorbell last said
     uint32_t last_doorbell = 0;
-    GuestPointer memory;
+    device_model::GuestPointer memory;
     unsigned in_flight = 0;
     bool fetching = false; // entries are being fetched by messages
     bool deleting = false;

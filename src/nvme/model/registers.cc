@@ -16,7 +16,10 @@ constexpr uint64_t ready_timeout = 20;
 Registers::Registers() { reset(true); }
 
 uint32_t Registers::get(uint64_t offset) const { return words_[offset / 4]; }
-void Registers::put(uint64_t offset, uint32_t value) { words_[offset / 4] = value; }
+void Registers::put(uint64_t offset, uint32_t value) {
+    words_[offset / 4] = value;
+    ++generation_;
+}
 
 void Registers::reset(bool entire) {
     const std::array kept = {get(reg::aqa), get(reg::asq), get(reg::asq + 4), get(reg::acq),
@@ -84,6 +87,10 @@ void Registers::write32(uint64_t offset, uint32_t value, Written& written) {
     default:
         break; // read-only or reserved; NSSR is not supported (CAP.NSSRS)
     }
+}
+
+void Registers::write_mapped(uint64_t offset, uint32_t value, Written& written) {
+    if (offset != reg::intms && offset != reg::intmc) write32(offset, value, written);
 }
 
 bool Registers::can_enable() const {

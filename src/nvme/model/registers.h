@@ -17,6 +17,7 @@ namespace lanepool::nvme::model {
 
 class Registers {
   public:
+    static constexpr size_t size_bytes = 0x1000; // the register page
     Registers();
 
     // ENTIRE: as after a function-level reset; else what a controller reset clears (section 3.7.2 keeps the
@@ -31,6 +32,12 @@ class Registers {
         bool interrupt_mask; // INTMS or INTMC was
     };
     Written write(uint64_t offset_bytes, std::span<const std::byte> data);
+    // A word that a client has put into memory: a write that was noticed later. Registers that act on the
+    // write itself, whatever its value, ignore it.
+    void write_mapped(uint64_t offset_bytes, uint32_t value, Written& written);
+    uint32_t word(uint64_t offset_bytes) const { return get(offset_bytes); }
+    // Changes when any word does.
+    uint64_t generation() const { return generation_; }
 
     uint32_t cc() const { return get(reg::cc); }
     uint32_t csts() const { return get(reg::csts); }
@@ -49,7 +56,6 @@ class Registers {
     bool can_enable() const;
 
   private:
-    static constexpr size_t size_bytes = 0x1000;
     uint32_t get(uint64_t offset) const;
     void put(uint64_t offset, uint32_t value);
     Iova base(uint64_t offset) const {
@@ -58,6 +64,7 @@ class Registers {
     void write32(uint64_t offset, uint32_t value, Written& written);
 
     std::array<uint32_t, size_bytes / 4> words_{};
+    uint64_t generation_ = 1;
     uint32_t interrupt_mask_ = 0;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "device_model/guest_memory.h"
 #include "nvme/model/file_queue.h"
-#include "nvme/model/guest_memory.h"
 #include "nvme/model/prp.h"
 #include "nvme/spec.h"
 
@@ -31,7 +31,7 @@ struct Request {
     unsigned piece_count = 0;
     unsigned first_piece = 0; // those before it have been transferred
     // Held while the kernel may be using the memory.
-    std::vector<std::shared_ptr<DmaRegion>> pins;
+    std::vector<std::shared_ptr<device_model::DmaRegion>> pins;
     // For data that is reached by messages.
     std::vector<std::byte> bounce;
     // PRP lists that were fetched by messages.

@@ -2,10 +2,10 @@
 #include "nvme/model/run.h"
 
 #include "admin/server.h"
+#include "device_model/sigbus_guard.h"
 #include "io/event_loop.h"
 #include "io/signals.h"
 #include "nvme/model/poller.h"
-#include "nvme/model/sigbus_guard.h"
 #include "vfio_user/server.h"
 
 #include <csignal>
@@ -37,7 +37,7 @@ Json stats_json(const vfio_user::Server& server, const Controller& controller, c
               {"aborted", engine.aborted_commands}}},
             {"interrupts", controller.interrupts().raised()},
             {"doorbell_errors", engine.doorbell_errors},
-            {"lost_client_memory", SigbusGuard::lost_ranges()},
+            {"lost_client_memory", device_model::SigbusGuard::lost_ranges()},
             {"naps", poller.stats().naps},
             {"wake_ups", poller.stats().wake_ups},
             {"sleeps", poller.stats().sleeps}};
@@ -100,6 +100,7 @@ Result<int> run_nvme_model(const NvmeModelOptions& options) {
                                     ? Identity::make_serial(std::filesystem::absolute(options.file).string())
                                     : options.serial;
     controller_options.msix = options.msix;
+    controller_options.map_registers = options.map_registers;
     auto controller = TRY(Controller::create(controller_options, *media, loop->clock()));
     auto poller = TRY(Poller::create(*loop, *media, *controller));
     vfio_user::ServerOptions server_options;

@@ -17,8 +17,9 @@ struct NvmeModelOptions {
     uint64_t size_bytes = 0;      // a multiple of 4096; 0: as large as the file is
     std::string serial;           // 1 to 20 printable characters; empty: follows from the file's path
     std::filesystem::path admin_socket; // stats, status, hang; empty: none
-    bool msix = true;     // false for a client that cannot take MSI-X away again (QEMU up to 11.1)
-    bool threads = false; // threads instead of io_uring, as where there is none
+    bool msix = true;           // false for a client that cannot take MSI-X away again (QEMU up to 11.1)
+    bool map_registers = false; // see ControllerOptions
+    bool threads = false;       // threads instead of io_uring, as where there is none
 };
 
 // Serves until SIGTERM or SIGINT; then 0. Blocks these signals in the calling thread. Errors: what keeps it

@@ -13,7 +13,8 @@ namespace {
 // Reads PRP lists where they are mapped, or from what was fetched by messages before.
 class ListReader final : public PrpListReader {
   public:
-    ListReader(const GuestMemory& memory, const Request& request) : memory_(memory), request_(request) {}
+    ListReader(const device_model::GuestMemory& memory, const Request& request)
+        : memory_(memory), request_(request) {}
 
     Answer read(Iova address, std::span<le64> entries) override {
         if (const auto* from = memory_.direct(address, entries.size_bytes(), false)) {
@@ -33,7 +34,7 @@ class ListReader final : public PrpListReader {
     Piece missing;
 
   private:
-    const GuestMemory& memory_;
+    const device_model::GuestMemory& memory_;
     const Request& request_;
 };
 

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace lanepool::nvme::model {
+namespace lanepool::device_model {
 
 class SigbusGuard {
   public:
@@ -34,4 +34,4 @@ class SigbusGuard {
     size_t slot_ = none;
 };
 
-} // namespace lanepool::nvme::model
+} // namespace lanepool::device_model

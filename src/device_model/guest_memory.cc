@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nvme/model/guest_memory.h"
+#include "device_model/guest_memory.h"
 
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-namespace lanepool::nvme::model {
+namespace lanepool::device_model {
 
 namespace {
 constexpr uintptr_t page_bytes = 4096;
@@ -115,4 +115,4 @@ bool GuestPointer::find(const GuestMemory& memory, Iova address, size_t size_byt
     return true;
 }
 
-} // namespace lanepool::nvme::model
+} // namespace lanepool::device_model

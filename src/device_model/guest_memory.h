@@ -7,13 +7,13 @@
 #include "base/address.h"
 #include "base/mapping.h"
 #include "base/result.h"
-#include "nvme/model/sigbus_guard.h"
+#include "device_model/sigbus_guard.h"
 #include "vfio_user/handler.h"
 
 #include <map>
 #include <memory>
 
-namespace lanepool::nvme::model {
+namespace lanepool::device_model {
 
 // One mapped range. Who does asynchronous I/O on its memory holds a pointer: the addresses stay reserved
 // until the last one is gone, whatever happens to the range.
@@ -92,4 +92,4 @@ class GuestPointer {
     bool writable_ = false;
 };
 
-} // namespace lanepool::nvme::model
+} // namespace lanepool::device_model

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nvme/model/sigbus_guard.h"
+#include "device_model/sigbus_guard.h"
 
 #include <array>
 #include <atomic>
@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace lanepool::nvme::model {
+namespace lanepool::device_model {
 
 namespace {
 
@@ -99,4 +99,4 @@ SigbusGuard::~SigbusGuard() {
 
 uint64_t SigbusGuard::lost_ranges() { return lost.load(std::memory_order_relaxed); }
 
-} // namespace lanepool::nvme::model
+} // namespace lanepool::device_model
