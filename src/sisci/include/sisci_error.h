@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a SISCI function leaves in the variable that its last argument points to. SCIGetErrorString() has the
+ * words.
+ */
+#ifndef SISCI_ERROR_H
+#define SISCI_ERROR_H
+
+typedef unsigned int sci_error_t;
+
+#define SISCI_ERR_MASK 0x40000000
+#define SISCI_ERR(code) ((code) | SISCI_ERR_MASK)
+
+#define SCI_ERR_OK 0
+
+/* The call. */
+#define SCI_ERR_BUSY SISCI_ERR(0x900)                 /* something still uses it: try again */
+#define SCI_ERR_FLAG_NOT_IMPLEMENTED SISCI_ERR(0x901) /* a flag of this function, but not of this library */
+#define SCI_ERR_ILLEGAL_FLAG SISCI_ERR(0x902)
+#define SCI_ERR_NOSPC SISCI_ERR(0x904)     /* out of memory, or over a limit of the host */
+#define SCI_ERR_API_NOSPC SISCI_ERR(0x905) /* over a limit of the library */
+#define SCI_ERR_HW_NOSPC SISCI_ERR(0x906)  /* out of the adapter's windows */
+#define SCI_ERR_NOT_IMPLEMENTED SISCI_ERR(0x907)
+#define SCI_ERR_ILLEGAL_ADAPTERNO SISCI_ERR(0x908)
+#define SCI_ERR_NO_SUCH_ADAPTERNO SISCI_ERR(0x909)
+#define SCI_ERR_TIMEOUT SISCI_ERR(0x90A)
+#define SCI_ERR_OUT_OF_RANGE SISCI_ERR(0x90B)
+#define SCI_ERR_NO_SUCH_SEGMENT SISCI_ERR(0x90C)
+#define SCI_ERR_NO_SUCH_INTNO SISCI_ERR(0x90C)
+#define SCI_ERR_ILLEGAL_NODEID SISCI_ERR(0x90D)
+#define SCI_ERR_CONNECTION_REFUSED SISCI_ERR(0x90E)
+#define SCI_ERR_SEGMENT_NOT_CONNECTED SISCI_ERR(0x90F)
+#define SCI_ERR_SIZE_ALIGNMENT SISCI_ERR(0x910)
+#define SCI_ERR_OFFSET_ALIGNMENT SISCI_ERR(0x911)
+#define SCI_ERR_ILLEGAL_PARAMETER SISCI_ERR(0x912)
+#define SCI_ERR_MAX_ENTRIES SISCI_ERR(0x913)
+#define SCI_ERR_SEGMENT_NOT_PREPARED SISCI_ERR(0x914)
+#define SCI_ERR_ILLEGAL_ADDRESS SISCI_ERR(0x915)
+#define SCI_ERR_ILLEGAL_OPERATION SISCI_ERR(0x916)
+#define SCI_ERR_ILLEGAL_QUERY SISCI_ERR(0x917)
+#define SCI_ERR_SEGMENTID_USED SISCI_ERR(0x918)
+#define SCI_ERR_SYSTEM SISCI_ERR(0x919) /* the operating system; errno may say more */
+#define SCI_ERR_CANCELLED SISCI_ERR(0x91A)
+#define SCI_ERR_NOT_CONNECTED SISCI_ERR(0x91B)
+#define SCI_ERR_NOT_AVAILABLE SISCI_ERR(0x91C)
+#define SCI_ERR_INCONSISTENT_VERSIONS SISCI_ERR(0x91D)
+#define SCI_ERR_COND_INT_RACE_PROBLEM SISCI_ERR(0x91E)
+#define SCI_ERR_OVERFLOW SISCI_ERR(0x91F)
+#define SCI_ERR_NOT_INITIALIZED SISCI_ERR(0x920)
+#define SCI_ERR_ACCESS SISCI_ERR(0x921) /* the policy, or the user's rights, are against it */
+
+/* The fabric. */
+#define SCI_ERR_NO_SUCH_NODEID SISCI_ERR(0xA00)
+#define SCI_ERR_NODE_NOT_RESPONDING SISCI_ERR(0xA02)
+#define SCI_ERR_NO_REMOTE_LINK_ACCESS SISCI_ERR(0xA04)
+#define SCI_ERR_NO_LINK_ACCESS SISCI_ERR(0xA05)
+#define SCI_ERR_TRANSFER_FAILED SISCI_ERR(0xA06)
+
+/* Names that clients know, with values that are lanepool's own: nobody has published any. */
+#define SCI_ERR_NOT_SUPPORTED SISCI_ERR(0x922)
+#define SCI_ERR_DEPRECATED SISCI_ERR(0x923)
+#define SCI_ERR_DMA_NOT_AVAILABLE SISCI_ERR(0x924)
+#define SCI_ERR_DMA_DISABLED SISCI_ERR(0x925)
+#define SCI_ERR_INTNO_USED SISCI_ERR(0x926)
+#define SCI_ERR_SEMAPHORE_COUNT_EXCEEDED SISCI_ERR(0xA07)
+#define SCI_ERR_IRQL_ILLEGAL SISCI_ERR(0xA08)
+#define SCI_ERR_REMOTE_BUSY SISCI_ERR(0xB00)
+#define SCI_ERR_LOCAL_BUSY SISCI_ERR(0xB01)
+#define SCI_ERR_ALL_BUSY SISCI_ERR(0xB02)
+#define SCI_ERR_EWOULD_BLOCK SISCI_ERR(0xB03)
+#define SCI_ERR_NO_SUCH_FDID SISCI_ERR(0xC00)
+
+#endif
