@@ -142,7 +142,7 @@ Status AdminCommands::set_feature(Feature feature, uint32_t dw11, uint32_t& dw0)
     auto& features = context_.features;
     switch (feature) {
     case Feature::arbitration:
-        features.arbitration = dw11 & 7;
+        features.arbitration = dw11 & ~0xf8u; // bits 7:3 are reserved
         break;
     case Feature::power_management:
         if (dw11 & 0x1f) return Status(StatusCode::invalid_field, true); // state 0 is all there is

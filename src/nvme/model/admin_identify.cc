@@ -32,7 +32,7 @@ IdentifyController AdminCommands::controller_page() const {
     put(page.serial, context_.identity.serial);
     put(page.model, model_name);
     put(page.firmware, firmware_revision);
-    page.rab = 6;
+    page.rab = Features::default_burst;
     page.mdts = max_transfer_shift;
     page.cntlid = controller_id;
     page.version = version(1, 4);

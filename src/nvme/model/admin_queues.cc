@@ -37,8 +37,10 @@ void AdminCommands::create_submission_queue(Request& request) {
     const auto id = static_cast<uint16_t>(create_queue::qid.get(command.cdw10));
     const auto completion_queue = static_cast<uint16_t>(create_queue::cqid.get(command.cdw11));
     if (const Status status = check_queue(command); !status.ok()) return done(request, status);
-    done(request, context_.engine.create_submission_queue(
-                      id, Iova{command.prp1}, create_queue::qsize.get(command.cdw10) + 1, completion_queue));
+    const auto priority = static_cast<QueuePriority>(create_queue::qprio.get(command.cdw11));
+    done(request, context_.engine.create_submission_queue(id, Iova{command.prp1},
+                                                          create_queue::qsize.get(command.cdw10) + 1,
+                                                          completion_queue, priority));
 }
 
 } // namespace lanepool::nvme::model

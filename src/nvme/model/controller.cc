@@ -94,7 +94,8 @@ void Controller::finish_waiting() {
     }
     if (enable_wanted_ && !disable_wanted_ && drained) {
         enable_wanted_ = false;
-        engine_.start(registers_.submission_base(), registers_.submission_entries(),
+        const bool weighted = cc::ams.get(registers_.cc()) == cc::ams_weighted;
+        engine_.start(weighted, registers_.submission_base(), registers_.submission_entries(),
                       registers_.completion_base(), registers_.completion_entries());
         registers_.set_csts(csts::rdy, 1);
     }

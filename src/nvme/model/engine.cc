@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <spdlog/spdlog.h>
 
 namespace lanepool::nvme::model {
 
@@ -18,8 +19,9 @@ Engine::Engine(device_model::GuestMemory& memory, Dma& dma, Doorbells& doorbells
       files_(files), executor_(executor), clock_(clock),
       events_([this](Request& request, Status status, uint32_t dw0) { complete(request, status, dw0); }) {}
 
-void Engine::start(Iova submission_base, uint32_t submission_entries, Iova completion_base,
+void Engine::start(bool weighted, Iova submission_base, uint32_t submission_entries, Iova completion_base,
                    uint32_t completion_entries) {
+    arbiter_.start(weighted);
     ++epoch_;
     fatal_ = false;
     for (size_t i = 0; i < doorbell_count; ++i)
@@ -58,6 +60,7 @@ void Engine::stop() {
             files_.cancel(*request->ticket);
     }
     executor_.stopped();
+    arbiter_.start(false);
     submission_order_.clear();
     completion_order_.clear();
     for (auto& sq : sqs_)
@@ -132,34 +135,34 @@ void Engine::update_tail(SubmissionQueue& sq) {
         sq.tail = tail;
 }
 
-bool Engine::poll_submissions(SubmissionQueue& sq) {
+Arbiter::Taken Engine::take_commands(SubmissionQueue& sq, uint32_t limit) {
     update_tail(sq);
     if (sq.head == sq.tail) [[likely]]
-        return false;
-    if (sq.deleting || sq.fetching) return false;
-    const uint32_t burst =
-        features_.arbitration >= 6 ? max_burst : std::min(max_burst, 1u << features_.arbitration);
-    bool any = false;
-    for (uint32_t i = 0; i < burst && sq.head != sq.tail; ++i) {
+        return {};
+    if (sq.deleting || sq.fetching || sq.lost || sq.cq->lost) return {};
+    Arbiter::Taken taken;
+    while (taken.count < limit && sq.head != sq.tail) {
         // A host that does not take its completions gets no new ones made.
         if (!sq.cq->waiting.empty()) break;
+        if (sq.id != 0 && active_requests_ >= max_under_way) return {taken.count, true};
         const std::byte* entry =
             sq.memory.get(memory_, sq.base + uint64_t{sq.head} * sq_entry_bytes, sq_entry_bytes, false);
         if (!entry) {
             fetch_by_message(sq);
-            return true;
+            ++taken.count;
+            break;
         }
         Request* request = take_request();
-        if (!request) break;
+        if (!request) return {taken.count, true};
         std::memcpy(&request->command, entry, sq_entry_bytes);
         if (++sq.head == sq.entries) sq.head = 0;
-        any = true;
+        ++taken.count;
         dispatch(sq, *request);
         if (!running_) break;
         // At once: while it travels, the others are being done.
         signal_completions(*sq.cq);
     }
-    return any;
+    return taken;
 }
 
 void Engine::dispatch(SubmissionQueue& sq, Request& request) {
@@ -183,11 +186,10 @@ void Engine::fetch_by_message(SubmissionQueue& sq) {
                   }
                   SubmissionQueue& queue = *sqs_[id];
                   queue.fetching = false;
-                  if (!answer) {
-                      // Nothing can be told to the host through queues that are not there.
-                      fatal_ = true;
-                      running_ = false;
+                  if (!answer || queue.deleting) {
                       release(*request);
+                      if (!answer) lose(queue);
+                      if (queue.deleting && queue.in_flight == 0) finish_deletion(queue);
                       return;
                   }
                   std::memcpy(&request->command, answer->data(), sq_entry_bytes);
@@ -218,7 +220,7 @@ void Engine::complete(Request& request, Status status, uint32_t dw0) {
     release(request);
     --sq->in_flight;
     post(*sq->cq, completion);
-    if (sq->deleting && sq->in_flight == 0) [[unlikely]]
+    if (sq->deleting && sq->in_flight == 0 && !sq->fetching) [[unlikely]]
         finish_deletion(*sq);
 }
 
@@ -238,7 +240,38 @@ void Engine::log_failure(const Request& request, Status status) {
     events_.log_error(entry);
 }
 
+// Nothing can be told to the host through queues that are not there.
+void Engine::lose(SubmissionQueue& sq) {
+    if (sq.id == 0) {
+        fatal_ = true;
+        running_ = false;
+    } else if (!std::exchange(sq.lost, true)) {
+        ++stats_.lost_queues;
+        spdlog::info("nvme model: submission queue {} is not in the client's memory any more; it is stopped",
+                     sq.id);
+    }
+}
+
+void Engine::lose(CompletionQueue& cq) {
+    ++stats_.dropped_completions;
+    if (cq.id == 0) {
+        fatal_ = true;
+        running_ = false;
+    } else if (!std::exchange(cq.lost, true)) {
+        ++stats_.lost_queues;
+        stats_.dropped_completions += cq.waiting.size();
+        cq.waiting.clear();
+        cq.head = cq.tail; // nothing for an interrupt to tell of
+        spdlog::info("nvme model: completion queue {} is not in the client's memory any more; it is stopped",
+                     cq.id);
+    }
+}
+
 void Engine::post(CompletionQueue& cq, const Completion& completion) {
+    if (cq.lost) [[unlikely]] {
+        ++stats_.dropped_completions;
+        return;
+    }
     if (!cq.waiting.empty() || cq.full() || !mastering_) [[unlikely]] {
         cq.waiting.push_back(completion);
         return;
@@ -269,12 +302,10 @@ void Engine::write_completion(CompletionQueue& cq, const Completion& completion)
     dma_.write({&piece, 1}, std::as_bytes(std::span(&entry, 1)),
                [this, id = cq.id, epoch = epoch_](Result<> sent) {
                    if (epoch != epoch_ || !cqs_[id]) return;
-                   if (sent) {
+                   if (sent)
                        posted(*cqs_[id]);
-                   } else {
-                       fatal_ = true;
-                       running_ = false;
-                   }
+                   else
+                       lose(*cqs_[id]);
                });
 }
 
@@ -283,6 +314,7 @@ void Engine::posted(CompletionQueue& cq) {
 }
 
 bool Engine::poll_head(CompletionQueue& cq) {
+    if (cq.lost) return false;
     const uint32_t head = doorbell(completion_doorbell(cq.id), cq.id == 0);
     if (head == cq.last_doorbell) [[likely]]
         return false;
@@ -306,7 +338,7 @@ void Engine::post_waiting(CompletionQueue& cq) {
 }
 
 void Engine::signal_completions(CompletionQueue& cq) {
-    if (!cq.pacer.due(now_) || !interrupts_.uses_messages()) return;
+    if (!cq.pacer.due(now_) || cq.lost || !interrupts_.uses_messages()) return;
     if (interrupts_.raise(cq.vector)) cq.pacer.signalled(now_);
 }
 
@@ -337,9 +369,10 @@ void Engine::apply_coalescing() {
 bool Engine::poll() {
     if (!running_ || !mastering_) return false;
     bool busy = false;
-    // Commands may create and delete queues meanwhile.
-    for (size_t i = 0; i < submission_order_.size(); ++i)
-        busy |= poll_submissions(*submission_order_[i]);
+    // Admin commands come first (section 3.4.4.2), and may create and delete queues.
+    const auto take = [this](SubmissionQueue& sq, uint32_t limit) { return take_commands(sq, limit); };
+    busy |= take(*sqs_[0], Arbiter::max_burst).count > 0;
+    if (running_) busy |= arbiter_.serve(features_.arbitration, Arbiter::max_burst, take) > 0;
     for (size_t i = 0; i < completion_order_.size(); ++i)
         busy |= poll_head(*completion_order_[i]);
     for (auto* cq : completion_order_)
@@ -400,7 +433,8 @@ Status Engine::create_completion_queue(uint16_t id, Iova base, uint32_t entries,
     return {};
 }
 
-Status Engine::create_submission_queue(uint16_t id, Iova base, uint32_t entries, uint16_t completion_queue) {
+Status Engine::create_submission_queue(uint16_t id, Iova base, uint32_t entries, uint16_t completion_queue,
+                                       QueuePriority priority) {
     if (id == 0 || id > features_.io_queues || sqs_[id])
         return Status(StatusCode::invalid_queue_identifier, true);
     // The admin completion queue takes no I/O commands' completions.
@@ -410,12 +444,14 @@ Status Engine::create_submission_queue(uint16_t id, Iova base, uint32_t entries,
     sq->id = id;
     sq->base = base;
     sq->entries = entries;
+    sq->priority = priority;
     sq->cq = cqs_[completion_queue].get();
     ++sq->cq->users;
     const size_t index = submission_doorbell(id);
     doorbells_.store(index, 0);
     show_polling(index);
     submission_order_.push_back(sq.get());
+    arbiter_.add(*sq);
     sqs_[id] = std::move(sq);
     return {};
 }
@@ -443,13 +479,14 @@ void Engine::delete_submission_queue(uint16_t id, Request& command) {
             request->abort_requested = true;
             if (request->ticket) files_.cancel(*request->ticket);
         }
-    if (sq.in_flight == 0) finish_deletion(sq);
+    if (sq.in_flight == 0 && !sq.fetching) finish_deletion(sq);
 }
 
 void Engine::finish_deletion(SubmissionQueue& sq) {
     const uint16_t id = sq.id;
     --sq.cq->users;
     std::erase(submission_order_, &sq);
+    arbiter_.remove(sq);
     sqs_[id].reset();
     unused_doorbells_[submission_doorbell(id)] = doorbells_.load(submission_doorbell(id));
     const auto found = std::ranges::find(deletions_, id, &Deletion::sqid);

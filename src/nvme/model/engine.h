@@ -6,6 +6,7 @@
 
 #include "device_model/guest_memory.h"
 #include "io/clock.h"
+#include "nvme/model/arbiter.h"
 #include "nvme/model/dma.h"
 #include "nvme/model/doorbells.h"
 #include "nvme/model/events.h"
@@ -37,6 +38,8 @@ struct EngineStats {
     uint64_t failed_commands = 0;
     uint64_t aborted_commands = 0;
     uint64_t doorbell_errors = 0;
+    uint64_t lost_queues = 0;         // I/O queues whose memory went away under them
+    uint64_t dropped_completions = 0; // those that such a queue would have held
 };
 
 class Engine {
@@ -44,15 +47,16 @@ class Engine {
     Engine(device_model::GuestMemory& memory, Dma& dma, Doorbells& doorbells, Interrupts& interrupts,
            Features& features, FileQueue& files, Executor& executor, const io::Clock& clock);
 
-    // Enables the controller with its admin queues.
-    void start(Iova submission_base, uint32_t submission_entries, Iova completion_base,
+    // Enables the controller with its admin queues. WEIGHTED: submission queues are served by priority.
+    void start(bool weighted, Iova submission_base, uint32_t submission_entries, Iova completion_base,
                uint32_t completion_entries);
     // Drops all queues and abandons what is in flight; see drained().
     void stop();
     bool running() const { return running_; }
     // Nothing abandoned is under way any more: nothing of an earlier life touches memory or the drive.
     bool drained() const { return active_requests_ == 0; }
-    // A queue could not be reached in client memory.
+    // An admin queue could not be reached in client memory. An I/O queue that cannot is only stopped: it may
+    // lie in memory of somebody who has gone, while others go on.
     bool fatal() const { return fatal_; }
 
     // One round over the queues. Returns whether there was anything to do.
@@ -65,7 +69,8 @@ class Engine {
     // Queue management, after the checks of section 5.4 to 5.7 that need no knowledge of the queues.
     Status create_completion_queue(uint16_t id, Iova base, uint32_t entries, bool interrupts,
                                    uint16_t vector);
-    Status create_submission_queue(uint16_t id, Iova base, uint32_t entries, uint16_t completion_queue);
+    Status create_submission_queue(uint16_t id, Iova base, uint32_t entries, uint16_t completion_queue,
+                                   QueuePriority priority);
     Status delete_completion_queue(uint16_t id);
     // Aborts what is in flight there; COMMAND is completed when that has ended.
     void delete_submission_queue(uint16_t id, Request& command);
@@ -105,10 +110,12 @@ class Engine {
 
   private:
     static constexpr size_t max_requests = 1024;
-    static constexpr uint32_t max_burst = 64;
+    // I/O commands are left in their queues while so many are under way: what is under way is served in the
+    // order of its coming, so a deep queue must not fill it.
+    static constexpr size_t max_under_way = 128;
 
     uint32_t doorbell(size_t index, bool admin);
-    bool poll_submissions(SubmissionQueue& sq);
+    Arbiter::Taken take_commands(SubmissionQueue& sq, uint32_t limit);
     void update_tail(SubmissionQueue& sq);
     bool poll_head(CompletionQueue& cq);
     void fetch_by_message(SubmissionQueue& sq);
@@ -116,6 +123,8 @@ class Engine {
     Request* take_request();
     void release(Request& request);
     void post(CompletionQueue& cq, const Completion& completion);
+    void lose(SubmissionQueue& sq);
+    void lose(CompletionQueue& cq);
     void write_completion(CompletionQueue& cq, const Completion& completion);
     void posted(CompletionQueue& cq);
     void signal_completions(CompletionQueue& cq);
@@ -147,6 +156,7 @@ class Engine {
     // The same without gaps, for polling.
     std::vector<SubmissionQueue*> submission_order_;
     std::vector<CompletionQueue*> completion_order_;
+    Arbiter arbiter_; // of the I/O submission queues
     struct Deletion {
         uint16_t sqid;
         Request* command;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "nvme/model/config_space.h"
+#include "nvme/spec.h"
 
 #include <array>
 #include <cstdint>
@@ -13,7 +14,10 @@ namespace lanepool::nvme::model {
 struct Features {
     static constexpr uint32_t default_over_temperature_k = 343;
 
-    uint32_t arbitration = 6; // bursts of 2^6 commands
+    // Dword 11: bursts of 8 commands, and what the classes weigh to each other.
+    static constexpr uint32_t default_burst = 3;
+    uint32_t arbitration = arbitration::burst(default_burst) | arbitration::high_weight(31) |
+                           arbitration::medium_weight(15) | arbitration::low_weight(7);
     uint32_t power_state = 0;
     uint16_t over_temperature_k = default_over_temperature_k;
     uint16_t under_temperature_k = 0;

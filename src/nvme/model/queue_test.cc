@@ -133,13 +133,10 @@ TEST_F(Queues, shadow_doorbells_replace_the_registers) {
     EXPECT_EQ(host_.run(host_.admin, config).status().code(), StatusCode::invalid_field);
 }
 
-TEST_F(Queues, queues_that_vanish_stop_the_controller) {
-    auto queue = host_.create_io_queue(1, 16);
+TEST_F(Queues, an_admin_queue_that_vanishes_stops_the_controller) {
     const auto outcome = host_.unmap(Host::memory_base, Host::memory_bytes);
     ASSERT_TRUE(*outcome && **outcome);
-    host_.ring(queue);
-    queue.sq_tail = 1;
-    host_.ring(queue);
+    host_.submit(host_.admin, Host::admin_command(AdminOpcode::identify, 1, host_.page()));
     EXPECT_TRUE(host_.poll_until([&] { return csts::cfs.get(host_.csts()) != 0; }));
     // A controller reset brings it back.
     ASSERT_TRUE(host_.map(Host::memory_base, Host::memory_bytes, host_.fd));
@@ -147,6 +144,120 @@ TEST_F(Queues, queues_that_vanish_stop_the_controller) {
     host_.enable();
     EXPECT_TRUE(
         host_.run(host_.admin, Host::admin_command(AdminOpcode::identify, 1, host_.page())).status().ok());
+}
+
+// Two hosts at one drive, each with its memory, its queue pair and nothing else. One of them dies.
+class SharedDrive : public Queues {
+  protected:
+    static constexpr Iova other_base{0x50000000};
+    static constexpr uint64_t other_bytes = 64 << 10;
+
+    void SetUp() override {
+        Queues::SetUp();
+        own_ = host_.create_io_queue(1, 16);
+        other_fd_ = share(*create_memory("other-host", other_bytes));
+        other_memory_ = *Mapping::create(other_fd_->get(), 0, other_bytes);
+        ASSERT_TRUE(host_.map(other_base, other_bytes, other_fd_));
+        create(AdminOpcode::create_io_cq, other_base + 4096, 1);
+        create(AdminOpcode::create_io_sq, other_base, 1 | 2 << 16);
+    }
+    void create(AdminOpcode opcode, Iova base, uint32_t cdw11) {
+        auto command = Host::admin_command(opcode, 2 | 15 << 16, base);
+        command.cdw11 = cdw11;
+        ASSERT_TRUE(host_.run(host_.admin, command).status().ok());
+    }
+    Status destroy(AdminOpcode opcode) {
+        return host_.run(host_.admin, Host::admin_command(opcode, 2)).status();
+    }
+    // The other host's COUNT commands, to and from DATA.
+    void submit_other(uint32_t count, Iova data) {
+        for (uint32_t i = 0; i < count; ++i) {
+            auto command = Host::io(IoOpcode::read, 0, 8, data);
+            command.cid = static_cast<uint16_t>(100 + i);
+            std::memcpy(other_memory_.data() + 64 * ((other_tail_ + i) % 16), &command, sizeof command);
+        }
+        other_tail_ = (other_tail_ + count) % 16;
+        ring(submission_doorbell(2), other_tail_);
+    }
+    Completion other_completion(size_t index) {
+        Completion entry;
+        std::memcpy(&entry, other_memory_.data() + 4096 + 16 * index, sizeof entry);
+        return entry;
+    }
+    void die() {
+        const auto outcome = host_.unmap(other_base, other_bytes);
+        ASSERT_TRUE(*outcome && **outcome);
+    }
+    bool own_works() { return host_.run(own_, Host::io(IoOpcode::read, 0, 8, host_.page())).status().ok(); }
+    void poll(int rounds = 20) {
+        for (int i = 0; i < rounds; ++i)
+            host_.poll_once();
+    }
+
+    HostQueue own_;
+    SharedFd other_fd_;
+    Mapping other_memory_;
+    uint32_t other_tail_ = 0;
+};
+
+TEST_F(SharedDrive, a_host_that_dies_stops_its_own_queues_only) {
+    submit_other(2, other_base + 8192);
+    poll();
+    EXPECT_TRUE(other_completion(1).phase());
+    die();
+    submit_other(3, other_base + 8192);
+    poll();
+    EXPECT_EQ(host_.csts(), csts::rdy(1));
+    EXPECT_EQ(host_.controller->stats().lost_queues, 1u); // nothing was fetched, so nothing is to be told
+    EXPECT_TRUE(own_works());
+    // The queues can be taken away and their numbers given to somebody else.
+    EXPECT_TRUE(destroy(AdminOpcode::delete_io_sq).ok());
+    EXPECT_TRUE(destroy(AdminOpcode::delete_io_cq).ok());
+    auto next = host_.create_io_queue(2, 16);
+    EXPECT_TRUE(host_.run(next, Host::io(IoOpcode::read, 0, 8, host_.page())).status().ok());
+}
+
+TEST_F(SharedDrive, data_that_has_gone_fails_its_command) {
+    submit_other(1, other_base + other_bytes); // mapped by nobody
+    poll();
+    EXPECT_EQ(other_completion(0).status().code(), StatusCode::data_transfer_error);
+    submit_other(1, other_base + (other_bytes - 2048)); // its end is not
+    poll();
+    EXPECT_EQ(other_completion(1).status().code(), StatusCode::data_transfer_error);
+    EXPECT_EQ(host_.controller->stats().lost_queues, 0u);
+    EXPECT_TRUE(own_works());
+}
+
+class SharedDriveHeld : public HeldControllerTest {};
+
+// Commands were under way when their host died: they end, and nobody is told.
+TEST_F(SharedDriveHeld, completions_that_cannot_be_delivered_are_dropped) {
+    host_.enable();
+    auto own = host_.create_io_queue(1, 16);
+    const auto other_fd = share(*create_memory("other-host", page_bytes));
+    constexpr Iova other_base{0x50000000};
+    ASSERT_TRUE(host_.map(other_base, page_bytes, other_fd));
+    auto other = host_.make_queue(2, 16);
+    auto create = Host::admin_command(AdminOpcode::create_io_cq, 2 | 15 << 16, other_base);
+    create.cdw11 = 1;
+    ASSERT_TRUE(host_.run(host_.admin, create).status().ok());
+    create = Host::admin_command(AdminOpcode::create_io_sq, 2 | 15 << 16, other.sq);
+    create.cdw11 = 1 | 2 << 16;
+    ASSERT_TRUE(host_.run(host_.admin, create).status().ok());
+    for (int i = 0; i < 5; ++i)
+        host_.submit(other, Host::io(IoOpcode::read, 0, 8, host_.page()));
+    host_.poll_once();
+    ASSERT_EQ(queue_->waiting.size(), 5u);
+    ASSERT_TRUE(**host_.unmap(other_base, page_bytes));
+    queue_->hold = false;
+    host_.submit(other, Host::io(IoOpcode::read, 0, 8, host_.page()));
+    EXPECT_TRUE(host_.poll_until([&] { return host_.controller->commands_in_flight() == 0; }));
+    EXPECT_GE(host_.controller->stats().dropped_completions, 5u);
+    EXPECT_EQ(host_.controller->stats().lost_queues, 1u);
+    EXPECT_EQ(host_.csts(), csts::rdy(1));
+    EXPECT_TRUE(host_.run(own, Host::io(IoOpcode::read, 0, 8, host_.page())).status().ok());
+    for (const auto opcode : {AdminOpcode::delete_io_sq, AdminOpcode::delete_io_cq})
+        EXPECT_TRUE(host_.run(host_.admin, Host::admin_command(opcode, 2)).status().ok());
 }
 
 class Signals : public Queues {

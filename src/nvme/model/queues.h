@@ -28,6 +28,7 @@ struct CompletionQueue {
     uint32_t last_doorbell = 0;
     device_model::GuestPointer memory;
     unsigned users = 0; // submission queues
+    bool lost = false;  // it cannot be reached any more: nothing is told through it until it is deleted
 
     // Completions for which there is no room; at most as many as there are requests.
     std::deque<Completion> waiting;
@@ -52,6 +53,8 @@ struct SubmissionQueue {
     unsigned in_flight = 0;
     bool fetching = false; // entries are being fetched by messages
     bool deleting = false;
+    bool lost = false; // it cannot be reached any more: nothing is fetched from it until it is deleted
+    QueuePriority priority = QueuePriority::urgent;
 };
 
 } // namespace lanepool::nvme::model

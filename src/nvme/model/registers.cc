@@ -26,8 +26,9 @@ void Registers::reset(bool entire) {
                              get(reg::acq + 4)};
     words_.fill(0);
     interrupt_mask_ = 0;
-    const uint64_t capabilities =
-        cap::mqes(max_queue_entries - 1) | cap::cqr(1) | cap::to(ready_timeout) | cap::css(cap::css_nvm);
+    const uint64_t capabilities = cap::mqes(max_queue_entries - 1) | cap::cqr(1) |
+                                  cap::ams(cap::ams_weighted) | cap::to(ready_timeout) |
+                                  cap::css(cap::css_nvm);
     put(reg::cap, static_cast<uint32_t>(capabilities));
     put(reg::cap + 4, static_cast<uint32_t>(capabilities >> 32));
     put(reg::vs, version(1, 4));
@@ -94,7 +95,7 @@ void Registers::write_mapped(uint64_t offset, uint32_t value, Written& written) 
 }
 
 bool Registers::can_enable() const {
-    return cc::css.get(cc()) == 0 && cc::mps.get(cc()) == 0 && cc::ams.get(cc()) == 0 &&
+    return cc::css.get(cc()) == 0 && cc::mps.get(cc()) == 0 && cc::ams.get(cc()) <= cc::ams_weighted &&
            submission_entries() >= 2 && completion_entries() >= 2;
 }
 

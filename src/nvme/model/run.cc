@@ -37,6 +37,8 @@ Json stats_json(const vfio_user::Server& server, const Controller& controller, c
               {"aborted", engine.aborted_commands}}},
             {"interrupts", controller.interrupts().raised()},
             {"doorbell_errors", engine.doorbell_errors},
+            {"lost_queues", engine.lost_queues},
+            {"dropped_completions", engine.dropped_completions},
             {"lost_client_memory", device_model::SigbusGuard::lost_ranges()},
             {"naps", poller.stats().naps},
             {"wake_ups", poller.stats().wake_ups},

@@ -104,9 +104,12 @@ inline constexpr Field<uint32_t, 16, 16> qsize; // dword 10, entries, 0's based
 inline constexpr Field<uint32_t, 0, 1> pc;      // dword 11, physically contiguous
 inline constexpr Field<uint32_t, 1, 1> ien;     // dword 11, CQ: interrupts enabled
 inline constexpr Field<uint32_t, 16, 16> iv;    // dword 11, CQ: interrupt vector
-inline constexpr Field<uint32_t, 1, 2> qprio;   // dword 11, SQ
+inline constexpr Field<uint32_t, 1, 2> qprio;   // dword 11, SQ: QueuePriority
 inline constexpr Field<uint32_t, 16, 16> cqid;  // dword 11, SQ
 } // namespace create_queue
+// Create I/O Submission Queue, QPRIO: of meaning with weighted round robin (CC.AMS) only.
+enum class QueuePriority : uint8_t { urgent = 0, high = 1, medium = 2, low = 3 };
+
 namespace delete_queue {
 inline constexpr Field<uint32_t, 0, 16> qid; // dword 10
 }
@@ -214,6 +217,14 @@ enum class Feature : uint8_t {
     host_identifier = 0x81,
     namespace_write_protection = 0x84,
 };
+
+// Arbitration, dword 11.
+namespace arbitration {
+inline constexpr Field<uint32_t, 0, 3> burst;      // 2^AB commands; 7: no limit
+inline constexpr Field<uint32_t, 8, 8> low_weight; // commands a turn, 0's based
+inline constexpr Field<uint32_t, 16, 8> medium_weight;
+inline constexpr Field<uint32_t, 24, 8> high_weight;
+} // namespace arbitration
 
 // Number of Queues: in dword 11 and completion dword 0, both 0's based.
 namespace number_of_queues {

@@ -76,6 +76,7 @@ inline constexpr Field<uint64_t, 56, 1> pmrs;
 inline constexpr Field<uint64_t, 57, 1> cmbs;
 inline constexpr Field<uint64_t, 58, 1> nsss;
 inline constexpr Field<uint64_t, 59, 2> crms; // controller ready modes
+inline constexpr uint64_t ams_weighted = 1;   // weighted round robin with urgent priority class
 inline constexpr uint64_t css_nvm = 1 << 0;   // the NVM command set
 inline constexpr uint64_t css_io_sets = 1 << 6;
 inline constexpr uint64_t css_admin_only = 1 << 7;
@@ -95,6 +96,8 @@ inline constexpr Field<uint32_t, 14, 2> shn;
 inline constexpr Field<uint32_t, 16, 4> iosqes; // entry sizes as powers of two
 inline constexpr Field<uint32_t, 20, 4> iocqes;
 inline constexpr Field<uint32_t, 24, 1> crime;
+inline constexpr uint32_t ams_round_robin = 0;
+inline constexpr uint32_t ams_weighted = 1;
 inline constexpr uint32_t shn_none = 0;
 inline constexpr uint32_t shn_normal = 1;
 inline constexpr uint32_t shn_abrupt = 2;
