@@ -57,6 +57,7 @@ v1::Loan to_message(const pool::Loan& loan, const pool::Device* device) {
     message.set_borrower(loan.borrower);
     message.set_guest(loan.guest);
     message.set_access_model(std::string(name(loan.access_model)));
+    message.set_shared(loan.shared);
     message.set_state(std::string(name(loan.state)));
     message.set_epoch(loan.epoch.value);
     message.set_priority(loan.priority);
@@ -134,6 +135,8 @@ v1::Step to_message(const pool::Order& order) {
     message.set_deadline_ms(order.step.deadline_ms);
     message.set_lease_ms(order.step.lease_ms);
     message.set_suffices(order.step.suffices);
+    message.set_access_model(std::string(name(order.access_model)));
+    message.set_shared(order.shared);
     return message;
 }
 
@@ -142,6 +145,16 @@ Result<pool::StepKind> from_message(v1::StepKind message) {
         if (to_message(kind) == message) return kind;
     return fail(Errc::protocol, "there is no step of kind {}", static_cast<int>(message));
 }
+
+namespace {
+// Empty where somebody does not know that there are several.
+Result<pool::AccessModel> access_model_of(const std::string& text) {
+    if (text.empty()) return pool::AccessModel::lending;
+    if (const auto model = pool::access_model(text)) return *model;
+    return fail(Errc::not_supported, "there is no access model '{}'; there are: {}, {}",
+                pool::limited(text, 32), name(pool::AccessModel::lending), name(pool::AccessModel::smartio));
+}
+} // namespace
 
 Result<pool::Order> from_message(const v1::Step& message) {
     pool::Order order;
@@ -157,6 +170,8 @@ Result<pool::Order> from_message(const v1::Step& message) {
     order.lender_partition = message.lender_partition();
     order.borrower_partition = message.borrower_partition();
     order.guest = message.guest();
+    order.access_model = TRY(access_model_of(message.access_model()));
+    order.shared = message.shared();
     return order;
 }
 
@@ -172,8 +187,10 @@ pool::Selector from_message(const v1::Selector& message) {
 }
 } // namespace
 
-pool::BorrowRequest from_message(const v1::BorrowRequest& message, pool::Caller caller) {
+Result<pool::BorrowRequest> from_message(const v1::BorrowRequest& message, pool::Caller caller) {
     pool::BorrowRequest request;
+    request.access_model = TRY(access_model_of(message.access_model()));
+    request.shared = message.shared();
     for (const auto& selector : message.devices())
         request.devices.push_back(from_message(selector));
     request.host = message.host();

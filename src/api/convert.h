@@ -21,7 +21,8 @@ v1::StepKind to_message(pool::StepKind kind);
 
 // Nothing of what these return has been checked yet, save that it is there: the pool does that.
 // CALLER is known from the connection.
-pool::BorrowRequest from_message(const v1::BorrowRequest& request, pool::Caller caller);
+// not_supported: an access model that does not exist.
+Result<pool::BorrowRequest> from_message(const v1::BorrowRequest& request, pool::Caller caller);
 pool::ReturnRequest from_message(const v1::ReturnRequest& request, pool::Caller caller);
 pool::ReclaimRequest from_message(const v1::ReclaimRequest& request, pool::Caller caller);
 pool::RenewRequest from_message(const v1::RenewRequest& request, pool::Caller caller);
@@ -33,7 +34,8 @@ pool::RestoreRequest from_message(const v1::RestoreRequest& request, pool::Calle
 pool::KeepLocalRequest from_message(const v1::KeepLocalRequest& request, pool::Caller caller);
 pool::Hello from_message(const v1::Hello& hello);
 pool::LoanLost from_message(const v1::LoanLost& lost);
-// protocol: a kind of step that does not exist. As an agent sees it: nothing that only the controller knows.
+// protocol: a kind of step that does not exist; not_supported: an access model that does not. As an agent
+// sees it: nothing that only the controller knows.
 Result<pool::Order> from_message(const v1::Step& step);
 Result<pool::StepKind> from_message(v1::StepKind kind);
 Result<pool::StepAnswer> from_message(const v1::StepDone& done);

@@ -58,6 +58,8 @@ TEST(Convert, TakesAnOrderThereAndBack) {
     order.lender_partition = 1;
     order.borrower_partition = 2;
     order.guest = "g";
+    order.access_model = pool::AccessModel::smartio;
+    order.shared = true;
     const auto back = from_message(to_message(order));
     ASSERT_TRUE(back);
     EXPECT_EQ(back->step, order.step);
@@ -65,6 +67,31 @@ TEST(Convert, TakesAnOrderThereAndBack) {
     EXPECT_EQ(back->lender_partition, 1u);
     EXPECT_EQ(back->borrower_partition, 2u);
     EXPECT_EQ(back->guest, "g");
+    EXPECT_EQ(back->access_model, pool::AccessModel::smartio);
+    EXPECT_TRUE(back->shared);
+}
+
+TEST(Convert, TakesTheAccessModelOfARequest) {
+    v1::BorrowRequest request;
+    EXPECT_EQ(from_message(request, {})->access_model, pool::AccessModel::lending);
+    request.set_access_model("smartio");
+    request.set_shared(true);
+    EXPECT_EQ(from_message(request, {})->access_model, pool::AccessModel::smartio);
+    EXPECT_TRUE(from_message(request, {})->shared);
+    request.set_access_model("borrowed");
+    const auto refused = from_message(request, {});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), Errc::not_supported);
+    EXPECT_EQ(refused.error().message(), "there is no access model 'borrowed'; there are: lending, smartio");
+}
+
+TEST(Convert, ShowsHowALoanIsUsed) {
+    pool::Loan loan;
+    loan.access_model = pool::AccessModel::smartio;
+    loan.shared = true;
+    const auto message = to_message(loan, nullptr);
+    EXPECT_EQ(message.access_model(), "smartio");
+    EXPECT_TRUE(message.shared());
 }
 
 TEST(Convert, TakesEveryKindOfStepThereAndBack) {

@@ -63,12 +63,13 @@ Result<> list_loans(const Context& context, bool all) {
             return pool.ListLoans(grpc_context, request, out);
         }));
     if (context.json()) return print_json(reply.loans()), Result<>{};
-    Table table(
-        {"LOAN", "DEVICE", "BORROWER", "GUEST", "STATE", "TENANT", "PRIORITY", "SINCE", "DUE", "REASON"});
+    Table table({"LOAN", "DEVICE", "BORROWER", "GUEST", "ACCESS", "STATE", "TENANT", "PRIORITY", "SINCE",
+                 "DUE", "REASON"});
     for (const auto& loan : reply.loans())
         table.add({fmt::format("{}", loan.id()), loan.device(), loan.borrower(), or_dash(loan.guest()),
-                   loan.state(), or_dash(loan.tenant()), fmt::format("{}", loan.priority()),
-                   time_text(loan.created_us()), time_text(loan.due_us()), or_dash(loan.reason())});
+                   loan.access_model() + (loan.shared() ? ",shared" : ""), loan.state(),
+                   or_dash(loan.tenant()), fmt::format("{}", loan.priority()), time_text(loan.created_us()),
+                   time_text(loan.due_us()), or_dash(loan.reason())});
     std::cout << table.text();
     return {};
 }

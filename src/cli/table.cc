@@ -104,6 +104,7 @@ Json to_json(const v1::Loan& loan) {
             {"borrower", loan.borrower()},
             {"guest", loan.guest()},
             {"access_model", loan.access_model()},
+            {"shared", loan.shared()},
             {"state", loan.state()},
             {"epoch", loan.epoch()},
             {"priority", loan.priority()},

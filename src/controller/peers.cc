@@ -4,6 +4,7 @@
 #include "api/identity.h"
 #include "io/unix_socket.h"
 
+#include <algorithm>
 #include <array>
 #include <grpc/grpc_security_constants.h>
 #include <pwd.h>
@@ -158,6 +159,32 @@ Result<Peer> Peers::person(const grpc::ServerContextBase& call) const {
     return peer;
 }
 
+Result<Peer> Peers::asker(const grpc::ServerContextBase& call, const std::string& on_behalf_of) const {
+    if (on_behalf_of.empty()) return person(call);
+    auto peer = TRY(of(call));
+    if (peer.agent_of.empty())
+        return fail(
+            Errc::permission_denied,
+            "{} asks in the name of {}, and only the agent of a host may, for the host's users; ask in "
+            "your own name",
+            pool::limited(peer.caller.user), pool::limited(on_behalf_of));
+    const bool readable = std::all_of(on_behalf_of.begin(), on_behalf_of.end(), [](char c) {
+        return static_cast<unsigned char>(c) > ' ' && c != 0x7f;
+    });
+    if (on_behalf_of.size() > pool::longest_name || !readable)
+        return fail(Errc::invalid_argument, "'{}' cannot be a user's name: it takes 1 to {} bytes, no spaces",
+                    pool::limited(on_behalf_of, pool::longest_name), pool::longest_name);
+    // Nobody is more than a user by an agent's word, not even whoever runs it.
+    peer.caller = {on_behalf_of, false, pool::Role::user, peer.agent_of};
+    return peer;
+}
+
+Result<Peer> Peers::onlooker(const grpc::ServerContextBase& call) const {
+    auto peer = TRY(of(call));
+    if (peer.certificate && peer.certificate->role == pki::Role::agent) return peer;
+    return person(call);
+}
+
 Result<Peer> Peers::by_token(const grpc::ServerContextBase& call) const {
     const auto& metadata = call.client_metadata();
     const auto found = metadata.find(api::token_key);
@@ -172,7 +199,7 @@ Result<Peer> Peers::by_token(const grpc::ServerContextBase& call) const {
         return fail(Errc::permission_denied, "the call's '{}' is nobody's: connect to SOCKET.id again",
                     api::token_key);
     const bool owner = is_owner(user->second);
-    return Peer{{user_name(user->second), owner}, owner ? "*" : "", {}};
+    return Peer{{user_name(user->second), owner, {}, {}}, owner ? "*" : "", {}};
 }
 
 } // namespace lanepool::controller

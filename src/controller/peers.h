@@ -46,6 +46,11 @@ class Peers {
     Result<Peer> of(const grpc::ServerContextBase& call) const;
     // The same, where only people may: permission_denied for the certificates of agents and controllers.
     Result<Peer> person(const grpc::ServerContextBase& call) const;
+    // The same, where agents may ask as well, in the name of ON_BEHALF_OF, a user of their host: then it is
+    // he who calls. Empty: as person(). permission_denied: it is no agent that says so.
+    Result<Peer> asker(const grpc::ServerContextBase& call, const std::string& on_behalf_of) const;
+    // The same, where it makes no difference who looks: people and agents.
+    Result<Peer> onlooker(const grpc::ServerContextBase& call) const;
     // Whether who was let in by a certificate still is; permission_denied: not. From any thread.
     Result<> check(const pki::PeerIdentity& certificate) const;
 

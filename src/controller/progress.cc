@@ -12,12 +12,16 @@ using pool::StepKind;
 namespace {
 
 std::string words(const pool::Step& step, const pool::Loan* loan) {
+    const bool to_applications = loan && loan->access_model == pool::AccessModel::smartio;
     switch (step.kind) {
     case StepKind::prepare:
         return fmt::format("host {} prepares the device", step.host);
     case StepKind::attach:
+        if (to_applications)
+            return fmt::format("host {} makes the device ready for its applications", step.host);
         return fmt::format("guest {} of host {} takes the device", loan ? loan->guest : "", step.host);
     case StepKind::detach:
+        if (to_applications) return fmt::format("applications of host {} let go of the device", step.host);
         return fmt::format("guest {} of host {} lets go of the device", loan ? loan->guest : "", step.host);
     case StepKind::cut:
         return fmt::format("host {} cuts the device off", step.host);

@@ -90,21 +90,20 @@ grpc::Status show(const pool::Pool& pool, const pool::Caller& caller, const std:
 // ---- how calls are answered
 
 // Nothing, and the call is over: nobody knows who calls, or there is no room.
-std::optional<Peer> PoolService::admit(Context* context) {
-    auto peer = peers_.person(*context);
+bool PoolService::admit(Context* context, const Result<Peer>& peer) {
     if (!peer)
         context->DefaultReactor()->Finish(api::to_status(peer.error()));
     else if (!seat_.enter_call())
         context->DefaultReactor()->Finish(
             {grpc::StatusCode::RESOURCE_EXHAUSTED, "the controller has as many calls as it takes"});
     else
-        return *peer;
-    return std::nullopt;
+        return true;
+    return false;
 }
 
-grpc::ServerUnaryReactor* PoolService::answer(Context* context, Fill fill) {
+grpc::ServerUnaryReactor* PoolService::answer(Context* context, const Result<Peer>& peer, Fill fill) {
     auto* reactor = context->DefaultReactor();
-    if (const auto peer = admit(context))
+    if (admit(context, peer))
         seat_.post([this, reactor, caller = peer->caller, fill = std::move(fill)] {
             seat_.leave_call();
             const auto core = seat_.core();
@@ -114,13 +113,10 @@ grpc::ServerUnaryReactor* PoolService::answer(Context* context, Fill fill) {
 }
 
 template <class T>
-grpc::ServerUnaryReactor*
-PoolService::decide(Context* context,
-                    std::function<Result<T>(pool::Pool&, const pool::Caller&, pool::Now)> input,
-                    std::function<void(const Core&, const T&)> fill) {
+grpc::ServerUnaryReactor* PoolService::decide(Context* context, const Result<Peer>& peer, Input<T> input,
+                                              std::function<void(const Core&, const T&)> fill) {
     auto* reactor = context->DefaultReactor();
-    const auto peer = admit(context);
-    if (!peer) return reactor;
+    if (!admit(context, peer)) return reactor;
     seat_.post([this, reactor, caller = peer->caller, input = std::move(input), fill = std::move(fill)] {
         const auto core = seat_.core();
         if (!core) {
@@ -139,8 +135,7 @@ PoolService::decide(Context* context,
     return reactor;
 }
 
-PoolService::Writer<v1::Progress>* PoolService::watch(Context* context, std::string about, Ask ask) {
-    const auto peer = peers_.person(*context);
+PoolService::Writer<v1::Progress>* PoolService::watch(const Result<Peer>& peer, std::string about, Ask ask) {
     if (!peer) return new RefusedStream<v1::Progress>(api::to_status(peer.error()));
     auto stream = std::make_shared<WatchStream>(
         seat_, std::move(about),
@@ -181,7 +176,7 @@ grpc::ServerUnaryReactor* PoolService::Leader(Context* context, const v1::ListRe
 
 grpc::ServerUnaryReactor* PoolService::ListDevices(Context* context, const v1::ListRequest*,
                                                    v1::DeviceList* reply) {
-    return answer(context, [reply](Core& core, const pool::Caller&) {
+    return answer(context, peers_.onlooker(*context), [reply](Core& core, const pool::Caller&) {
         for (const auto& [fdid, device] : core.pool().ledger().devices.all())
             *reply->add_devices() = device_message(core.pool(), device);
         return grpc::Status::OK;
@@ -217,9 +212,12 @@ grpc::ServerUnaryReactor* PoolService::Show(Context* context, const v1::ShowRequ
 
 grpc::ServerUnaryReactor* PoolService::Explain(Context* context, const v1::BorrowRequest* request,
                                                v1::Explanation* reply) {
-    return answer(context, [message = *request, reply](Core& core, const pool::Caller& caller) {
+    const auto peer = peers_.asker(*context, request->on_behalf_of());
+    return answer(context, peer, [message = *request, reply](Core& core, const pool::Caller& caller) {
         const pool::Pool& pool = core.pool();
-        const auto explanation = pool.explain(api::from_message(message, caller), core.now());
+        const auto wish = api::from_message(message, caller);
+        if (!wish) return api::to_status(wish.error());
+        const auto explanation = pool.explain(*wish, core.now());
         reply->set_allowed(explanation.allowed);
         reply->set_now(explanation.now);
         for (const pool::Fdid fdid : explanation.devices)
@@ -241,7 +239,7 @@ grpc::ServerUnaryReactor* PoolService::GetSite(Context* context, const v1::ListR
 grpc::ServerUnaryReactor* PoolService::VerifyAudit(Context* context, const v1::ListRequest*,
                                                    v1::AuditVerification* reply) {
     auto* reactor = context->DefaultReactor();
-    if (!admit(context)) return reactor;
+    if (!admit(context, peers_.person(*context))) return reactor;
     seat_.post([this, reactor, reply] {
         const auto answer = [this, reactor, reply](const Result<store::AuditCheck>& verified) {
             seat_.leave_call();
@@ -283,11 +281,12 @@ PoolService::Writer<v1::AuditEntry>* PoolService::Audit(Context* context, const 
 
 PoolService::Writer<v1::Progress>* PoolService::Borrow(Context* context, const v1::BorrowRequest* request) {
     return watch(
-        context, first_device(*request),
+        peers_.asker(*context, request->on_behalf_of()), first_device(*request),
         [message = *request](Core& core, const pool::Caller& caller, const WatchStream::Answer& answer) {
             const auto wish = api::from_message(message, caller);
+            if (!wish) return answer(tl::unexpected<Error>(wish.error()));
             core.decide<std::vector<pool::LoanId>>(
-                [&](pool::Pool& pool, pool::Now now) { return pool.borrow(wish, now); },
+                [&](pool::Pool& pool, pool::Now now) { return pool.borrow(*wish, now); },
                 [answer](const Result<std::vector<pool::LoanId>>& loans) {
                     if (!loans) return answer(tl::unexpected<Error>(loans.error()));
                     answer(Goal{Goal::Kind::loans_active, *loans, {}});
@@ -296,7 +295,7 @@ PoolService::Writer<v1::Progress>* PoolService::Borrow(Context* context, const v
 }
 
 PoolService::Writer<v1::Progress>* PoolService::Return(Context* context, const v1::ReturnRequest* request) {
-    return watch(context, request->loan_or_device(),
+    return watch(peers_.asker(*context, request->on_behalf_of()), request->loan_or_device(),
                  ask_for_loan(Goal::Kind::loan_over, &pool::Pool::give_back, *request));
 }
 
@@ -324,7 +323,7 @@ PoolService::Writer<v1::Progress>* PoolService::Restore(Context* context, const 
 grpc::ServerUnaryReactor* PoolService::Renew(Context* context, const v1::RenewRequest* request,
                                              v1::Loan* reply) {
     return decide<pool::LoanId>(
-        context,
+        context, peers_.asker(*context, request->on_behalf_of()),
         [message = *request](pool::Pool& pool, const pool::Caller& caller, pool::Now now) {
             return pool.renew(api::from_message(message, caller), now);
         },

@@ -49,18 +49,31 @@ class PoolService final : public v1::Pool::CallbackService {
     grpc::ServerUnaryReactor* ApplySite(Context*, const v1::ApplySiteRequest*, v1::Done*) override;
 
   private:
-    std::optional<Peer> admit(Context* context);
+    // In each of these, PEER is who calls; where it is left out only people may.
+    bool admit(Context* context, const Result<Peer>& peer);
     // FILL on the loop's thread, where we lead; its status ends the call.
     using Fill = std::function<grpc::Status(Core& core, const pool::Caller& caller)>;
-    grpc::ServerUnaryReactor* answer(Context* context, Fill fill);
+    grpc::ServerUnaryReactor* answer(Context* context, const Result<Peer>& peer, Fill fill);
+    grpc::ServerUnaryReactor* answer(Context* context, Fill fill) {
+        return answer(context, peers_.person(*context), std::move(fill));
+    }
     // The same for what changes something.
     template <class T>
-    grpc::ServerUnaryReactor*
-    decide(Context* context, std::function<Result<T>(pool::Pool&, const pool::Caller&, pool::Now)> input,
-           std::function<void(const Core&, const T&)> fill);
+    using Input = std::function<Result<T>(pool::Pool&, const pool::Caller&, pool::Now)>;
+    template <class T>
+    grpc::ServerUnaryReactor* decide(Context* context, const Result<Peer>& peer, Input<T> input,
+                                     std::function<void(const Core&, const T&)> fill);
+    template <class T>
+    grpc::ServerUnaryReactor* decide(Context* context, Input<T> input,
+                                     std::function<void(const Core&, const T&)> fill) {
+        return decide<T>(context, peers_.person(*context), std::move(input), std::move(fill));
+    }
     using Ask =
         std::function<void(Core& core, const pool::Caller& caller, const WatchStream::Answer& answer)>;
-    Writer<v1::Progress>* watch(Context* context, std::string about, Ask ask);
+    Writer<v1::Progress>* watch(const Result<Peer>& peer, std::string about, Ask ask);
+    Writer<v1::Progress>* watch(Context* context, std::string about, Ask ask) {
+        return watch(peers_.person(*context), std::move(about), std::move(ask));
+    }
     Writer<v1::AuditEntry>* trail(Context* context, TrailStream::Wish wish);
 
     Seat& seat_;

@@ -17,8 +17,9 @@ constexpr size_t most_tried = 64;
 } // namespace
 
 Result<std::vector<LoanId>> Pool::borrow(const BorrowRequest& request, Now now) {
-    begin(now, request.caller);
-    auto loans = try_borrow(request, who(request.caller));
+    const Caller caller = asker(request.caller, request.host);
+    begin(now, caller);
+    auto loans = try_borrow(request, who(caller));
     if (!loans)
         audit_refusal("borrow", request.devices.empty() ? std::string_view() : request.devices.front().device,
                       loans.error());
@@ -52,7 +53,7 @@ Result<std::vector<LoanId>> Pool::try_borrow(const BorrowRequest& request, const
 
 Explanation Pool::explain(const BorrowRequest& request, Now now) const {
     Explanation explanation;
-    const auto plan = this->plan(request, who(request.caller), now, true);
+    const auto plan = this->plan(request, who(asker(request.caller, request.host)), now, true);
     if (!plan) {
         explanation.why.push_back(plan.error().message());
         return explanation;
@@ -81,6 +82,7 @@ std::string terms_of(const Loan& wish) {
 
 // EXPLAINS: somebody wants to know all that is in the way.
 Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now now, bool explains) const {
+    TRY(policy_->check_agent(who, request.access_model, request.host, "borrow"));
     TRY(check_request(request));
     Plan plan;
     std::set<std::string> named;
@@ -97,7 +99,7 @@ Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now 
     for (const Loan& wish : plan.wishes) {
         if (wish.wanted.device.empty() || plan.not_now) continue;
         const Device& device = *ledger_.devices.find(*find_device(wish.wanted.device));
-        if (auto available = check_available(device); !available) plan.not_now = available.error();
+        if (auto available = check_available(device, &wish); !available) plan.not_now = available.error();
     }
     if (plan.not_now && !explains) return plan;
     Placement placement = scheduler_->place(plan.wishes, now, explains);
@@ -124,6 +126,11 @@ Result<> Pool::check_request(const BorrowRequest& request) const {
         return fail(Errc::out_of_range, "a wait of {} s: it can be 0 to {} s, or for ever", request.wait_s,
                     options_.longest_loan_s);
     if (request.duration_s) TRY(check_duration(*request.duration_s));
+    if (request.shared && request.access_model != AccessModel::smartio)
+        return fail(Errc::invalid_argument,
+                    "a shared loan of access model {}: a guest's driver has its device alone; only smartio "
+                    "shares",
+                    name(request.access_model));
     if (!request.near.empty() && !ledger_.hosts.find(request.near))
         return fail(Errc::not_found,
                     "there is no host '{}' to be near to; `lanepool hosts` shows those that are there",
@@ -144,17 +151,19 @@ Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& reque
     wish.wanted = selector;
     wish.borrower = request.host;
     wish.near = request.near;
+    wish.access_model = request.access_model;
+    wish.shared = request.shared;
     const Rule* rule = nullptr;
     if (selector.device.empty()) {
-        wish.guest = TRY(check_guest(request.host, request.guest));
-        rule = TRY(rule_for_any(selector, request.host, who));
+        wish.guest = TRY(check_receiver(request.host, request.guest, request.access_model));
+        rule = TRY(rule_for_any(selector, wish, who));
     } else {
         const Device& device = *ledger_.devices.find(TRY(find_device(selector.device)));
         if (!selects(selector, device))
             return fail(Errc::failed_precondition, "device {} is not what else is asked for: {}",
                         describe(device), describe(selector));
-        TRY(check_other_host(device, request.host));
-        wish.guest = TRY(check_guest(request.host, request.guest));
+        if (request.access_model == AccessModel::lending) TRY(check_other_host(device, request.host));
+        wish.guest = TRY(check_receiver(request.host, request.guest, request.access_model));
         rule = TRY(policy_->admit(who, request.host, device));
         wish.wanted.device = fmt::format("{}", device.fdid);
     }
@@ -164,8 +173,9 @@ Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& reque
 
 // One rule for the whole wish: that of the first device that he may have, and rather of one that is free.
 // Where no device will do, says why the first one will not.
-Result<const Rule*> Pool::rule_for_any(const Selector& selector, const std::string& host,
-                                       const Who& who) const {
+Result<const Rule*> Pool::rule_for_any(const Selector& selector, const Loan& wish, const Who& who) const {
+    const std::string& host = wish.borrower;
+    const bool its_own = wish.access_model != AccessModel::lending; // devices will do as well
     const Rule* first = nullptr;
     std::optional<Error> refusal;
     size_t tried = 0;
@@ -173,7 +183,7 @@ Result<const Rule*> Pool::rule_for_any(const Selector& selector, const std::stri
     ledger_.visit_devices(selector, [&](const Device& device) {
         if (tried == most_tried) return false;
         if (first) ++tried;
-        if (!selects(selector, device) || device.host == host) return true;
+        if (!selects(selector, device) || (!its_own && device.host == host)) return true;
         const auto rule = policy_->admit(who, host, device);
         if (!rule) {
             if (!refusal) refusal = rule.error();
@@ -187,16 +197,15 @@ Result<const Rule*> Pool::rule_for_any(const Selector& selector, const std::stri
     if (of_free) return of_free;
     if (first) return first;
     if (refusal) return tl::unexpected<Error>(*refusal);
-    return fail(Errc::not_found,
-                "there is no {} in another host than {}; `lanepool ls` shows the devices that are there",
-                describe(selector), host);
+    return fail(Errc::not_found, "there is no {}{}; `lanepool ls` shows the devices that are there",
+                describe(selector), its_own ? std::string() : " in another host than " + host);
 }
 
 Result<> Pool::set_terms(Loan& wish, const Rule& rule, const Who& who, std::optional<int64_t> duration_s,
                          std::optional<int32_t> priority) const {
     wish.rule = who.owner ? std::string(owners_rule) : rule.name;
     wish.tenant = who.tenant;
-    wish.requested_by = limited(who.user, longest_name);
+    wish.requested_by = limited(who.full_name(), longest_asker);
     wish.preempts = rule.preempts;
     wish.preemptible = rule.preemptible;
     wish.sanitize = rule.sanitize;
@@ -239,19 +248,32 @@ bool Pool::can_be_lent(const Device& device) const {
            ledger_.hosts.find(device.host)->draining.empty() && !ledger_.loans.find(device.loan);
 }
 
-Result<> Pool::check_available(const Device& device) const {
-    if (const Loan* loan = ledger_.loans.find(device.loan)) {
-        const bool ending = loan->state == LoanState::quiescing || loan->state == LoanState::detaching ||
-                            loan->state == LoanState::resetting;
-        return fail(Errc::busy, "device {} is {} host {} (guest {}) by loan {}, {}; {}", describe(device),
-                    ending                             ? "being taken back from"
-                    : loan->state == LoanState::active ? "lent to"
-                                                       : "on its way to",
-                    loan->borrower, loan->guest, loan->id,
-                    loan->due_us ? "due " + describe_time(loan->due_us) : "without a due time",
-                    ending ? "try again in a moment"
-                           : fmt::format("wait, or `lanepool reclaim {}`", device.fdid));
-    }
+// Why nobody else gets a device that somebody has. WISH: for which it is asked; null: for none.
+Error Pool::held(const Device& device, const Loan& loan, const Loan* wish) const {
+    const bool ending = loan.state == LoanState::quiescing || loan.state == LoanState::detaching ||
+                        loan.state == LoanState::resetting;
+    const std::string_view how = ending                            ? "being taken back from"
+                                 : loan.state == LoanState::active ? "lent to"
+                                                                   : "on its way to";
+    std::string clash;
+    if (wish && wish->access_model != loan.access_model)
+        clash = fmt::format("access model {} has it, and lets in nobody by {}; ", name(loan.access_model),
+                            name(wish->access_model));
+    else if (wish && wish->shared != loan.shared)
+        clash = loan.shared ? "it is shared, and cannot be had exclusively; "
+                            : "it is had exclusively, and shared with nobody; ";
+    return {Errc::busy,
+            fmt::format("device {} is {} host {} ({}) by loan {}, {}; {}{}", describe(device), how,
+                        loan.borrower, describe_use(loan), loan.id,
+                        loan.due_us ? "due " + describe_time(loan.due_us) : "without a due time", clash,
+                        ending ? "try again in a moment"
+                               : fmt::format("wait, or `lanepool reclaim {}`", device.fdid))};
+}
+
+// WISH: for which it is asked; null: for none.
+Result<> Pool::check_available(const Device& device, const Loan* wish) const {
+    if (const Loan* loan = ledger_.loans.find(device.loan))
+        return tl::unexpected<Error>(held(device, *loan, wish));
     const Host* host = ledger_.hosts.find(device.host);
     if (const std::string& why = device.draining.empty() ? host->draining : device.draining; !why.empty())
         return fail(Errc::failed_precondition,
@@ -313,9 +335,25 @@ Result<std::string> Pool::check_guest(const std::string& host, const std::string
     return borrower->guests.front();
 }
 
+// The guest of a lending loan; of another one nothing: applications of the host come to it by themselves.
+Result<std::string> Pool::check_receiver(const std::string& host, const std::string& guest,
+                                         AccessModel model) const {
+    if (model == AccessModel::lending) return check_guest(host, guest);
+    if (!ledger_.hosts.find(host))
+        return fail(Errc::not_found, "there is no host '{}'; `lanepool hosts` shows those that are there",
+                    limited(host, longest_name));
+    if (!guest.empty())
+        return fail(
+            Errc::invalid_argument,
+            "a loan of access model {} to guest {}: it is for applications of the host; name no guest",
+            name(model), limited(guest, longest_name));
+    return std::string();
+}
+
 Result<> Pool::check_other_host(const Device& device, const std::string& host) const {
     if (host != device.host) return {};
-    return fail(Errc::not_supported, "device {} sits in host {} itself; the pool lends only to other hosts",
+    return fail(Errc::not_supported,
+                "device {} sits in host {} itself; the pool lends only to guests of other hosts",
                 describe(device), host);
 }
 
@@ -335,9 +373,9 @@ Result<> Pool::check_room(size_t loans) const {
 Result<Loan> Pool::judged_again(const Loan& wish) const {
     Loan judged = wish;
     if (wish.rule == owners_rule) return judged;
-    Who who = policy_->who({wish.requested_by, false});
+    const Who who = policy_->requester(wish);
     const Rule* rule = wish.wanted.device.empty()
-                           ? TRY(rule_for_any(wish.wanted, wish.borrower, who))
+                           ? TRY(rule_for_any(wish.wanted, wish, who))
                            : TRY(policy_->admit(who, wish.borrower,
                                                 *ledger_.devices.find(TRY(find_device(wish.wanted.device)))));
     TRY(set_terms(judged, *rule, who, wish.duration_s,
@@ -348,7 +386,8 @@ Result<Loan> Pool::judged_again(const Loan& wish) const {
 // Asked by the scheduler: whether the rule that let the wish in lets it have this device too.
 Result<> Pool::check_wish(const Loan& wish, const Device& device) const {
     if (wish.rule == owners_rule) return {};
-    const Who who{wish.requested_by, wish.tenant, Role::user, false};
+    Who who = policy_->requester(wish);
+    who.tenant = wish.tenant;
     const Rule* rule = TRY(policy_->admit(who, wish.borrower, device));
     if (rule->name == wish.rule) return {};
     return fail(Errc::permission_denied, "device {} falls under rule {}, not under {}", describe(device),
@@ -368,7 +407,7 @@ LoanId Pool::add_loan(Loan loan, LoanId group, std::string_view what) {
     entry.subject = fmt::format("loan:{}", loan.id);
     entry.action = "borrow";
     entry.to = name(LoanState::queued);
-    entry.reason = fmt::format("{} for host {}, guest {}{}{}", what, loan.borrower, loan.guest,
+    entry.reason = fmt::format("{} for host {}, {}{}{}", what, loan.borrower, describe_use(loan),
                                loan.rule.empty() ? "" : ", rule " + loan.rule,
                                loan.group == loan.id ? "" : fmt::format(", with loan {}", loan.group));
     entry.fdid = loan.fdid;

@@ -8,8 +8,9 @@
 namespace lanepool::pool {
 
 Result<LoanId> Pool::renew(const RenewRequest& request, Now now) {
-    begin(now, request.caller);
-    auto loan = try_renew(request, who(request.caller));
+    const Caller caller = asker(request.caller, std::string_view(request.loan_or_device));
+    begin(now, caller);
+    auto loan = try_renew(request, who(caller));
     if (!loan) audit_refusal("renew", request.loan_or_device, loan.error());
     return loan;
 }
@@ -17,6 +18,7 @@ Result<LoanId> Pool::renew(const RenewRequest& request, Now now) {
 Result<LoanId> Pool::try_renew(const RenewRequest& request, const Who& who) {
     const LoanId id = TRY(find_loan(request.loan_or_device));
     const Loan loan = *ledger_.loans.find(id);
+    TRY(policy_->check_agent(who, loan.access_model, loan.borrower, "renew a loan"));
     TRY(policy_->check_tenant(who, loan, "renew"));
     if (loan.state != LoanState::active && loan.state != LoanState::attaching &&
         loan.state != LoanState::preparing)

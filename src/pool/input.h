@@ -17,11 +17,15 @@ namespace lanepool::pool {
 
 // Who asks. What he may do follows from the site; OWNER is who runs the controller, or root: he may do
 // everything. CERTIFIED is there for who comes from another machine: the role that his certificate names is
-// the most that he may have, and what he has where the site does not name him.
+// the most that he may have, and what he has where the site does not name him. AGENT_OF is there where he
+// does not ask himself but the agent of his host does, in his name: this host, or "*" for whichever the
+// request is about. He is USER@HOST then, and all that he may do is what agents ask for: loans of access
+// model smartio to this host, and their ends.
 struct Caller {
     std::string user;
     bool owner = false;
     std::optional<Role> certified{};
+    std::string agent_of{};
 };
 
 struct BorrowRequest {
@@ -35,6 +39,9 @@ struct BorrowRequest {
     int64_t wait_s = 0;
     static constexpr int64_t wait_for_ever_s = INT64_MAX;
     Caller caller;
+    // With smartio the device may be the host's own, and there is no guest. SHARED: only with smartio.
+    AccessModel access_model = AccessModel::lending;
+    bool shared = false;
 };
 
 struct ReturnRequest {
@@ -183,8 +190,9 @@ struct Options {
 };
 
 // In bytes.
-inline constexpr size_t longest_name = 63;  // of a host, guest or device
-inline constexpr size_t longest_text = 256; // of a reason, model, serial, ...
+inline constexpr size_t longest_name = 63;                    // of a host, guest or device
+inline constexpr size_t longest_text = 256;                   // of a reason, model, serial, ...
+inline constexpr size_t longest_asker = 2 * longest_name + 1; // USER@HOST
 
 // What is kept of a text that somebody else wrote: no control characters, at most LIMIT bytes, whole
 // characters.

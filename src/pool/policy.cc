@@ -45,7 +45,8 @@ std::string_view role_name(Role role) {
 }
 
 std::string of_tenant(const Who& who) {
-    return who.tenant.empty() ? who.user : fmt::format("{} of tenant {}", who.user, who.tenant);
+    const std::string name = who.full_name();
+    return who.tenant.empty() ? name : fmt::format("{} of tenant {}", name, who.tenant);
 }
 
 std::string any_or(const std::vector<std::string>& names, std::string_view what) {
@@ -60,12 +61,31 @@ Policy::Policy(Site site)
 // ---- who it is
 
 Who Policy::who(const Caller& caller) const {
-    Who who{caller.user, {}, caller.certified.value_or(Role::user), caller.owner, caller.certified};
+    Who who{caller.user,    {}, caller.certified.value_or(Role::user), caller.owner, caller.certified,
+            caller.agent_of};
     if (const User* user = find(users_, caller.user)) {
         who.tenant = user->tenant;
         who.role = caller.certified ? std::min(user->role, *caller.certified) : user->role;
     }
     return who;
+}
+
+Who Policy::requester(const Loan& loan) const {
+    const std::string at_host = "@" + loan.borrower;
+    std::string user = loan.requested_by;
+    const bool by_agent = loan.access_model == AccessModel::smartio && user.ends_with(at_host);
+    if (by_agent) user.resize(user.size() - at_host.size());
+    return who({user, false, Role::user, by_agent ? loan.borrower : std::string()});
+}
+
+Result<> Policy::check_agent(const Who& who, AccessModel model, const std::string& host,
+                             std::string_view what) const {
+    if (who.agent_of.empty() || (model == AccessModel::smartio && host == who.agent_of)) return {};
+    return fail(
+        Errc::permission_denied,
+        "the agent of host {} may not {} in the name of {}: it asks for users of its own host, and for "
+        "loans of access model smartio to it; ask by `lanepool`",
+        who.agent_of, what, who.user);
 }
 
 Result<> Policy::check_role(const Who& who, Role least, std::string_view what) const {

@@ -26,7 +26,10 @@ struct Who {
     Role role = Role::user;
     bool owner = false;              // no rule and no limit is for him
     std::optional<Role> certified{}; // he shows a certificate of this role
+    std::string agent_of{};          // as in Caller
 
+    // As he is written down.
+    std::string full_name() const { return agent_of.empty() ? user : user + "@" + agent_of; }
     bool may_act_as(Role least) const { return owner || role >= least; }
 };
 
@@ -43,6 +46,11 @@ class Policy {
     // certificate never makes more of somebody than the site does that names him, nor the site more than the
     // certificate: either can be taken back without the other.
     Who who(const Caller& caller) const;
+    // As whoever asked for LOAN, and without his role.
+    Who requester(const Loan& loan) const;
+    // permission_denied: an agent asks in his name, and it is not for a loan of its kind and host.
+    Result<> check_agent(const Who& who, AccessModel model, const std::string& host,
+                         std::string_view what) const;
     // permission_denied: he may not do WHAT ("drain hosts and devices").
     Result<> check_role(const Who& who, Role least, std::string_view what) const;
     // permission_denied: WHAT ("return") of a loan of another tenant takes an operator.

@@ -9,6 +9,11 @@ namespace lanepool::pool {
 
 std::string describe(const Device& device) { return fmt::format("{} ({})", device.fdid, device.full_name()); }
 
+std::string describe_use(const Loan& loan) {
+    if (loan.access_model == AccessModel::lending) return "guest " + loan.guest;
+    return loan.shared ? "smartio, shared" : "smartio, exclusive";
+}
+
 std::string describe_time(int64_t unix_us) {
     return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<time_t>(unix_us / 1'000'000)));
 }
@@ -32,10 +37,23 @@ Pool::Pool(Site site, const Options& options)
 
 void Pool::begin(Now now, std::string_view actor) {
     now_ = now;
-    actor_ = actor.empty() ? "unknown" : limited(actor, longest_name + sizeof "agent:");
+    actor_ = actor.empty() ? "unknown" : limited(actor, longest_asker);
 }
 
-void Pool::begin(Now now, const Caller& caller) { begin(now, caller.user); }
+void Pool::begin(Now now, const Caller& caller) { begin(now, policy_->who(caller).full_name()); }
+
+// Where an agent that may be any host's asks in somebody's name: of which one it is.
+Caller Pool::asker(const Caller& caller, const std::string& host) const {
+    Caller found = caller;
+    if (found.agent_of == "*") found.agent_of = host;
+    return found;
+}
+
+Caller Pool::asker(const Caller& caller, std::string_view loan_or_device) const {
+    if (caller.agent_of != "*") return caller;
+    const auto id = find_loan(loan_or_device);
+    return id ? asker(caller, ledger_.loans.find(*id)->borrower) : caller;
+}
 
 void Pool::audit(AuditEntry entry) {
     entry.sequence = ledger_.counters.next_audit++;
@@ -204,6 +222,8 @@ void Pool::send(StepId id) {
     }
     if (const Loan* loan = ledger_.loans.find(order.step.loan)) {
         order.guest = loan->guest;
+        order.access_model = loan->access_model;
+        order.shared = loan->shared;
         if (const Host* borrower = ledger_.hosts.find(loan->borrower))
             order.borrower_partition = borrower->partition;
     }

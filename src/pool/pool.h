@@ -116,6 +116,8 @@ class Pool {
     // ---- pool.cc: the smallest changes
     void begin(Now now, std::string_view actor);
     void begin(Now now, const Caller& caller);
+    Caller asker(const Caller& caller, const std::string& host) const;
+    Caller asker(const Caller& caller, std::string_view loan_or_device) const;
     void audit(AuditEntry entry);
     void audit_loan(std::string_view action, const Loan& loan, std::string_view reason);
     void audit_refusal(std::string_view action, std::string_view subject, const Error& error);
@@ -133,14 +135,17 @@ class Pool {
     Result<Plan> plan(const BorrowRequest& request, const Who& who, Now now, bool explains) const;
     Result<> check_request(const BorrowRequest& request) const;
     Result<Loan> wish_for(const Selector& selector, const BorrowRequest& request, const Who& who) const;
-    Result<const Rule*> rule_for_any(const Selector& selector, const std::string& host, const Who& who) const;
+    Result<const Rule*> rule_for_any(const Selector& selector, const Loan& wish, const Who& who) const;
     Result<> set_terms(Loan& wish, const Rule& rule, const Who& who, std::optional<int64_t> duration_s,
                        std::optional<int32_t> priority) const;
     Result<> check_limits(const std::vector<Loan>& wishes, const Who& who) const;
-    Result<> check_available(const Device& device) const;
+    Result<> check_available(const Device& device, const Loan* wish = nullptr) const;
+    Error held(const Device& device, const Loan& loan, const Loan* wish) const;
     bool can_be_lent(const Device& device) const;
     Result<> check_host(const std::string& host) const;
     Result<std::string> check_guest(const std::string& host, const std::string& guest) const;
+    Result<std::string> check_receiver(const std::string& host, const std::string& guest,
+                                       AccessModel model) const;
     Result<> check_other_host(const Device& device, const std::string& host) const;
     Result<> check_duration(int64_t duration_s) const;
     Result<> check_room(size_t loans) const;
@@ -243,6 +248,8 @@ class Pool {
 
 // "80001 (store/nvme0)"
 std::string describe(const Device& device);
+// Who uses the device of a loan, and how: "guest g", "smartio, shared"
+std::string describe_use(const Loan& loan);
 // "2026-01-31T18:00:00Z"
 std::string describe_time(int64_t unix_us);
 

@@ -177,8 +177,8 @@ void Queue::resolve(Unit& unit, std::vector<LoanId>& fresh) {
         numbers.push_back(wants.back()->number);
     }
     wants.swap(unit.wants);
-    Line::Key key{-first.priority,  first.tenant,   first.rule,
-                  first.duration_s, first.preempts, std::move(numbers)};
+    Line::Key key{-first.priority, first.tenant,       first.rule,        first.duration_s,
+                  first.preempts,  std::move(numbers), first.access_model};
     HostEntry* borrower = market_.host(first.borrower);
     const Age age{first.created_us, unit.group};
     if (unit.row == nullptr || unit.row->line->key != key || unit.row->borrower != borrower ||

@@ -67,8 +67,10 @@ struct Lane {
 };
 
 struct Line {
-    // Priority (negative: the highest first), tenant, rule, duration, whether it pre-empts, wants.
-    using Key = std::tuple<int32_t, std::string, std::string, int64_t, bool, std::vector<uint64_t>>;
+    // Priority (negative: the highest first), tenant, rule, duration, whether it pre-empts, wants, and for
+    // what use: for guests the devices of their own host are of none.
+    using Key =
+        std::tuple<int32_t, std::string, std::string, int64_t, bool, std::vector<uint64_t>, AccessModel>;
     Key key;
     Bucket* bucket = nullptr;
     Lane* lane = nullptr;

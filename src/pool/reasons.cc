@@ -30,8 +30,10 @@ std::string holder_text(const DeviceEntry& device) {
     if (device.listing.held && device.listing.back_us == 0 && (loan.due_us == 0 || loan.preempted_by))
         until = loan.state == LoanState::active ? "and is about to give it back" : "for now";
     const std::string whose = loan.tenant.empty() ? "" : fmt::format(", tenant '{}'", loan.tenant);
-    return fmt::format("{} is lent to {} (loan:{}{}) {}", named(device), loan.borrower, loan.id, whose,
-                       until);
+    const std::string_view by =
+        loan.access_model == AccessModel::lending ? std::string_view() : name(loan.access_model);
+    return fmt::format("{} is lent to {} ({}{}loan:{}{}) {}", named(device), loan.borrower, by,
+                       by.empty() ? "" : ", ", loan.id, whose, until);
 }
 
 struct Census {

@@ -82,8 +82,17 @@ struct StepTime {
     bool operator==(const StepTime&) const = default;
 };
 
-enum class AccessModel { lending };
-inline std::string_view name(AccessModel) { return "lending"; }
+// Who uses the device at the borrower: the own driver of a guest; or applications of the host itself.
+enum class AccessModel { lending, smartio };
+inline std::string_view name(AccessModel model) {
+    return model == AccessModel::smartio ? "smartio" : "lending";
+}
+// The one of that name, if there is one.
+inline std::optional<AccessModel> access_model(std::string_view text) {
+    for (const AccessModel model : {AccessModel::lending, AccessModel::smartio})
+        if (name(model) == text) return model;
+    return std::nullopt;
+}
 
 // A loan, from the request on: while it is queued it is a wish, and no device need be chosen yet.
 struct Loan {
@@ -94,8 +103,9 @@ struct Loan {
     Selector wanted;
     std::string near; // a host; empty: the borrower
     std::string borrower;
-    std::string guest;
+    std::string guest; // empty with smartio
     AccessModel access_model = AccessModel::lending;
+    bool shared = false; // smartio: others may have the device at the same time, if theirs are shared, too
     LoanState state = LoanState::queued;
     Epoch epoch; // the device's when it was reserved for this loan
     std::string tenant;
@@ -203,6 +213,8 @@ struct Order {
     uint32_t lender_partition = 0;
     uint32_t borrower_partition = 0; // of the loan; 0 without one
     std::string guest;
+    AccessModel access_model = AccessModel::lending; // of the loan
+    bool shared = false;
 };
 
 // What inputs have changed: to be stored in one transaction, and only then to be acted upon.

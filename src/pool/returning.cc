@@ -6,8 +6,9 @@
 namespace lanepool::pool {
 
 Result<LoanId> Pool::give_back(const ReturnRequest& request, Now now) {
-    begin(now, request.caller);
-    auto loan = try_give_back(request, who(request.caller));
+    const Caller caller = asker(request.caller, std::string_view(request.loan_or_device));
+    begin(now, caller);
+    auto loan = try_give_back(request, who(caller));
     if (!loan) audit_refusal("return", request.loan_or_device, loan.error());
     settle_groups();
     return loan;
@@ -32,6 +33,7 @@ Result<LoanId> Pool::reassign(const ReassignRequest& request, Now now) {
 Result<LoanId> Pool::try_give_back(const ReturnRequest& request, const Who& who) {
     const LoanId id = TRY(find_loan(request.loan_or_device));
     const Loan loan = *ledger_.loans.find(id);
+    TRY(policy_->check_agent(who, loan.access_model, loan.borrower, "return a loan"));
     TRY(policy_->check_tenant(who, loan, "return"));
     if (request.to_local) TRY(policy_->check_role(who, Role::operator_, "take a device out of the pool"));
     if (has_ended(loan.state))
@@ -65,6 +67,12 @@ Result<LoanId> Pool::try_reassign(const ReassignRequest& request, const Who& who
     const LoanId old_id = TRY(find_loan(request.loan_or_device));
     const Loan old_loan = *ledger_.loans.find(old_id);
     TRY(policy_->check_tenant(who, old_loan, "reassign"));
+    if (old_loan.access_model != AccessModel::lending)
+        return fail(
+            Errc::not_supported,
+            "loan {} is of access model {}: no application of another host waits for it; return it, and "
+            "let one borrow there",
+            old_id, name(old_loan.access_model));
     if (!old_loan.fdid)
         return fail(Errc::failed_precondition,
                     "loan {} has no device yet: it is queued; withdraw it, and ask for host {}", old_id,

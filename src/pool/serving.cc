@@ -88,7 +88,7 @@ void Pool::start_group(const std::vector<Start>& starts) {
     for (const Start& one : starts) {
         const Loan& loan = *ledger_.loans.find(one.loan);
         // The scheduler does not know guests: one that has gone since cannot take anything.
-        if (auto guest = check_guest(loan.borrower, loan.guest); !guest)
+        if (auto guest = check_receiver(loan.borrower, loan.guest, loan.access_model); !guest)
             return end_wish(one.loan, LoanState::failed, guest.error().message());
     }
     for (const Start& one : starts)

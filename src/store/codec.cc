@@ -171,6 +171,7 @@ void put_request(const pool::Loan& loan, v1::Loan& message) {
     message.set_borrower(loan.borrower);
     message.set_guest(loan.guest);
     message.set_access_model(text(name(loan.access_model)));
+    message.set_shared(loan.shared);
     message.set_tenant(loan.tenant);
     message.set_requested_by(loan.requested_by);
     message.set_rule(loan.rule);
@@ -191,10 +192,9 @@ Result<> take_request(pool::Loan& loan, const v1::Loan& message) {
     loan.near = message.near();
     loan.borrower = message.borrower();
     loan.guest = message.guest();
-    const auto model = message.access_model() == name(pool::AccessModel::lending)
-                           ? std::optional(pool::AccessModel::lending)
-                           : std::nullopt;
-    TRY(take_state(loan.access_model, model, message.access_model(), "loan"));
+    TRY(take_state(loan.access_model, pool::access_model(message.access_model()), message.access_model(),
+                   "loan"));
+    loan.shared = message.shared();
     loan.tenant = message.tenant();
     loan.requested_by = message.requested_by();
     loan.rule = message.rule();

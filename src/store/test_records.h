@@ -35,7 +35,7 @@ class Filler {
     void fill(pool::DeviceState& state) { state = pool::DeviceState::quarantined; }
     void fill(pool::LoanState& state) { state = pool::LoanState::quiescing; }
     void fill(pool::StepKind& kind) { kind = pool::StepKind::sanitize; }
-    void fill(pool::AccessModel& model) { model = pool::AccessModel::lending; } // there is only one
+    void fill(pool::AccessModel& model) { model = pool::AccessModel::smartio; }
     void fill(pool::StepTime& time) {
         auto& [step, duration] = time;
         (*this)(step, duration);
@@ -67,9 +67,9 @@ inline void fill(pool::Device& device, uint64_t seed) {
 }
 inline void fill(pool::Loan& loan, uint64_t seed) {
     auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee,
-           ff, gg, hh, ii] = loan;
+           ff, gg, hh, ii, jj] = loan;
     Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd,
-                 ee, ff, gg, hh, ii);
+                 ee, ff, gg, hh, ii, jj);
 }
 inline void fill(pool::Step& step, uint64_t seed) {
     auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = step;

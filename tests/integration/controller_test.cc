@@ -243,6 +243,32 @@ TEST_F(ControllerTest, LendsAndTakesBack) {
         EXPECT_EQ(entry.actor(), "agent:a");
 }
 
+TEST_F(ControllerTest, LendsToAnApplicationInItsUsersName) {
+    v1::BorrowRequest request;
+    request.add_devices()->set_device("80000");
+    request.set_host("store"); // where the device sits
+    request.set_access_model("smartio");
+    request.set_on_behalf_of("eve");
+    const auto borrowed = follow([&](auto& pool, auto* context) { return pool.Borrow(context, request); });
+    ASSERT_TRUE(borrowed.status.ok()) << borrowed.status.error_message();
+    EXPECT_EQ(borrowed.progress.back().loans(0).requested_by(), "eve@store");
+    EXPECT_EQ(borrowed.progress.back().loans(0).access_model(), "smartio");
+    EXPECT_EQ(store.attached(), 1u);
+
+    v1::ReturnRequest back;
+    back.set_loan_or_device("loan:1");
+    back.set_on_behalf_of("eve");
+    const auto returned = follow([&](auto& pool, auto* context) { return pool.Return(context, back); });
+    ASSERT_TRUE(returned.status.ok()) << returned.status.error_message();
+    EXPECT_THAT(returned.progress.back().loans(0).reason(), HasSubstr("returned by eve@store"));
+    expect_settled();
+    EXPECT_EQ(store.attached(), 0u);
+
+    request.set_access_model("borrowed");
+    const auto refused = follow([&](auto& pool, auto* context) { return pool.Borrow(context, request); });
+    EXPECT_EQ(refused.status.error_code(), grpc::UNIMPLEMENTED);
+}
+
 TEST_F(ControllerTest, ReclaimsAndReassigns) {
     ASSERT_TRUE(borrow("a").status.ok());
     const auto reassigned = reassign("b");
