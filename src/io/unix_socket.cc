@@ -3,8 +3,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -41,6 +43,21 @@ Result<UniqueFd> connect_unix(const std::filesystem::path& path, SocketKind kind
 }
 Result<UniqueFd> try_connect_unix(const std::filesystem::path& path) {
     return connect_unix(path, SocketKind::stream, SOCK_NONBLOCK);
+}
+
+Result<UniqueFd> connect_unix_within(const std::filesystem::path& path, SocketKind kind,
+                                     std::chrono::milliseconds timeout) {
+    const auto address = TRY(address_of(path));
+    UniqueFd fd(::socket(AF_UNIX, static_cast<int>(kind) | SOCK_CLOEXEC, 0));
+    if (!fd) return fail_errno("creating a socket");
+    // unix(7): a full queue of connections makes connect() wait for as long as a send() would.
+    const timeval limit{timeout.count() / 1000, timeout.count() % 1000 * 1000};
+    if (::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0)
+        return fail_errno("limiting how long a socket may wait");
+    if (::connect(fd.get(), generic(address), sizeof address) != 0)
+        return fail_errno(fmt::format("connecting to {}", path.string()));
+    if (::fcntl(fd.get(), F_SETFL, O_NONBLOCK) != 0) return fail_errno("making a socket non-blocking");
+    return fd;
 }
 
 Result<UniqueFd> listen_unix(const std::filesystem::path& path, mode_t mode, SocketKind kind) {

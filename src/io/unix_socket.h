@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 
+#include <chrono>
 #include <cstddef>
 #include <filesystem>
 #include <span>
@@ -27,6 +28,10 @@ Result<UniqueFd> connect_unix(const std::filesystem::path& path, SocketKind kind
 // The same, non-blocking, and without waiting: unavailable also where the one who listens does not accept
 // the connections that are there (a process that was stopped).
 Result<UniqueFd> try_connect_unix(const std::filesystem::path& path);
+// The same for either kind, waiting up to TIMEOUT (more than zero) for the one who listens to accept those
+// that came before.
+Result<UniqueFd> connect_unix_within(const std::filesystem::path& path, SocketKind kind,
+                                     std::chrono::milliseconds timeout);
 // The next connection of LISTENER, non-blocking; unavailable when there is none.
 Result<UniqueFd> accept_unix(const UniqueFd& listener);
 
