@@ -27,7 +27,7 @@ void check(const Result<T>& decoded, Result<T> (*decode)(std::span<const std::by
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (size == 0) return 0;
     const auto body = std::as_bytes(std::span(data, size)).subspan(1);
-    switch (data[0] % 8) {
+    switch (data[0] % 13) {
     case 0:
         return check(decode_map(body), decode_map), 0;
     case 1:
@@ -48,6 +48,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         [[maybe_unused]] const auto kind = loan_request(static_cast<uint16_t>(body.size()));
         return 0;
     }
+    case 8:
+        return check(decode_place(body), decode_place), 0;
+    case 9:
+        return check(decode_placed(body), decode_placed), 0;
+    case 10:
+        return check(decode_create_segment(body), decode_create_segment), 0;
+    case 11:
+        return check(decode_segment(body), decode_segment), 0;
+    case 12:
+        return check(decode_connected_segment(body), decode_connected_segment), 0;
     default: {
         const auto opened = decode_opened(body);
         if (!opened) return 0;

@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <map>
+#include <set>
 #include <utility>
 
 namespace lanepool::smartio {
@@ -18,6 +19,11 @@ std::string_view name(LenderState state) {
     return names.at(static_cast<size_t>(state));
 }
 
+namespace {
+// How many that were expelled in one epoch are remembered.
+constexpr size_t max_expelled = 65536;
+} // namespace
+
 // Lives on the loop's thread. Jobs on the worker hold the core, never this; what they report comes back
 // through the loop and finds this gone when the lender was destroyed meanwhile.
 class Lender::Impl : public std::enable_shared_from_this<Impl> {
@@ -25,11 +31,13 @@ class Lender::Impl : public std::enable_shared_from_this<Impl> {
     explicit Impl(LenderSetup setup)
         : setup_(std::move(setup)),
           core_(*setup_.adapter, *setup_.device, *setup_.device_class, *setup_.epochs, setup_.requester,
-                {setup_.options.max_memory_maps, setup_.options.max_mapped_bytes}) {
+                {setup_.options.max_memory_maps, setup_.options.max_mapped_bytes},
+                {setup_.options.max_segments, setup_.options.max_segment_bytes}) {
         status_.key.fdid = setup_.fdid;
     }
 
-    void prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, Done done);
+    void prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, bool shared, Done done);
+    void expel(uint64_t loan, uint64_t epoch, Done done);
     void serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply);
     void cut(uint64_t epoch, Done done);
     void reset(Done done);
@@ -49,7 +57,22 @@ class Lender::Impl : public std::enable_shared_from_this<Impl> {
     void expire(uint64_t id, io::Duration deadline);
     void end(uint64_t id, Result<> result);
     void undo();
-    Result<> check(ntb::Partition from, const LoanKey& key) const;
+    // What the worker may know of a loan: also when the loan has gone.
+    struct Ticket {
+        std::atomic<bool> revoked{false}; // for the requests that wait on the worker
+        std::atomic<size_t> waiting{0};
+    };
+    struct Lent {
+        LentLoan loan;
+        std::shared_ptr<Ticket> ticket;
+    };
+
+    void join(const LoanKey& key, ntb::Partition borrower, Done done);
+    void joined(const LoanKey& key, ntb::Partition borrower, Result<> result, Done done);
+    const Lent* find(uint64_t loan) const;
+    void add(const LentLoan& loan);
+    void show_first();
+    Result<const Lent*> check(ntb::Partition from, const LoanKey& key) const;
     void finish_cut(Result<> result);
     void become(LenderState state, std::string reason = {});
     void forget_loan();
@@ -61,8 +84,9 @@ class Lender::Impl : public std::enable_shared_from_this<Impl> {
     std::map<uint64_t, Step> steps_;
     uint64_t next_step_ = 1;
     std::vector<Done> waiting_for_cut_;
-    // Set when the loan is cut, for the requests that wait on the worker.
-    std::shared_ptr<std::atomic<bool>> revoked_;
+    std::vector<Lent> loans_; // that are lent, in the order in which they came
+    bool shared_ = false;
+    std::set<uint64_t> expelled_; // of this epoch: a step that was sent twice does not bring them back
     std::atomic<size_t> memory_maps_{0};
     Worker worker_; // last: its jobs use what stands above
 };
@@ -75,7 +99,25 @@ void Lender::Impl::become(LenderState state, std::string reason) {
 void Lender::Impl::forget_loan() {
     status_.key = {setup_.fdid, 0, 0};
     status_.borrower = {};
-    if (revoked_) revoked_->store(true);
+    for (const auto& one : loans_)
+        one.ticket->revoked = true;
+    loans_.clear();
+    expelled_.clear();
+}
+
+const Lender::Impl::Lent* Lender::Impl::find(uint64_t loan) const {
+    const auto found = std::ranges::find(loans_, loan, [](const Lent& one) { return one.loan.loan; });
+    return found == loans_.end() ? nullptr : &*found;
+}
+
+void Lender::Impl::add(const LentLoan& loan) {
+    loans_.push_back({loan, std::make_shared<Ticket>()});
+    show_first();
+}
+
+void Lender::Impl::show_first() {
+    status_.key.loan = loans_.front().loan.loan;
+    status_.borrower = loans_.front().loan.borrower;
 }
 
 void Lender::Impl::start(Turn turn, std::optional<io::Duration> deadline, std::function<Result<>()> job,
@@ -122,32 +164,40 @@ void Lender::Impl::undo() {
     worker_.post([this] { [[maybe_unused]] auto ignored = core_.cut(0); });
 }
 
-void Lender::Impl::prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, Done done) {
+// ---- Lending
+
+void Lender::Impl::prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, bool shared, Done done) {
     const LoanKey key{setup_.fdid, loan, epoch};
-    if (status_.state == LenderState::lent && status_.key == key && status_.borrower == borrower)
-        return done({});
-    if (epoch <= highest_epoch_)
+    if (status_.state == LenderState::lent && epoch == status_.key.epoch && shared == shared_) {
+        const auto* there = find(loan);
+        if (there && there->loan.borrower == borrower) return done({});
+        if (!there && shared) return join(key, borrower, std::move(done));
+    }
+    const bool others_may_join = status_.state == LenderState::lent && shared_ && epoch == status_.key.epoch;
+    if (epoch <= highest_epoch_ && !others_may_join)
         return done(fail(Errc::stale_epoch, "epoch {} is not newer than {}, which this device has seen",
                          epoch, highest_epoch_));
     if (status_.state == LenderState::lent || status_.state == LenderState::preparing)
-        return done(fail(Errc::busy, "the device is lent to partition {} by loan {}; cut that one first",
-                         status_.borrower.value, status_.key.loan));
+        return done(fail(
+            Errc::busy, "the device is lent to partition {} by loan {} in epoch {}{}; cut that one first",
+            status_.borrower.value, status_.key.loan, status_.key.epoch, shared_ ? ", shared" : ""));
     if (status_.state != LenderState::ready)
         return done(fail(Errc::failed_precondition, "the device is {}: reset it before it is lent",
                          name(status_.state)));
     become(LenderState::preparing);
     status_.key = key;
     status_.borrower = borrower;
-    revoked_ = std::make_shared<std::atomic<bool>>(false);
+    shared_ = shared;
     start(
         Turn::next, setup_.options.step_deadline,
-        [this, epoch, borrower] { return core_.prepare(epoch, borrower); },
-        [this, key, done = std::move(done)](Result<> result) {
+        [this, loan, epoch, borrower, shared] { return core_.prepare(loan, epoch, borrower, shared); },
+        [this, key, borrower, done = std::move(done)](Result<> result) {
             if (status_.state == LenderState::cutting)
                 return done(fail(Errc::cancelled, "the loan was cut while it was being prepared"));
             if (result) {
                 highest_epoch_ = std::max(highest_epoch_, key.epoch);
                 become(LenderState::lent);
+                add({key.loan, borrower});
             } else if (status_.state == LenderState::preparing) {
                 forget_loan();
                 become(LenderState::ready);
@@ -156,7 +206,66 @@ void Lender::Impl::prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrowe
         });
 }
 
-Result<> Lender::Impl::check(ntb::Partition from, const LoanKey& key) const {
+void Lender::Impl::join(const LoanKey& key, ntb::Partition borrower, Done done) {
+    if (expelled_.contains(key.loan))
+        return done(fail(Errc::stale_epoch, "loan {} was expelled from this device", key.loan));
+    if (loans_.size() >= setup_.options.max_shared_loans || expelled_.size() >= max_expelled)
+        return done(fail(Errc::no_space,
+                         "{} loans share the device and {} have left it: cut it before it is lent to more",
+                         loans_.size(), expelled_.size()));
+    start(
+        Turn::next, setup_.options.step_deadline,
+        [this, key, borrower] { return core_.join(key.loan, key.epoch, borrower); },
+        [this, key, borrower, done = std::move(done)](Result<> result) mutable {
+            joined(key, borrower, std::move(result), std::move(done));
+        });
+}
+
+void Lender::Impl::joined(const LoanKey& key, ntb::Partition borrower, Result<> result, Done done) {
+    if (result && (status_.state != LenderState::lent || status_.key.epoch != key.epoch))
+        result = fail(Errc::cancelled, "the device was cut while the loan was joining");
+    if (result && expelled_.contains(key.loan)) {
+        worker_.post([this, loan = key.loan] { [[maybe_unused]] auto ignored = core_.expel(loan); });
+        result = fail(Errc::cancelled, "the loan was expelled while it was joining");
+    }
+    const auto* there = find(key.loan); // the same step may have come twice
+    if (result && there && there->loan.borrower != borrower)
+        result = fail(Errc::busy, "loan {} is partition {}'s", key.loan, there->loan.borrower.value);
+    if (result && !there) add({key.loan, borrower});
+    done(std::move(result));
+}
+
+void Lender::Impl::expel(uint64_t loan, uint64_t epoch, Done done) {
+    const uint64_t seen = std::max(highest_epoch_, status_.key.epoch);
+    if (epoch < seen)
+        return done(
+            fail(Errc::stale_epoch, "epoch {} is older than {}, which this device has seen", epoch, seen));
+    if (status_.state != LenderState::lent || epoch != status_.key.epoch)
+        return done(fail(Errc::failed_precondition, "the device is not lent in epoch {} ({})", epoch,
+                         name(status_.state)));
+    const auto* there = find(loan);
+    if (there && loans_.size() == 1)
+        return done(
+            fail(Errc::failed_precondition, "loan {} is the last one that has the device: cut it", loan));
+    if (there) {
+        there->ticket->revoked = true;
+        loans_.erase(loans_.begin() + (there - loans_.data()));
+        show_first();
+    }
+    if (expelled_.size() < max_expelled) expelled_.insert(loan);
+    start(
+        Turn::first, setup_.options.cut_deadline,
+        [this, loan] {
+            auto result = core_.expel(loan);
+            memory_maps_ = core_.memory_maps();
+            return result;
+        },
+        std::move(done));
+}
+
+// ---- Requests of borrowers
+
+Result<const Lender::Impl::Lent*> Lender::Impl::check(ntb::Partition from, const LoanKey& key) const {
     if (key.fdid != setup_.fdid)
         return fail(Errc::not_found, "this is device {:x}, not {:x}", setup_.fdid, key.fdid);
     if (status_.state != LenderState::lent) {
@@ -167,10 +276,12 @@ Result<> Lender::Impl::check(ntb::Partition from, const LoanKey& key) const {
     if (key.epoch != status_.key.epoch)
         return fail(Errc::stale_epoch, "the device is lent in epoch {}, not {}", status_.key.epoch,
                     key.epoch);
-    if (from != status_.borrower || key.loan != status_.key.loan)
+    if (expelled_.contains(key.loan)) return fail(Errc::stale_epoch, "loan {} has ended", key.loan);
+    const auto* lent = find(key.loan);
+    if (!lent || from != lent->loan.borrower)
         return fail(Errc::permission_denied, "the device is lent by loan {} to partition {}, not by {} to {}",
                     status_.key.loan, status_.borrower.value, key.loan, from.value);
-    return {};
+    return lent;
 }
 
 void Lender::Impl::serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body,
@@ -180,21 +291,27 @@ void Lender::Impl::serve(ntb::Partition from, uint16_t kind, std::vector<std::by
     if (!request) return reply(tl::unexpected<Error>(request.error()));
     const auto key = decode_key(body);
     if (!key) return reply(tl::unexpected<Error>(key.error()));
-    if (auto allowed = check(from, *key); !allowed) {
+    const auto lent = check(from, *key);
+    if (!lent) {
         ++status_.refused;
-        return reply(tl::unexpected<Error>(allowed.error()));
+        return reply(tl::unexpected<Error>(lent.error()));
     }
-    if (worker_.waiting() >= setup_.options.max_queued_requests)
+    const auto ticket = (*lent)->ticket;
+    if (ticket->waiting >= setup_.options.max_queued_requests)
         return reply(
             fail(Errc::busy, "{} requests of this loan wait already", setup_.options.max_queued_requests));
-    worker_.post([this, request = *request, body = std::move(body), revoked = revoked_,
+    ++ticket->waiting;
+    worker_.post([this, loan = key->loan, request = *request, body = std::move(body), ticket,
                   shared = std::make_shared<ntb::ChannelReply>(std::move(reply))] {
-        if (revoked->load()) return (*shared)(fail(Errc::stale_epoch, "the loan has been cut"));
-        auto answer = core_.handle(request, body);
+        --ticket->waiting;
+        if (ticket->revoked) return (*shared)(fail(Errc::stale_epoch, "the loan has ended"));
+        auto answer = core_.handle(loan, request, body);
         memory_maps_ = core_.memory_maps();
         (*shared)(std::move(answer));
     });
 }
+
+// ---- The fence
 
 void Lender::Impl::cut(uint64_t epoch, Done done) {
     const bool has_loan = status_.key.epoch != 0;
@@ -209,7 +326,8 @@ void Lender::Impl::cut(uint64_t epoch, Done done) {
     if (!has_loan) // nothing is open: there is no device to wait for, only the store
         return start(
             Turn::next, std::nullopt, [this, epoch] { return core_.raise(epoch); }, std::move(done));
-    revoked_->store(true);
+    for (const auto& one : loans_)
+        one.ticket->revoked = true;
     become(LenderState::cutting);
     waiting_for_cut_.push_back(std::move(done));
     start(
@@ -278,6 +396,9 @@ void Lender::Impl::identify(std::function<void(Result<DeviceIdentity>)> done) {
 LenderStatus Lender::Impl::status() const {
     auto status = status_;
     status.memory_maps = memory_maps_;
+    status.shared = shared_ && !loans_.empty();
+    for (const auto& one : loans_)
+        status.loans.push_back(one.loan);
     return status;
 }
 
@@ -289,9 +410,10 @@ Result<std::unique_ptr<Lender>> Lender::create(LenderSetup setup) {
 }
 
 Lender::~Lender() = default;
-void Lender::prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, Done done) {
-    impl_->prepare(loan, epoch, borrower, std::move(done));
+void Lender::prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, bool shared, Done done) {
+    impl_->prepare(loan, epoch, borrower, shared, std::move(done));
 }
+void Lender::expel(uint64_t loan, uint64_t epoch, Done done) { impl_->expel(loan, epoch, std::move(done)); }
 void Lender::serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply) {
     impl_->serve(from, kind, std::move(body), std::move(reply));
 }

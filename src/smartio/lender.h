@@ -12,6 +12,13 @@
 // latest at the step's deadline: then with `timeout`, the device counts as broken, and whatever the late step
 // still made is undone when it ends.
 //
+// Shared: several loans of one epoch may be lent the device at the same time, each with ways of its own: what
+// it has mapped, placed and made is its own, requests are checked against it alone, interrupts it has none.
+// What would harm the others is refused. One of them can be expelled without a reset: then it can open
+// nothing more and the device reaches none of its memory, but register memory that it had mapped stays what
+// it is until the device is cut; so share a device only among those who may disturb each other at its
+// registers.
+//
 // Revocation: with descriptors behind windows, what a borrower mapped can only be revoked by putting fresh
 // memory behind it. So a device whose regions can be mapped is lent only if its resets do that
 // (`pci::Function::fresh_memory_on_reset`); one whose registers are all reached by calls may be lent in any
@@ -42,9 +49,12 @@ struct LenderOptions {
     // closed in any case. A device that ends its work first may take its time: the NVMe model up to
     // 1.5 s. Give the device's client a time-out below this deadline.
     io::Duration cut_deadline = std::chrono::seconds(5);
-    size_t max_memory_maps = 1024;                 // of one loan
-    uint64_t max_mapped_bytes = uint64_t{1} << 42; // of one loan
-    size_t max_queued_requests = 512;
+    size_t max_memory_maps = 1024;                  // of one loan
+    uint64_t max_mapped_bytes = uint64_t{1} << 42;  // of one loan
+    size_t max_segments = 64;                       // of one loan, beside the device
+    uint64_t max_segment_bytes = uint64_t{1} << 30; // of one loan
+    size_t max_queued_requests = 512;               // of one loan
+    size_t max_shared_loans = 64;                   // at the same time
 };
 
 // The references and what is pointed to must outlive the lender.
@@ -64,14 +74,22 @@ struct LenderSetup {
 enum class LenderState { unverified, ready, preparing, lent, cutting, resetting, wiping, broken };
 std::string_view name(LenderState state);
 
+struct LentLoan {
+    uint64_t loan = 0;
+    ntb::Partition borrower;
+    bool operator==(const LentLoan&) const = default;
+};
+
 struct LenderStatus {
     LenderState state = LenderState::unverified;
-    LoanKey key;             // of the loan that is lent, else zeroes but for the fdid
+    LoanKey key;             // of the loan that is lent, of several the first; else zeroes but for the fdid
     ntb::Partition borrower; // of that loan
-    uint64_t requests = 0;   // served since creation, refused ones included
-    uint64_t refused = 0;    // for a wrong partition, loan or epoch
-    size_t memory_maps = 0;  // of the borrower's, now
-    std::string reason;      // why it is broken
+    bool shared = false;     // others may join
+    std::vector<LentLoan> loans; // that are lent, in the order in which they came
+    uint64_t requests = 0;       // served since creation, refused ones included
+    uint64_t refused = 0;        // for a wrong partition, loan or epoch
+    size_t memory_maps = 0;      // of all borrowers', now
+    std::string reason;          // why it is broken
 };
 
 class Lender {
@@ -85,10 +103,16 @@ class Lender {
 
     // Lends the device to BORROWER, whose agent may then open it. EPOCH must be higher than any that the
     // device has seen; it is stored before anything is opened. The same loan, epoch and borrower again while
-    // it is lent: success, nothing happens. Errors: stale_epoch, busy (lent to another loan),
-    // failed_precondition (state), not_supported (cannot be revoked), no_space (windows). A failure leaves it
-    // unlent.
-    void prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, Done done);
+    // it is lent: success, nothing happens. SHARED: a further loan, of the same epoch, joins while all that
+    // are lent are shared. Errors: stale_epoch (also a loan that was expelled in this epoch), busy (lent to
+    // another loan, and not both shared in this epoch), failed_precondition (state), not_supported (cannot be
+    // revoked), no_space (windows, too many share it). A failure leaves it unlent, or lent to whom it was.
+    void prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, bool shared, Done done);
+    // Closes the ways of one loan of several that share the device: its requests are refused at once, its
+    // registers withdrawn, its memory unmapped, its device segments gone. No reset; the others go on. One
+    // that is not there any more: success. Errors: stale_epoch; failed_precondition for the last one (cut it)
+    // and in any other state; what the device or the adapter said: then cut the device.
+    void expel(uint64_t loan, uint64_t epoch, Done done);
 
     // A request of loan_protocol.h from the channel (ChannelEvents::request, for kinds from first_loan_kind
     // to last_loan_kind, with decode_key() naming this device).

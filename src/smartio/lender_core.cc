@@ -25,25 +25,60 @@ std::array<uint64_t, pci::bar_count> bar_sizes(const Opened& opened) {
 
 } // namespace
 
-Result<> LenderCore::prepare(uint64_t epoch, ntb::Partition borrower) {
+// ---- The loans
+
+Result<> LenderCore::prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrower, bool shared) {
     const uint64_t highest = TRY(epochs_.highest());
     if (epoch <= highest)
         return fail(Errc::stale_epoch, "epoch {} is not newer than {}, which this device has seen", epoch,
                     highest);
-    auto opened = TRY(describe());
-    TRY(check_revocable(opened));
+    description_ = TRY(describe());
+    TRY(check_revocable(description_));
     TRY(epochs_.raise(epoch));
-    ways_.emplace(adapter_, device_, borrower, limits_);
+    TRY(open_ways(loan, borrower));
+    epoch_ = epoch;
+    shared_ = shared;
+    return {};
+}
+
+Result<> LenderCore::join(uint64_t loan, uint64_t epoch, ntb::Partition borrower) {
+    if (loans_.empty() || !shared_ || epoch != epoch_)
+        return fail(Errc::failed_precondition, "the device is not lent shared in epoch {} any more", epoch);
+    if (loans_.contains(loan)) return {};
+    return open_ways(loan, borrower);
+}
+
+Result<> LenderCore::open_ways(uint64_t number, ntb::Partition borrower) {
+    auto& loan =
+        loans_.try_emplace(number, description_, adapter_, device_, borrower, limits_, iovas_).first->second;
     const auto open = [&]() -> Result<> {
-        if (requester_) TRY(ways_->let_pass(*requester_));
-        return ways_->export_bars(opened);
+        if (requester_) TRY(loan.ways.let_pass(*requester_));
+        return loan.ways.export_bars(loan.opened);
     };
     auto result = open();
-    if (result)
-        opened_ = std::move(opened);
-    else
-        ways_.reset();
+    if (!result) loans_.erase(number);
     return result;
+}
+
+Result<> LenderCore::expel(uint64_t number) {
+    const auto found = loans_.find(number);
+    if (found == loans_.end()) return {};
+    auto& loan = found->second;
+    Result<> result;
+    keep_first(result, loan.ways.withdraw_bars(), "withdrawing its registers");
+    loan.command = 0;
+    keep_first(result, apply_commands(), "turning bus master off unless others have it on");
+    keep_first(result, loan.ways.release_memory(), "unmapping its memory");
+    keep_first(result, segments_.release(number), "withdrawing its device segments");
+    loans_.erase(found);
+    return result;
+}
+
+size_t LenderCore::memory_maps() const {
+    size_t maps = 0;
+    for (const auto& [number, loan] : loans_)
+        maps += loan.ways.memory_maps();
+    return maps;
 }
 
 // What is lent. Export addresses come later.
@@ -80,50 +115,102 @@ Result<> LenderCore::check_revocable(const Opened& opened) const {
     return {};
 }
 
-Result<std::vector<std::byte>> LenderCore::handle(LoanRequest request, std::span<const std::byte> body) {
-    if (!ways_) return fail(Errc::failed_precondition, "the device is not lent");
+// ---- Their requests
+
+Result<std::vector<std::byte>> LenderCore::handle(uint64_t number, LoanRequest request,
+                                                  std::span<const std::byte> body) {
+    const auto found = loans_.find(number);
+    if (found == loans_.end())
+        return fail(Errc::failed_precondition, "the device is not lent to loan {}", number);
+    auto& loan = found->second;
     const auto empty = std::vector<std::byte>{};
     switch (request) {
     case LoanRequest::open:
         TRY(decode_bare(body));
-        return encode(opened_);
-    case LoanRequest::map:
-        TRY(ways_->map(TRY(decode_map(body))));
+        return encode(loan.opened);
+    case LoanRequest::set_irqs: {
+        const auto irqs = TRY(decode_set_irqs(body));
+        TRY(check_interrupts());
+        TRY(loan.ways.set_irqs(irqs));
         return empty;
-    case LoanRequest::unmap:
-        TRY(ways_->unmap(TRY(decode_unmap(body))));
-        return empty;
-    case LoanRequest::set_irqs:
-        TRY(ways_->set_irqs(TRY(decode_set_irqs(body))));
-        return empty;
+    }
     case LoanRequest::mask_irq: {
         const auto mask = TRY(decode_mask_irq(body));
+        TRY(check_interrupts());
         TRY(device_.mask_irq(mask.index, mask.vector, mask.masked));
         return empty;
     }
     case LoanRequest::config_write:
-        TRY(config_write(TRY(decode_config_write(body))));
+        TRY(config_write(loan, TRY(decode_config_write(body))));
         return empty;
     case LoanRequest::reset:
         TRY(decode_bare(body));
-        return guest_reset();
+        TRY(check_alone("reset it"));
+        return guest_reset(loan);
     case LoanRequest::close:
         TRY(decode_bare(body));
-        TRY(guest_close());
+        TRY(close(number, loan));
         return empty;
     case LoanRequest::config_status:
         TRY(decode_bare(body));
         return config_status();
+    default:
+        return handle_memory(number, loan, request, body);
     }
-    return fail(Errc::not_supported, "loan request {:#x}", static_cast<uint16_t>(request));
 }
 
-Result<> LenderCore::config_write(const ConfigWriteRequest& request) {
+Result<std::vector<std::byte>> LenderCore::handle_memory(uint64_t number, Loan& loan, LoanRequest request,
+                                                         std::span<const std::byte> body) {
+    const auto empty = std::vector<std::byte>{};
+    switch (request) {
+    case LoanRequest::map:
+        TRY(loan.ways.map(TRY(decode_map(body))));
+        return empty;
+    case LoanRequest::place:
+        return encode(TRY(loan.ways.place(TRY(decode_place(body)))));
+    case LoanRequest::unmap:
+        TRY(loan.ways.unmap(TRY(decode_unmap(body))));
+        return empty;
+    case LoanRequest::create_segment:
+        TRY(segments_.create(number, TRY(decode_create_segment(body))));
+        return empty;
+    case LoanRequest::connect_segment:
+        return encode(TRY(segments_.connect(number, TRY(decode_segment(body)))));
+    case LoanRequest::remove_segment:
+        TRY(segments_.remove(number, TRY(decode_segment(body))));
+        return empty;
+    default:
+        return fail(Errc::not_supported, "loan request {:#x}", static_cast<uint16_t>(request));
+    }
+}
+
+Result<> LenderCore::check_alone(const char* what) const {
+    if (loans_.size() <= 1) return {};
+    return fail(Errc::busy, "{} loans share the device: nobody may {} under the others", loans_.size(), what);
+}
+
+// A vector has one eventfd, and no borrower could tell whose interrupt it was.
+Result<> LenderCore::check_interrupts() const {
+    if (!shared_) return {};
+    return fail(Errc::not_supported,
+                "a loan that shares its device has no interrupts; look at memory instead");
+}
+
+Result<> LenderCore::config_write(Loan& loan, const ConfigWriteRequest& request) {
     if (request.offset_bytes != pci::config::command ||
         (request.value & ~ConfigShadow::forwarded_command_bits) != 0)
         return fail(Errc::permission_denied, "a borrower may not write {:#x} to config space at {:#x}",
                     request.value, request.offset_bytes);
-    return change_command(device_, ConfigShadow::forwarded_command_bits, request.value);
+    loan.command = request.value;
+    return apply_commands();
+}
+
+// What one loan wants, the device does; what it turns off, stays on while another one has it on.
+Result<> LenderCore::apply_commands() {
+    uint16_t command = 0;
+    for (const auto& [number, loan] : loans_)
+        command |= loan.command;
+    return change_command(device_, ConfigShadow::forwarded_command_bits, command);
 }
 
 Result<std::vector<std::byte>> LenderCore::config_status() {
@@ -134,29 +221,36 @@ Result<std::vector<std::byte>> LenderCore::config_status() {
 
 // A function-level reset where there is one: the guest's mappings of the registers go on. Otherwise the
 // function's own reset, after which there may be other memory behind them, so they are exported anew.
-Result<> LenderCore::reset_in_loan() {
-    if (const size_t control = flr_control_offset(opened_.config))
+Result<> LenderCore::reset_in_loan(Loan& loan) {
+    loan.command = 0;
+    if (const size_t control = flr_control_offset(loan.opened.config))
         return function_level_reset(device_, control);
-    TRY(ways_->withdraw_bars());
+    TRY(loan.ways.withdraw_bars());
     TRY(device_.reset());
-    return ways_->export_bars(opened_);
+    return loan.ways.export_bars(loan.opened);
 }
 
-Result<std::vector<std::byte>> LenderCore::guest_reset() {
-    TRY(reset_in_loan());
-    TRY(ways_->restore_irqs()); // a client's eventfds outlive a reset (VFIO_DEVICE_RESET in linux/vfio.h)
-    opened_.config = TRY(read_config(device_));
-    return encode(opened_);
+Result<std::vector<std::byte>> LenderCore::guest_reset(Loan& loan) {
+    TRY(reset_in_loan(loan));
+    TRY(loan.ways.restore_irqs()); // a client's eventfds outlive a reset (VFIO_DEVICE_RESET in linux/vfio.h)
+    loan.opened.config = TRY(read_config(device_));
+    return encode(loan.opened);
 }
 
-Result<> LenderCore::guest_close() {
+Result<> LenderCore::close(uint64_t number, Loan& loan) {
+    const bool alone = loans_.size() == 1;
     Result<> result;
-    keep_first(result, ways_->release_irqs(), "turning interrupts off");
-    keep_first(result, change_command(device_, pci::command::bus_master, 0), "turning bus master off");
-    keep_first(result, ways_->release_memory(), "unmapping memory");
-    if (result) keep_first(result, reset_in_loan(), "resetting");
+    keep_first(result, loan.ways.release_irqs(), "turning interrupts off");
+    loan.command = 0;
+    keep_first(result, alone ? change_command(device_, pci::command::bus_master, 0) : apply_commands(),
+               "turning bus master off");
+    keep_first(result, loan.ways.release_memory(), "unmapping memory");
+    keep_first(result, alone ? segments_.clear() : segments_.release(number), "withdrawing device segments");
+    if (result && alone) keep_first(result, reset_in_loan(loan), "resetting");
     return result;
 }
+
+// ---- The device
 
 Result<> LenderCore::raise(uint64_t epoch) {
     if (epoch <= TRY(epochs_.highest())) return {};
@@ -166,13 +260,18 @@ Result<> LenderCore::raise(uint64_t epoch) {
 Result<> LenderCore::cut(uint64_t epoch) {
     Result<> result;
     keep_first(result, raise(epoch), "recording the epoch");
-    if (!ways_) return result;
-    // First the borrower's way in, which needs no answer from the device, then the device's way out.
-    keep_first(result, ways_->withdraw_bars(), "withdrawing its registers");
+    if (loans_.empty()) return result;
+    // First the borrowers' way in, which needs no answer from the device, then the device's way out.
+    for (auto& [number, loan] : loans_)
+        keep_first(result, loan.ways.withdraw_bars(), "withdrawing its registers");
     keep_first(result, change_command(device_, pci::command::bus_master, 0), "turning bus master off");
-    keep_first(result, ways_->release_irqs(), "turning interrupts off");
-    keep_first(result, ways_->release_memory(), "unmapping the borrower's memory");
-    ways_.reset();
+    for (auto& [number, loan] : loans_) {
+        keep_first(result, loan.ways.release_irqs(), "turning interrupts off");
+        keep_first(result, loan.ways.release_memory(), "unmapping the borrower's memory");
+    }
+    keep_first(result, segments_.clear(), "withdrawing device segments");
+    loans_.clear();
+    iovas_.clear();
     keep_first(result, device_.reset(), "resetting");
     return result;
 }

@@ -59,10 +59,18 @@ Result<> check_zero(uint32_t reserved) {
     return {};
 }
 
+// Of memory that may be written or not, as both map and place say it.
+uint32_t access_flags(Access access) { return access == Access::read_write ? wire::map_writable : 0; }
+
+Result<Access> access_of(uint32_t flags) {
+    TRY(check_zero(flags & ~wire::map_writable));
+    return flags & wire::map_writable ? Access::read_write : Access::read_only;
+}
+
 } // namespace
 
 Result<LoanRequest> loan_request(uint16_t kind) {
-    if (kind < first_loan_kind || kind > static_cast<uint16_t>(LoanRequest::config_status))
+    if (kind < first_loan_kind || kind > static_cast<uint16_t>(LoanRequest::remove_segment))
         return fail(Errc::not_supported, "loan request {:#x} is not known here: is the other agent newer?",
                     kind);
     return static_cast<LoanRequest>(kind);
@@ -77,19 +85,37 @@ std::vector<std::byte> encode_key(const LoanKey& key) { return bytes_of(to_wire(
 
 std::vector<std::byte> encode(const MapRequest& request) {
     return bytes_of(wire::Map{to_wire(request.key), request.range.start().value, request.range.size_bytes(),
-                              request.address.value,
-                              request.access == Access::read_write ? wire::map_writable : 0, 0});
+                              request.address.value, access_flags(request.access), 0});
 }
 
 Result<MapRequest> decode_map(std::span<const std::byte> body) {
     const auto fields = TRY(whole<wire::Map>(body));
     TRY(check_zero(fields.reserved));
-    TRY(check_zero(fields.flags & ~wire::map_writable));
     // The export may be anywhere on the borrower's bus, but not wrap around it.
     TRY(Range<BusAddress>::create({fields.address}, fields.size_bytes));
     return MapRequest{from_wire(fields.key), TRY(Range<Iova>::create({fields.iova}, fields.size_bytes)),
-                      BusAddress{fields.address},
-                      (fields.flags & wire::map_writable) ? Access::read_write : Access::read_only};
+                      BusAddress{fields.address}, TRY(access_of(fields.flags))};
+}
+
+std::vector<std::byte> encode(const PlaceRequest& request) {
+    return bytes_of(wire::Place{to_wire(request.key), request.address.value, request.size_bytes,
+                                request.partition.value, access_flags(request.access)});
+}
+
+Result<PlaceRequest> decode_place(std::span<const std::byte> body) {
+    const auto fields = TRY(whole<wire::Place>(body));
+    if (fields.partition >= ntb::max_partitions)
+        return fail(Errc::protocol, "partition {} is beyond the {} of a switch",
+                    static_cast<uint32_t>(fields.partition), ntb::max_partitions);
+    TRY(Range<BusAddress>::create({fields.address}, fields.size_bytes));
+    return PlaceRequest{from_wire(fields.key), ntb::Partition{static_cast<uint8_t>(fields.partition)},
+                        BusAddress{fields.address}, fields.size_bytes, TRY(access_of(fields.flags))};
+}
+
+std::vector<std::byte> encode(const Placed& answer) { return bytes_of(wire::Placed{answer.iova.value}); }
+
+Result<Placed> decode_placed(std::span<const std::byte> body) {
+    return Placed{{TRY(whole<wire::Placed>(body)).iova}};
 }
 
 std::vector<std::byte> encode(const UnmapRequest& request) {
@@ -101,6 +127,51 @@ Result<UnmapRequest> decode_unmap(std::span<const std::byte> body) {
     const auto fields = TRY(whole<wire::Unmap>(body));
     return UnmapRequest{from_wire(fields.key), TRY(Range<Iova>::create({fields.iova}, fields.size_bytes))};
 }
+
+// ---- Device segments
+
+namespace {
+
+wire::Segment to_wire(const LoanKey& key, uint32_t id, SegmentScope scope) {
+    return {to_wire(key), id, scope == SegmentScope::device ? wire::segment_of_device : 0};
+}
+
+Result<SegmentRequest> from_wire(const wire::Segment& fields) {
+    TRY(check_zero(fields.flags & ~wire::segment_of_device));
+    return SegmentRequest{from_wire(fields.key), fields.id,
+                          fields.flags & wire::segment_of_device ? SegmentScope::device : SegmentScope::loan};
+}
+
+} // namespace
+
+std::vector<std::byte> encode(const CreateSegmentRequest& request) {
+    return bytes_of(wire::CreateSegment{to_wire(request.key, request.id, request.scope), request.size_bytes});
+}
+std::vector<std::byte> encode(const SegmentRequest& request) {
+    return bytes_of(to_wire(request.key, request.id, request.scope));
+}
+std::vector<std::byte> encode(const ConnectedSegment& answer) {
+    return bytes_of(wire::ConnectedSegment{answer.address.value, answer.size_bytes});
+}
+
+Result<CreateSegmentRequest> decode_create_segment(std::span<const std::byte> body) {
+    const auto fields = TRY(whole<wire::CreateSegment>(body));
+    const auto segment = TRY(from_wire(fields.segment));
+    if (fields.size_bytes == 0) return fail(Errc::protocol, "a device segment of no size");
+    return CreateSegmentRequest{segment.key, segment.id, segment.scope, fields.size_bytes};
+}
+
+Result<SegmentRequest> decode_segment(std::span<const std::byte> body) {
+    return from_wire(TRY(whole<wire::Segment>(body)));
+}
+
+Result<ConnectedSegment> decode_connected_segment(std::span<const std::byte> body) {
+    const auto fields = TRY(whole<wire::ConnectedSegment>(body));
+    TRY(Range<BusAddress>::create({fields.address}, fields.size_bytes));
+    return ConnectedSegment{{fields.address}, fields.size_bytes};
+}
+
+// ---- Interrupts and config space
 
 std::vector<std::byte> encode(const SetIrqsRequest& request) {
     auto out = bytes_of(wire::SetIrqs{to_wire(request.key), static_cast<uint32_t>(request.index),

@@ -9,6 +9,7 @@
 #include "base/address.h"
 #include "base/mapping.h"
 #include "base/result.h"
+#include "ntb/adapter.h"
 #include "pci/types.h"
 #include "smartio/loan_key.h"
 
@@ -31,6 +32,11 @@ enum class LoanRequest : uint16_t {
     reset = 0x106, // the guest's function-level reset. Answer: Opened, as registers and exports now are
     close = 0x107, // the client has gone: memory unmapped, interrupts off, device reset
     config_status = 0x108, // the status register as it is now. Answer: 2 bytes
+    place = 0x109, // as map, but the lender chooses where, and the memory may be any host's. Answer: Placed
+    // Memory beside the device, on the lender's host.
+    create_segment = 0x10a,
+    connect_segment = 0x10b, // where it is. Answer: ConnectedSegment
+    remove_segment = 0x10c,
 };
 inline constexpr uint16_t first_loan_kind = 0x100;
 inline constexpr uint16_t last_loan_kind = 0x1ff; // reserved for loans
@@ -73,9 +79,21 @@ struct MapRequest {
     Access access;
     bool operator==(const MapRequest&) const = default;
 };
+struct PlaceRequest {
+    LoanKey key;
+    ntb::Partition partition; // whose export it is: any host's, the lender's included
+    BusAddress address;
+    uint64_t size_bytes; // not 0
+    Access access;
+    bool operator==(const PlaceRequest&) const = default;
+};
+struct Placed {
+    Iova iova;
+    bool operator==(const Placed&) const = default;
+};
 struct UnmapRequest {
     LoanKey key;
-    Range<Iova> range; // exactly one that was mapped
+    Range<Iova> range; // exactly one that was mapped or placed, by the same loan
     bool operator==(const UnmapRequest&) const = default;
 };
 // All vectors of the index at once: PRESENT says which of them have an event at 4*i of the export. None at
@@ -102,6 +120,25 @@ struct ConfigWriteRequest {
     bool operator==(const ConfigWriteRequest&) const = default;
 };
 
+struct CreateSegmentRequest {
+    LoanKey key;
+    uint32_t id;
+    SegmentScope scope;
+    uint64_t size_bytes; // not 0
+    bool operator==(const CreateSegmentRequest&) const = default;
+};
+struct SegmentRequest { // connect, remove
+    LoanKey key;
+    uint32_t id;
+    SegmentScope scope;
+    bool operator==(const SegmentRequest&) const = default;
+};
+struct ConnectedSegment {
+    BusAddress address; // of the lender's export
+    uint64_t size_bytes;
+    bool operator==(const ConnectedSegment&) const = default;
+};
+
 // The key at the head of any request: for finding the lender whose device it is.
 Result<LoanKey> decode_key(std::span<const std::byte> body);
 
@@ -111,6 +148,11 @@ std::vector<std::byte> encode(const UnmapRequest& request);
 std::vector<std::byte> encode(const SetIrqsRequest& request); // at most max_loan_vectors
 std::vector<std::byte> encode(const MaskIrqRequest& request);
 std::vector<std::byte> encode(const ConfigWriteRequest& request);
+std::vector<std::byte> encode(const PlaceRequest& request);
+std::vector<std::byte> encode(const CreateSegmentRequest& request);
+std::vector<std::byte> encode(const SegmentRequest& request);
+std::vector<std::byte> encode(const Placed& answer);
+std::vector<std::byte> encode(const ConnectedSegment& answer);
 // Errors: no_space when there are more areas than max_loan_areas or the config space has another size.
 Result<std::vector<std::byte>> encode(const Opened& opened);
 
@@ -120,6 +162,11 @@ Result<UnmapRequest> decode_unmap(std::span<const std::byte> body);
 Result<SetIrqsRequest> decode_set_irqs(std::span<const std::byte> body);
 Result<MaskIrqRequest> decode_mask_irq(std::span<const std::byte> body);
 Result<ConfigWriteRequest> decode_config_write(std::span<const std::byte> body);
+Result<PlaceRequest> decode_place(std::span<const std::byte> body);
+Result<CreateSegmentRequest> decode_create_segment(std::span<const std::byte> body);
+Result<SegmentRequest> decode_segment(std::span<const std::byte> body);
+Result<Placed> decode_placed(std::span<const std::byte> body);
+Result<ConnectedSegment> decode_connected_segment(std::span<const std::byte> body);
 Result<Opened> decode_opened(std::span<const std::byte> body);
 
 } // namespace lanepool::smartio

@@ -36,6 +36,15 @@ void expect_only_whole(const std::vector<std::byte>& body, Decode decode) {
 TEST(LoanProtocol, RequestsComeBackAsTheyWereSent) {
     const MapRequest map{key, iovas(0x100000, 0x2000), BusAddress{0x30000000}, Access::read_write};
     EXPECT_EQ(decode_map(encode(map)), map);
+    const PlaceRequest place{key, ntb::Partition{47}, BusAddress{0x30000000}, 0x2001, Access::read_write};
+    EXPECT_EQ(decode_place(encode(place)), place);
+    EXPECT_EQ(decode_placed(encode(Placed{{~uint64_t{0}}})), (Placed{{~uint64_t{0}}}));
+    const CreateSegmentRequest create{key, 0xffffffff, SegmentScope::device, 1};
+    EXPECT_EQ(decode_create_segment(encode(create)), create);
+    for (const auto scope : {SegmentScope::loan, SegmentScope::device})
+        EXPECT_EQ(decode_segment(encode(SegmentRequest{key, 3, scope})), (SegmentRequest{key, 3, scope}));
+    const ConnectedSegment connected{{0x123000}, 0x2000};
+    EXPECT_EQ(decode_connected_segment(encode(connected)), connected);
     const UnmapRequest unmap{key, iovas(~uint64_t{0xfff}, 0x1000)};
     EXPECT_EQ(decode_unmap(encode(unmap)), unmap);
     const SetIrqsRequest irqs{
@@ -56,6 +65,11 @@ TEST(LoanProtocol, OnlyWholeMessagesAreTaken) {
     expect_only_whole(encode_key(key), decode_bare);
     expect_only_whole(encode(MapRequest{key, iovas(0, 4096), {}, Access::read_only}), decode_map);
     expect_only_whole(encode(UnmapRequest{key, iovas(0, 4096)}), decode_unmap);
+    expect_only_whole(encode(PlaceRequest{key, {}, {}, 4096, Access::read_only}), decode_place);
+    expect_only_whole(encode(Placed{{4096}}), decode_placed);
+    expect_only_whole(encode(CreateSegmentRequest{key, 1, SegmentScope::loan, 4096}), decode_create_segment);
+    expect_only_whole(encode(SegmentRequest{key, 1, SegmentScope::loan}), decode_segment);
+    expect_only_whole(encode(ConnectedSegment{{4096}, 4096}), decode_connected_segment);
     expect_only_whole(encode(SetIrqsRequest{key, pci::Irq::msi, {}, std::vector<bool>(9, true)}),
                       decode_set_irqs);
     expect_only_whole(encode(MaskIrqRequest{key, pci::Irq::intx, 0, true}), decode_mask_irq);
@@ -75,6 +89,20 @@ TEST(LoanProtocol, FieldsThatSayNothingSensibleAreRefused) {
     EXPECT_FALSE(decode_map(with(map, 52, 1)));                 // reserved
     EXPECT_FALSE(decode_map(with(map, 33, 0)));                 // size 0
     EXPECT_FALSE(decode_map(with(with(map, 31, 0xff), 39, 1))); // wraps around
+    const auto place =
+        encode(PlaceRequest{key, ntb::Partition{3}, BusAddress{0x1000}, 0x1000, Access::read_only});
+    EXPECT_TRUE(decode_place(place));
+    EXPECT_FALSE(decode_place(with(place, 44, 2)));                 // an unknown flag
+    EXPECT_FALSE(decode_place(with(place, 40, 48)));                // no such partition
+    EXPECT_FALSE(decode_place(with(place, 41, 1)));                 // nor this
+    EXPECT_FALSE(decode_place(with(place, 33, 0)));                 // size 0
+    EXPECT_FALSE(decode_place(with(with(place, 31, 0xff), 39, 1))); // wraps around
+    const auto create = encode(CreateSegmentRequest{key, 1, SegmentScope::loan, 0x1000});
+    EXPECT_FALSE(decode_create_segment(with(create, 33, 0))); // size 0
+    EXPECT_FALSE(decode_create_segment(with(create, 28, 2))); // an unknown flag
+    EXPECT_FALSE(decode_segment(with(encode(SegmentRequest{key, 1, SegmentScope::loan}), 29, 1)));
+    EXPECT_FALSE(decode_connected_segment(encode(ConnectedSegment{{4096}, 0})));
+    EXPECT_FALSE(decode_connected_segment(encode(ConnectedSegment{{~uint64_t{0}}, 2})));
     const auto irqs = encode(SetIrqsRequest{key, pci::Irq::msi, {}, {true}});
     EXPECT_FALSE(decode_set_irqs(with(irqs, 24, 3)));    // the error interrupt is the lender's
     EXPECT_FALSE(decode_set_irqs(with(irqs, 29, 0xff))); // too many
@@ -119,7 +147,9 @@ TEST(LoanProtocol, WhatDoesNotFitIsNotSent) {
 TEST(LoanProtocol, UnknownKindsAreNotSupported) {
     EXPECT_EQ(loan_request(0x100), LoanRequest::open);
     EXPECT_EQ(loan_request(0x108), LoanRequest::config_status);
-    for (const uint16_t kind : {0x0ff, 0x109, 0xffff})
+    EXPECT_EQ(loan_request(0x109), LoanRequest::place);
+    EXPECT_EQ(loan_request(0x10c), LoanRequest::remove_segment);
+    for (const uint16_t kind : {0x0ff, 0x10d, 0xffff})
         EXPECT_EQ(loan_request(kind).error().code(), Errc::not_supported);
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "smartio/loan_ways.h"
 
+#include "ntb/mailbox.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -51,23 +53,52 @@ Result<> LoanWays::let_pass(pci::RequesterId requester) {
     return {};
 }
 
-Result<> LoanWays::map(const MapRequest& request) {
-    const auto& range = request.range;
-    const auto next = memory_.upper_bound(range.last());
-    if (next != memory_.begin() && std::prev(next)->second.range.overlaps(range))
-        return fail(Errc::already_exists, "memory at {:#x} is mapped for the device already",
-                    range.start().value);
+LoanWays::~LoanWays() { [[maybe_unused]] const auto released = release_memory(); }
+
+Result<> LoanWays::check_limits(uint64_t size_bytes) const {
     if (memory_.size() >= limits_.memory_maps)
         return fail(Errc::no_space, "the loan has its {} memory ranges mapped already", limits_.memory_maps);
-    if (range.size_bytes() > limits_.mapped_bytes - mapped_bytes_)
-        return fail(Errc::no_space, "{} more bytes would exceed the {} that a loan may map",
-                    range.size_bytes(), limits_.mapped_bytes);
+    if (size_bytes > limits_.mapped_bytes - mapped_bytes_)
+        return fail(Errc::no_space, "{} more bytes would exceed the {} that a loan may map", size_bytes,
+                    limits_.mapped_bytes);
+    return {};
+}
 
-    auto window = TRY(adapter_.open_window({borrower_, request.address, range.size_bytes()}));
-    auto mappings = TRY(window.map_for(device_, range.start(), request.access));
-    memory_.emplace(range.start(), Memory{range, std::move(window), std::move(mappings)});
+// RANGE is ours in the device's space: given back when this fails.
+Result<> LoanWays::open(Range<Iova> range, const ntb::Target& target, Access access) {
+    const auto opened = [&]() -> Result<Memory> {
+        auto window = TRY(adapter_.open_window(target));
+        auto mappings = TRY(window.map_for(device_, range.start(), access));
+        return Memory{range, std::move(window), std::move(mappings)};
+    };
+    auto memory = opened();
+    if (!memory) {
+        iovas_.release(range.start());
+        return tl::unexpected<Error>(memory.error());
+    }
+    memory_.emplace(range.start(), std::move(*memory));
     mapped_bytes_ += range.size_bytes();
     return {};
+}
+
+Result<> LoanWays::map(const MapRequest& request) {
+    TRY(check_limits(request.range.size_bytes()));
+    TRY(iovas_.reserve(request.range));
+    return open(request.range, {borrower_, request.address, request.range.size_bytes()}, request.access);
+}
+
+Result<Placed> LoanWays::place(const PlaceRequest& request) {
+    const auto memory = TRY(Range<BusAddress>::create(request.address, request.size_bytes));
+    const auto mailboxes = TRY(Range<BusAddress>::create(ntb::mailbox::areas_address,
+                                                         ntb::max_partitions * ntb::mailbox::area_bytes));
+    // Whoever can write there speaks for every agent.
+    if (memory.overlaps(mailboxes))
+        return fail(Errc::permission_denied, "memory at {:#x} is where hosts' agents talk",
+                    request.address.value);
+    TRY(check_limits(request.size_bytes));
+    const auto range = TRY(iovas_.allocate(request.size_bytes));
+    TRY(open(range, {request.partition, request.address, request.size_bytes}, request.access));
+    return Placed{range.start()};
 }
 
 Result<> LoanWays::unmap(const UnmapRequest& request) {
@@ -81,6 +112,8 @@ Result<> LoanWays::unmap(const UnmapRequest& request) {
     Result<> result;
     for (auto& mapping : memory.mappings)
         keep_first(result, mapping.unmap());
+    // An address that the device did not let go of is not given to anybody else.
+    if (result) iovas_.release(memory.range.start());
     return result;
 }
 
@@ -136,8 +169,11 @@ Result<> LoanWays::release_memory() {
     mapped_bytes_ = 0;
     std::vector<ntb::Window> windows;
     for (auto& [start, one] : memory) {
+        Result<> unmapped;
         for (auto& mapping : one.mappings)
-            keep_first(result, mapping.unmap());
+            keep_first(unmapped, mapping.unmap());
+        if (unmapped) iovas_.release(start);
+        keep_first(result, std::move(unmapped));
         windows.push_back(std::move(one.window));
     }
     keep_first(result, adapter_.close_windows(std::move(windows)));

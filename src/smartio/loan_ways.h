@@ -3,6 +3,7 @@
 
 #include "ntb/adapter.h"
 #include "pci/function.h"
+#include "smartio/iova_space.h"
 #include "smartio/loan_protocol.h"
 
 #include <array>
@@ -22,8 +23,13 @@ class LoanWays {
         size_t memory_maps;
         uint64_t mapped_bytes;
     };
-    LoanWays(ntb::Adapter& adapter, pci::Function& device, ntb::Partition borrower, Limits limits)
-        : adapter_(adapter), device_(device), borrower_(borrower), limits_(limits) {}
+    // IOVAS: of the device, which other loans may have in common with this one.
+    LoanWays(ntb::Adapter& adapter, pci::Function& device, ntb::Partition borrower, Limits limits,
+             IovaSpace& iovas)
+        : adapter_(adapter), device_(device), borrower_(borrower), limits_(limits), iovas_(iovas) {}
+    ~LoanWays();
+    LoanWays(const LoanWays&) = delete;
+    LoanWays& operator=(const LoanWays&) = delete;
 
     // Exports the BARs of OPENED that have a size, each exactly, and enters their addresses there. Where some
     // registers are mapped and others are reached by calls, a read-only export of the device's config space
@@ -34,7 +40,11 @@ class LoanWays {
 
     // Errors: already_exists (overlap), no_space (limits, windows), and what adapter and device say.
     Result<> map(const MapRequest& request);
-    Result<> unmap(const UnmapRequest& request); // not_found unless it is exactly one that was mapped
+    // Errors also: permission_denied (memory in which hosts' agents talk), not_found (not exported, of this
+    // host's).
+    Result<Placed> place(const PlaceRequest& request);
+    Result<>
+    unmap(const UnmapRequest& request); // not_found unless it is exactly one that was mapped or placed
     Result<> set_irqs(const SetIrqsRequest& request);
     // What set_irqs() set up, once more: after a reset of the device.
     Result<> restore_irqs();
@@ -56,12 +66,15 @@ class LoanWays {
         ntb::Window window;
         std::vector<UniqueFd> events;
     };
+    Result<> check_limits(uint64_t size_bytes) const;
+    Result<> open(Range<Iova> range, const ntb::Target& target, Access access);
     Result<> apply_irqs(pci::Irq index, const std::vector<UniqueFd>& events);
 
     ntb::Adapter& adapter_;
     pci::Function& device_;
     const ntb::Partition borrower_;
     const Limits limits_;
+    IovaSpace& iovas_;
     ntb::Adapter::Requester requester_;
     std::array<ntb::Export, pci::bar_count> bars_;
     ntb::Export flush_;

@@ -35,6 +35,40 @@ struct Unmap {
 };
 static_assert(sizeof(Unmap) == 40);
 
+struct Place {
+    Key key;
+    le64 address;
+    le64 size_bytes;
+    le32 partition;
+    le32 flags; // map_writable or 0
+};
+static_assert(sizeof(Place) == 48);
+
+struct Placed {
+    le64 iova;
+};
+static_assert(sizeof(Placed) == 8);
+
+struct Segment { // connect, remove
+    Key key;
+    le32 id;
+    le32 flags; // segment_of_device or 0
+};
+static_assert(sizeof(Segment) == 32);
+inline constexpr uint32_t segment_of_device = 1;
+
+struct CreateSegment {
+    Segment segment;
+    le64 size_bytes;
+};
+static_assert(sizeof(CreateSegment) == 40);
+
+struct ConnectedSegment {
+    le64 address;
+    le64 size_bytes;
+};
+static_assert(sizeof(ConnectedSegment) == 16);
+
 struct SetIrqs { // followed by (count + 7) / 8 bytes, bit i % 8 of byte i / 8: vector i has an event
     Key key;
     le32 index;

@@ -237,9 +237,13 @@ class Lending {
         }));
         return *identity;
     }
-    Result<> prepare(uint64_t loan, uint64_t epoch, const Host& borrower) {
-        return step(
-            [&](auto& lender, auto done) { lender.prepare(loan, epoch, borrower.partition(), done); });
+    Result<> prepare(uint64_t loan, uint64_t epoch, const Host& borrower, bool shared = false) {
+        return step([&](auto& lender, auto done) {
+            lender.prepare(loan, epoch, borrower.partition(), shared, done);
+        });
+    }
+    Result<> expel(uint64_t loan, uint64_t epoch) {
+        return step([&](auto& lender, auto done) { lender.expel(loan, epoch, done); });
     }
     Result<> cut(uint64_t epoch) {
         return step([&](auto& lender, auto done) { lender.cut(epoch, done); });
