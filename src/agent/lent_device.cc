@@ -210,7 +210,8 @@ Result<> LentDevice::store(const DeviceRecord& record) {
 
 void LentDevice::open(uint64_t operation, const Opening& opening) {
     lender_->prepare(opening.loan.value, opening.epoch.value,
-                     ntb::Partition{static_cast<uint8_t>(opening.borrower_partition)}, end_of(operation));
+                     ntb::Partition{static_cast<uint8_t>(opening.borrower_partition)}, false,
+                     end_of(operation));
 }
 
 void LentDevice::close(uint64_t operation, pool::Epoch epoch) {
