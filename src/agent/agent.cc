@@ -2,6 +2,7 @@
 #include "agent/agent.h"
 
 #include "api/convert.h"
+#include "application/segment_protocol.h"
 #include "smartio/loan_protocol.h"
 
 #include <fstream>
@@ -36,6 +37,9 @@ Result<std::unique_ptr<Agent>> Agent::create(io::EventLoop& loop, const AgentOpt
     auto records = TRY(DeviceRecords::open(options.state / "devices.json"));
     auto agent = std::unique_ptr<Agent>(new Agent(loop, options, std::move(records)));
     agent->admin_ = TRY(agent->serve_admin());
+    if (!options.application.empty())
+        agent->applications_ = TRY(application::Server::create(
+            loop, {options.application, options.application_users, options.host}));
     agent->start();
     return agent;
 }
@@ -45,6 +49,7 @@ Agent::Agent(io::EventLoop& loop, const AgentOptions& options, DeviceRecords rec
       background_(loop) {}
 
 Agent::~Agent() {
+    applications_.reset();
     borrowed_.clear();
     devices_.clear();
     fabric_.reset();
@@ -242,10 +247,12 @@ void Agent::detach(const pool::Order& order, std::function<void(Result<>)> done)
 void Agent::fabric_up() {
     for (const auto& [name, device] : devices_)
         device->set_adapter(&fabric_->adapter());
+    if (applications_) applications_->fabric_up(fabric_->adapter(), fabric_->channel());
     hello_soon();
 }
 
 void Agent::fabric_down() {
+    if (applications_) applications_->fabric_down();
     for (const auto& [name, device] : devices_)
         device->set_adapter(nullptr);
     for (auto& [loan, device] : borrowed_) {
@@ -260,6 +267,7 @@ void Agent::fabric_down() {
 
 void Agent::peer_changed(ntb::Partition peer, bool alive) {
     spdlog::info("the host at partition {} is {}", peer.value, alive ? "alive" : "silent");
+    if (applications_) applications_->peer_changed(peer, alive);
     if (alive) return;
     for (const auto& [loan, device] : borrowed_)
         if (device->lender() == peer) device->lender_lost();
@@ -272,6 +280,10 @@ void Agent::peer_changed(ntb::Partition peer, bool alive) {
 }
 
 void Agent::serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply) {
+    if (kind >= application::first_segment_kind && kind <= application::last_segment_kind) {
+        if (applications_) return applications_->serve(from, kind, std::move(body), std::move(reply));
+        return reply(fail(Errc::not_supported, "host {} serves no applications", options_.host));
+    }
     const auto key = smartio::decode_key(body);
     if (!key) return reply(tl::unexpected(key.error()));
     for (const auto& [name, device] : devices_)
@@ -327,6 +339,7 @@ admin::Json Agent::status() const {
             {"fabric", fabric_->is_up()},
             {"devices", devices},
             {"loans", loans},
+            {"applications", applications_ ? applications_->counts() : admin::Json()},
             {"steps_under_way", ledger_.under_way()}};
 }
 

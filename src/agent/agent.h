@@ -14,6 +14,7 @@
 #include "agent/lent_device.h"
 #include "agent/options.h"
 #include "agent/step_ledger.h"
+#include "application/server.h"
 
 #include <map>
 #include <memory>
@@ -59,6 +60,7 @@ class Agent {
     std::map<std::string, std::unique_ptr<LentDevice>> devices_;
     std::vector<std::string> hello_order_; // of the devices in the last Hello, as Welcome answers it
     std::unique_ptr<FabricPort> fabric_;
+    std::unique_ptr<application::Server> applications_; // null: none are served
     BorrowedLoans loans_;
     std::map<uint64_t, std::unique_ptr<BorrowedDevice>> borrowed_; // by loan
     StepLedger ledger_;

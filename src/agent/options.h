@@ -22,8 +22,10 @@ struct AgentOptions {
     std::string host;
     std::filesystem::path adapter; // the vfio-user socket of this host's port of the fabric
     api::ClientOptions controllers;
-    std::filesystem::path state; // a folder that survives restarts
-    std::filesystem::path admin; // administration socket
+    std::filesystem::path state;       // a folder that survives restarts
+    std::filesystem::path admin;       // administration socket
+    std::filesystem::path application; // where applications connect; empty: nowhere
+    std::string application_users;     // who may, as application::Users reads them
     std::vector<DeviceOption> devices;
     std::vector<GuestOption> guests;
 };

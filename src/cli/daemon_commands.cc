@@ -76,6 +76,11 @@ void add_agent(CLI::App& app, Context& context) {
     sub->add_option(
         "--guest", *guests,
         "NAME=SOCKET: a guest of this host that can borrow, by a QMP socket of its own (may be repeated)");
+    sub->add_option("--application", options->application,
+                    "the socket to make for applications (SISCI); by default there is none");
+    sub->add_option("--application-users", options->application_users,
+                    "who may use it besides root and the agent's own user: names separated by commas, or '*' "
+                    "for everybody");
     sub->callback([=, &context] {
         set_up_log("agent");
         options->controllers = context.client();

@@ -95,7 +95,8 @@ class Builder {
                 "--host",         host,
                 "--adapter",      path("fabric") / fmt::format("port{}.sock", port),
                 "--controller",   plane_.endpoints(options_.folder),
-                "--state",        path("agent-" + host)};
+                "--state",        path("agent-" + host),
+                "--application",  path("application-" + host + ".sock")};
     }
 
     Result<> daemon(const std::string& name, std::vector<std::string> argv) {
