@@ -148,24 +148,25 @@ Result<> Admin::exit_sanitize_failure() {
     return {};
 }
 
-Result<> Admin::create_queue(const QueuePair& queue, std::optional<uint16_t> interrupt_vector) {
-    const uint32_t size = create_queue::qid(queue.id()) | create_queue::qsize(queue.entries() - 1u);
+Result<> Admin::create_queue(const QueuePlace& place) {
+    const uint32_t size = create_queue::qid(place.id) | create_queue::qsize(place.entries - 1u);
     auto completion = make(AdminOpcode::create_io_cq);
-    completion.prp1 = queue.completion_iova().value;
+    completion.prp1 = place.completion.value;
     completion.cdw10 = size;
-    completion.cdw11 = create_queue::pc(1) | create_queue::ien(interrupt_vector ? 1 : 0) |
-                       create_queue::iv(interrupt_vector.value_or(0));
-    TRY(execute(completion, fmt::format("creating completion queue {}", queue.id()), timeout_));
+    completion.cdw11 = create_queue::pc(1) | create_queue::ien(place.interrupt_vector ? 1 : 0) |
+                       create_queue::iv(place.interrupt_vector.value_or(0));
+    TRY(execute(completion, fmt::format("creating completion queue {}", place.id), timeout_));
 
     auto submission = make(AdminOpcode::create_io_sq);
-    submission.prp1 = queue.submission_iova().value;
+    submission.prp1 = place.submission.value;
     submission.cdw10 = size;
-    submission.cdw11 = create_queue::pc(1) | create_queue::cqid(queue.id());
-    auto created = execute(submission, fmt::format("creating submission queue {}", queue.id()), timeout_);
+    submission.cdw11 = create_queue::pc(1) | create_queue::qprio(static_cast<uint32_t>(place.priority)) |
+                       create_queue::cqid(place.id);
+    auto created = execute(submission, fmt::format("creating submission queue {}", place.id), timeout_);
     if (created) return {};
     auto undo = make(AdminOpcode::delete_io_cq);
-    undo.cdw10 = delete_queue::qid(queue.id());
-    TRY(execute(undo, fmt::format("deleting completion queue {}", queue.id()), timeout_));
+    undo.cdw10 = delete_queue::qid(place.id);
+    TRY(execute(undo, fmt::format("deleting completion queue {}", place.id), timeout_));
     return tl::unexpected(std::move(created).error());
 }
 

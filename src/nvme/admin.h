@@ -11,6 +11,17 @@
 
 namespace lanepool::nvme {
 
+// An I/O queue pair as its controller is told of it. Whose memory the queues lie in is nobody's business
+// here.
+struct QueuePlace {
+    uint16_t id = 0;
+    uint16_t entries = 0; // of each of the two
+    Iova submission{};
+    Iova completion{};
+    std::optional<uint16_t> interrupt_vector = std::nullopt;
+    QueuePriority priority = QueuePriority::medium; // counts with weighted arbitration only
+};
+
 // The admin commands, each sent and waited for. One thread. Errors: timeout (then the queue is broken, as the
 // controller may still write to the data buffer: reset it), io with the controller's status in words,
 // disconnected, cancelled, protocol.
@@ -47,7 +58,9 @@ class Admin {
     // Leaves the failure mode of an operation that failed.
     Result<> exit_sanitize_failure();
 
-    Result<> create_queue(const QueuePair& queue, std::optional<uint16_t> interrupt_vector);
+    // Both queues, or none.
+    Result<> create_queue(const QueuePlace& place);
+    // Both queues of that id. The controller aborts what is in flight there.
     Result<> delete_queue(uint16_t id);
     Result<> set_doorbell_buffers(Iova shadow, Iova event_index);
 

@@ -18,46 +18,19 @@ static_assert(list_bytes == 4096, "a list must lie within the smallest memory pa
 uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 } // namespace
 
-void DmaMemory::Lease::release() {
-    if (space && range) space->release(*range);
-    space.reset();
-}
-
-DmaMemory::Lease& DmaMemory::Lease::operator=(Lease&& other) noexcept {
-    if (this != &other) {
-        release();
-        space = std::move(other.space);
-        range = other.range;
-    }
-    return *this;
-}
-
-Result<DmaMemory::Block> DmaMemory::map(pci::Function& function, const std::shared_ptr<IovaSpace>& space,
-                                        uint64_t size_bytes, uint64_t page_bytes, const char* name,
-                                        Access access) {
-    Block block;
-    const auto range = TRY(space->allocate(size_bytes, page_bytes));
-    block.lease = Lease(space, range);
-    auto fd = share(TRY(create_memory(name, size_bytes)));
-    block.mapping = TRY(Mapping::create(fd->get(), 0, size_bytes));
-    block.dma = TRY(function.map_dma(range, MemoryRef{fd, 0, size_bytes}, access));
-    block.iova = range.start();
-    return block;
-}
-
-Result<DmaMemory> DmaMemory::create(pci::Function& function, std::shared_ptr<IovaSpace> space,
-                                    uint64_t size_bytes, uint64_t page_bytes, const char* name) {
+Result<DmaMemory> DmaMemory::create(DmaAllocator& allocator, uint64_t size_bytes, uint64_t page_bytes,
+                                    const char* name) {
     if (size_bytes == 0 || size_bytes > IovaSpace::default_size_bytes)
         return fail(Errc::invalid_argument, "cannot allocate {} bytes of DMA memory", size_bytes);
     DmaMemory memory;
     memory.page_bytes_ = page_bytes;
     memory.block_ =
-        TRY(map(function, space, round_up(size_bytes, page_bytes), page_bytes, name, Access::read_write));
+        TRY(allocator.allocate(round_up(size_bytes, page_bytes), page_bytes, Access::read_write, name));
     const uint64_t pages = memory.size_bytes() / page_bytes;
     if (pages > 2) { // up to two pages go into the command itself
         const uint64_t lists = (pages + max_transfer_pages - 1) / max_transfer_pages;
-        memory.lists_ = TRY(map(function, space, round_up(lists * list_bytes, page_bytes), page_bytes,
-                                "lanepool-prp-lists", Access::read_only));
+        memory.lists_ = TRY(allocator.allocate(round_up(lists * list_bytes, page_bytes), page_bytes,
+                                               Access::read_only, "lanepool-prp-lists"));
         memory.write_lists();
     }
     return memory;
@@ -65,12 +38,12 @@ Result<DmaMemory> DmaMemory::create(pci::Function& function, std::shared_ptr<Iov
 
 void DmaMemory::write_lists() {
     const uint64_t pages = size_bytes() / page_bytes_;
-    auto lists = lists_.mapping.bytes();
+    auto lists = lists_->bytes();
     for (uint64_t list = 0; list * list_bytes < lists.size(); ++list) {
         for (uint64_t entry = 0; entry < entries_per_list; ++entry) {
             const uint64_t page = list * max_transfer_pages + entry;
             if (page >= pages) break;
-            const le64 address = block_.iova.value + page * page_bytes_;
+            const le64 address = block_->iova().value + page * page_bytes_;
             std::memcpy(&lists[list * list_bytes + entry * sizeof address], &address, sizeof address);
         }
     }
@@ -89,12 +62,12 @@ Result<Prps> DmaMemory::prps(uint64_t offset_bytes, uint64_t size_bytes) const {
     if (pages > max_transfer_pages)
         return fail(Errc::out_of_range, "a transfer of {} pages is longer than {}", pages,
                     max_transfer_pages);
-    Prps prps{block_.iova.value + offset_bytes, 0};
-    if (pages == 2) prps.prp2 = block_.iova.value + (first_page + 1) * page_bytes_;
+    Prps prps{block_->iova().value + offset_bytes, 0};
+    if (pages == 2) prps.prp2 = block_->iova().value + (first_page + 1) * page_bytes_;
     if (pages > 2) {
         const uint64_t second = first_page + 1;
         const uint64_t list = second / max_transfer_pages;
-        prps.prp2 = lists_.iova.value + list * list_bytes + second % max_transfer_pages * sizeof(le64);
+        prps.prp2 = lists_->iova().value + list * list_bytes + second % max_transfer_pages * sizeof(le64);
     }
     return prps;
 }

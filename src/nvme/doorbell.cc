@@ -33,16 +33,26 @@ Result<> Doorbell::ring(uint16_t value) {
     return pci::write32(*function_, pci::Region::bar0, offset_bytes_, value);
 }
 
-Result<Doorbells> Doorbells::create(pci::Function& function, unsigned stride, uint32_t queues) {
-    Doorbells doorbells;
-    doorbells.function_ = &function;
-    doorbells.stride_ = stride;
-    doorbells.queues_ = queues;
+// The bytes that the doorbells of QUEUES take.
+Result<uint64_t> Doorbells::check_room(uint64_t bar_bytes, unsigned stride, uint32_t queues) {
     const uint64_t size_bytes = 2 * uint64_t{queues} * (uint64_t{4} << stride);
-    const uint64_t bar_bytes = function.region(pci::Region::bar0).size_bytes;
     if (queues == 0 || bar_bytes < reg::doorbells || bar_bytes - reg::doorbells < size_bytes)
         return fail(Errc::out_of_range, "BAR0 of {} bytes has no room for the doorbells of {} queues",
                     bar_bytes, queues);
+    return size_bytes;
+}
+
+Result<Doorbells> Doorbells::create(std::span<std::byte> bar0, unsigned stride, uint32_t queues) {
+    Doorbells doorbells(nullptr, stride, queues);
+    const uint64_t size_bytes = TRY(check_room(bar0.size(), stride, queues));
+    doorbells.parts_.push_back({reg::doorbells, bar0.subspan(reg::doorbells, size_bytes)});
+    return doorbells;
+}
+
+Result<Doorbells> Doorbells::create(pci::Function& function, unsigned stride, uint32_t queues) {
+    Doorbells doorbells(&function, stride, queues);
+    const uint64_t size_bytes =
+        TRY(check_room(function.region(pci::Region::bar0).size_bytes, stride, queues));
     // Without memory behind them doorbells still work, by calls.
     auto extents = function.memory(pci::Region::bar0, reg::doorbells, size_bytes);
     if (!extents) {
@@ -51,8 +61,10 @@ Result<Doorbells> Doorbells::create(pci::Function& function, unsigned stride, ui
     }
     for (const auto& extent : *extents) {
         if (extent.offset_bytes % 4 != 0 || extent.memory.offset_bytes % 4 != 0) continue;
-        if (auto mapping = Mapping::create(extent.memory))
-            doorbells.parts_.push_back({extent.offset_bytes, std::move(*mapping)});
+        if (auto mapping = Mapping::create(extent.memory)) {
+            doorbells.parts_.push_back({extent.offset_bytes, mapping->bytes()});
+            doorbells.mappings_.push_back(std::move(*mapping));
+        }
     }
     return doorbells;
 }
@@ -61,10 +73,10 @@ Doorbell Doorbells::at(uint64_t offset_bytes) const {
     for (const auto& part : parts_) {
         if (offset_bytes < part.offset_bytes) continue;
         const uint64_t inside = offset_bytes - part.offset_bytes;
-        if (inside + sizeof(uint32_t) <= part.mapping.size_bytes())
-            return {*function_, offset_bytes, part.mapping.data() + inside};
+        if (inside + sizeof(uint32_t) <= part.bytes.size())
+            return {function_, offset_bytes, part.bytes.data() + inside};
     }
-    return {*function_, offset_bytes, nullptr};
+    return {function_, offset_bytes, nullptr};
 }
 
 Doorbell Doorbells::submission(uint16_t queue) const {

@@ -5,6 +5,7 @@
 #include "pci/function.h"
 
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace lanepool::nvme {
@@ -15,8 +16,9 @@ namespace lanepool::nvme {
 class Doorbell {
   public:
     Doorbell() = default;
-    Doorbell(pci::Function& function, uint64_t offset_bytes, std::byte* mapped)
-        : function_(&function), offset_bytes_(offset_bytes), mapped_(mapped) {}
+    // FUNCTION is for what is not MAPPED.
+    Doorbell(pci::Function* function, uint64_t offset_bytes, std::byte* mapped)
+        : function_(function), offset_bytes_(offset_bytes), mapped_(mapped) {}
 
     // SHADOW and EVENT_INDEX are the register's places in the two buffers; they must outlive the doorbell.
     void use_shadow(std::byte* shadow, const std::byte* event_index) {
@@ -40,9 +42,13 @@ class Doorbell {
 // memory behind a region may be another one then.
 class Doorbells {
   public:
+    Doorbells() = default; // of no queue
     // STRIDE is CAP.DSTRD; QUEUES counts the admin queue. Errors: out_of_range when BAR0 is too small for
     // them.
     static Result<Doorbells> create(pci::Function& function, unsigned stride, uint32_t queues);
+
+    // Over BAR0 as the caller has mapped it, from its start on; it must outlive this and the doorbells.
+    static Result<Doorbells> create(std::span<std::byte> bar0, unsigned stride, uint32_t queues);
 
     // QUEUE must be below QUEUES.
     Doorbell submission(uint16_t queue) const;
@@ -53,14 +59,18 @@ class Doorbells {
   private:
     struct Part {
         uint64_t offset_bytes;
-        Mapping mapping;
+        std::span<std::byte> bytes;
     };
+    Doorbells(pci::Function* function, unsigned stride, uint32_t queues)
+        : function_(function), stride_(stride), queues_(queues) {}
+    static Result<uint64_t> check_room(uint64_t bar_bytes, unsigned stride, uint32_t queues);
     Doorbell at(uint64_t offset_bytes) const;
 
-    pci::Function* function_ = nullptr;
+    pci::Function* function_ = nullptr; // none: all of them are mapped
     unsigned stride_ = 0;
     uint32_t queues_ = 0;
     std::vector<Part> parts_;
+    std::vector<Mapping> mappings_;
 };
 
 } // namespace lanepool::nvme

@@ -17,7 +17,8 @@ constexpr uint64_t max_page_bytes = 65536;
 
 Driver::Driver(pci::Function& function, const io::Clock& clock, const DriverOptions& options)
     : function_(function), clock_(clock), options_(options), registers_(function, clock),
-      space_(std::make_shared<IovaSpace>(options.iova_start)) {}
+      allocator_(options.allocator ? options.allocator
+                                   : std::make_shared<FunctionDmaAllocator>(function, options.iova_start)) {}
 
 Driver::~Driver() { [[maybe_unused]] auto ignored = stop(); }
 
@@ -61,6 +62,9 @@ Result<> Driver::start() {
     if (page_bytes_ > max_page_bytes)
         return fail(Errc::not_supported, "the controller's memory pages of {} bytes are too large",
                     page_bytes_);
+    if (options_.weighted_arbitration && !(cap::ams.get(capabilities_) & cap::ams_weighted))
+        return fail(Errc::not_supported, "the controller serves its queues round robin only (CAP {:#x})",
+                    capabilities_);
     const auto stride = static_cast<unsigned>(cap::dstrd.get(capabilities_));
     const uint64_t room = function_.region(pci::Region::bar0).size_bytes - reg::doorbells;
     const uint64_t fit = room / (2 * (uint64_t{4} << stride));
@@ -69,8 +73,8 @@ Result<> Driver::start() {
     TRY(set_up_interrupts());
 
     const auto depth = static_cast<uint16_t>(std::min<uint64_t>(admin_depth, cap::mqes.get(capabilities_)));
-    admin_queue_ = TRY(
-        QueuePair::create(function_, space_, page_bytes_, doorbells_, clock_, health_check(), {0, depth}));
+    admin_queue_ =
+        TRY(QueuePair::create(*allocator_, page_bytes_, doorbells_, clock_, health_check(), {0, depth}));
     auto data = TRY(allocate(Admin::buffer_bytes));
     admin_ = std::make_unique<Admin>(*admin_queue_, std::move(data), options_.command_timeout);
     const uint32_t entries = admin_queue_->entries() - 1u;
@@ -78,9 +82,9 @@ Result<> Driver::start() {
     TRY(registers_.write64(reg::asq, admin_queue_->submission_iova().value));
     TRY(registers_.write64(reg::acq, admin_queue_->completion_iova().value));
     const bool nvm_only = (cap::css.get(capabilities_) & cap::css_nvm) != 0;
-    const uint32_t configuration = cc::css(nvm_only ? 0 : 6) |
-                                   cc::mps(static_cast<uint32_t>(cap::mpsmin.get(capabilities_))) |
-                                   cc::iosqes(6) | cc::iocqes(4);
+    const uint32_t configuration =
+        cc::css(nvm_only ? 0 : 6) | cc::mps(static_cast<uint32_t>(cap::mpsmin.get(capabilities_))) |
+        cc::ams(options_.weighted_arbitration ? cc::ams_weighted : 0) | cc::iosqes(6) | cc::iocqes(4);
     TRY(registers_.enable(configuration, until(ControllerRegisters::ready_timeout(capabilities_))));
 
     const auto identify = TRY(admin_->identify_controller());
@@ -122,7 +126,8 @@ Result<> Driver::set_up_queues() {
 }
 
 Result<> Driver::set_up_shadow_doorbells() {
-    if (doorbells_mapped() || !(info_.oacs & oacs::doorbell_buffer_config)) return {};
+    if (doorbells_mapped() || !options_.shadow_doorbells || !(info_.oacs & oacs::doorbell_buffer_config))
+        return {};
     if (submission_doorbell_offset(doorbells_.queues() & 0xffff, doorbells_.stride()) - reg::doorbells >
         page_bytes_)
         return {}; // they have one page
@@ -147,19 +152,16 @@ Result<> Driver::refresh_namespaces() {
 }
 
 Result<DmaMemory> Driver::allocate(uint64_t size_bytes) {
-    return DmaMemory::create(function_, space_, size_bytes, page_bytes_, "lanepool-nvme-data");
+    return DmaMemory::create(*allocator_, size_bytes, page_bytes_, "lanepool-nvme-data");
 }
 
 Result<QueuePair*> Driver::create_queue(QueueOptions options) {
     if (options.interrupt_vector && *options.interrupt_vector >= interrupts_.size())
         return fail(Errc::out_of_range, "there is no interrupt vector {}", *options.interrupt_vector);
-    const auto place = std::find(queues_.begin(), queues_.end(), nullptr);
-    if (place == queues_.end())
-        return fail(Errc::no_space, "the controller has no more than {} I/O queues", max_queues_);
-    const auto id = static_cast<uint16_t>(place - queues_.begin() + 1);
+    const auto id = TRY(free_id());
     const auto depth = static_cast<uint16_t>(std::min<uint64_t>(options.depth, cap::mqes.get(capabilities_)));
-    auto queue = TRY(
-        QueuePair::create(function_, space_, page_bytes_, doorbells_, clock_, health_check(), {id, depth}));
+    auto queue =
+        TRY(QueuePair::create(*allocator_, page_bytes_, doorbells_, clock_, health_check(), {id, depth}));
     if (shadow_doorbells_.size_bytes() != 0) {
         const auto use = [&](Doorbell& doorbell, uint64_t offset_bytes) {
             auto* shadow = &shadow_doorbells_.bytes()[offset_bytes - reg::doorbells];
@@ -171,17 +173,50 @@ Result<QueuePair*> Driver::create_queue(QueueOptions options) {
         use(queue->submission_doorbell(), submission_doorbell_offset(id, doorbells_.stride()));
         use(queue->completion_doorbell(), completion_doorbell_offset(id, doorbells_.stride()));
     }
-    TRY(admin_->create_queue(*queue, options.interrupt_vector));
-    *place = std::move(queue);
-    return place->get();
+    TRY(admin_->create_queue({.id = id,
+                              .entries = queue->entries(),
+                              .submission = queue->submission_iova(),
+                              .completion = queue->completion_iova(),
+                              .interrupt_vector = options.interrupt_vector,
+                              .priority = options.priority}));
+    auto& place = queues_[id - 1u].own;
+    place = std::move(queue);
+    return place.get();
+}
+
+Result<uint16_t> Driver::free_id() const {
+    const auto free = std::ranges::find_if(queues_, [](auto& q) { return !q.own && !q.foreign; });
+    if (free == queues_.end())
+        return fail(Errc::no_space, "the controller has no more than {} I/O queues", max_queues_);
+    return static_cast<uint16_t>(free - queues_.begin() + 1);
+}
+
+Result<uint16_t> Driver::create_foreign_queue(QueuePlace place) {
+    if (shadow_doorbells_.size_bytes() != 0)
+        return fail(Errc::failed_precondition,
+                    "the controller looks at this driver's shadow doorbells only: create the driver without");
+    if (place.entries < 2 || place.entries > cap::mqes.get(capabilities_) + 1)
+        return fail(Errc::out_of_range, "queues of {} entries: the controller can 2 to {}", place.entries,
+                    cap::mqes.get(capabilities_) + 1);
+    place.id = TRY(free_id());
+    TRY(admin_->create_queue(place));
+    queues_[place.id - 1u].foreign = true;
+    return place.id;
+}
+
+Result<> Driver::delete_foreign_queue(uint16_t id) {
+    if (id == 0 || id > queues_.size() || !queues_[id - 1u].foreign)
+        return fail(Errc::not_found, "queue {} was not created for somebody else", id);
+    TRY(admin_->delete_queue(id));
+    queues_[id - 1u].foreign = false;
+    return {};
 }
 
 Result<> Driver::delete_queue(QueuePair& queue) {
-    const auto place =
-        std::find_if(queues_.begin(), queues_.end(), [&](auto& q) { return q.get() == &queue; });
+    const auto place = std::ranges::find_if(queues_, [&](auto& q) { return q.own.get() == &queue; });
     if (place == queues_.end()) return fail(Errc::not_found, "the queue is not one of this driver's");
     TRY(admin_->delete_queue(queue.id()));
-    place->reset();
+    place->own.reset();
     return {};
 }
 
@@ -220,7 +255,7 @@ Result<> Driver::stop() {
     if (irq_) silenced = function_.set_irqs(*irq_, 0, {});
     const Error reason(Errc::cancelled, "the driver has stopped");
     for (auto& queue : queues_)
-        if (queue) queue->break_with(reason);
+        if (queue.own) queue.own->break_with(reason);
     if (admin_queue_) admin_queue_->break_with(reason);
     queues_.clear();
     admin_.reset();

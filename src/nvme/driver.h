@@ -19,7 +19,15 @@ struct DriverOptions {
     size_t max_namespaces = 128;
     io::Duration command_timeout = Admin::default_timeout; // of admin commands
     io::TimePoint deadline = io::TimePoint::max();         // of create() as a whole
-    Iova iova_start = {IovaSpace::default_start}; // where its memory lies for the device; nothing else may
+    // Where its memory comes from; none: memory of this process, mapped for the function from iova_start on,
+    // where nothing else may be.
+    std::shared_ptr<DmaAllocator> allocator = nullptr;
+    Iova iova_start = {IovaSpace::default_start};
+    // Submission queues are served by priority (CC.AMS), as the Arbitration feature weighs them.
+    bool weighted_arbitration = false;
+    // Whether doorbells that are no memory may be spared by shadow doorbells. Not for a driver that creates
+    // queues for others: with them the controller looks at no other doorbells.
+    bool shadow_doorbells = true;
 };
 
 // A user-space driver for one NVMe controller, reached through a pci::Function: hardware or a model, it
@@ -31,7 +39,8 @@ class Driver {
   public:
     // Takes the controller over in whatever state it is, enables it, identifies it and its namespaces.
     // FUNCTION and CLOCK must outlive the driver. Errors: disconnected, timeout, io (fatal status), protocol
-    // (the controller talks nonsense), not_supported (no NVM command set, pages of over 64 KiB).
+    // (the controller talks nonsense), not_supported (no NVM command set, pages of over 64 KiB,
+    // no weighted arbitration).
     static Result<std::unique_ptr<Driver>> create(pci::Function& function, const io::Clock& clock,
                                                   DriverOptions options = {});
     Driver(const Driver&) = delete;
@@ -50,11 +59,23 @@ class Driver {
     struct QueueOptions {
         uint16_t depth = 32; // taken down to what the controller can (CAP.MQES)
         std::optional<uint16_t> interrupt_vector = std::nullopt;
+        QueuePriority priority = QueuePriority::medium;
     };
     // A new I/O queue pair; it lives until delete_queue() or the driver's end. Errors: no_space when the
     // controller has no more, and those of admin commands.
     Result<QueuePair*> create_queue(QueueOptions options);
     Result<> delete_queue(QueuePair& queue);
+
+    // For the manager of a shared drive: a queue pair that somebody else uses (see QueuePair::create), in
+    // memory of theirs. PLACE.id is chosen here and returned. What else they need: page_bytes(),
+    // doorbell_stride(), info() and namespaces(). Errors: no_space, failed_precondition with shadow
+    // doorbells, out_of_range for entries that the controller cannot have, and those of admin commands.
+    Result<uint16_t> create_foreign_queue(QueuePlace place);
+    // Also when its user has died: the controller is told to forget what is in flight there.
+    Result<> delete_foreign_queue(uint16_t id);
+    uint64_t page_bytes() const { return page_bytes_; }
+    unsigned doorbell_stride() const { return doorbells_.stride(); }
+
     uint16_t max_queues() const { return max_queues_; }
     // Whether doorbells are stores to memory, not calls.
     bool doorbells_mapped() const;
@@ -80,6 +101,7 @@ class Driver {
     Result<> set_up_shadow_doorbells();
     io::TimePoint until(io::Duration duration) const;
     QueuePair::HealthCheck health_check();
+    Result<uint16_t> free_id() const;
 
     pci::Function& function_;
     const io::Clock& clock_;
@@ -88,7 +110,7 @@ class Driver {
     uint64_t capabilities_ = 0;
     uint64_t page_bytes_ = min_page_bytes;
     bool stopped_ = false;
-    std::shared_ptr<IovaSpace> space_;
+    std::shared_ptr<DmaAllocator> allocator_;
     Doorbells doorbells_;
     std::vector<UniqueFd> interrupts_;
     std::optional<pci::Irq> irq_;
@@ -99,7 +121,11 @@ class Driver {
     DriveInfo info_;
     std::vector<NamespaceInfo> namespaces_;
     uint16_t max_queues_ = 0;
-    std::vector<std::unique_ptr<QueuePair>> queues_; // at id - 1; empty where there is none
+    struct IoQueue {
+        std::unique_ptr<QueuePair> own;
+        bool foreign = false;
+    };
+    std::vector<IoQueue> queues_; // at id - 1
 };
 
 } // namespace lanepool::nvme

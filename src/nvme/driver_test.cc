@@ -159,6 +159,27 @@ TEST(Driver, ShadowDoorbellsSpareCalls) {
     EXPECT_EQ(fake.calls, before + 1);
 }
 
+TEST(Driver, QueuesForOthersShareTheIdsButNotShadowDoorbells) {
+    FakeController fake;
+    const SteppingClock clock(std::chrono::milliseconds(100));
+    auto driver = Driver::create(fake, clock).value();
+    QueuePlace place{.entries = 32, .submission = {0x1000}, .completion = {0x2000}};
+    EXPECT_EQ(driver->create_foreign_queue(place).value(), 1);
+    EXPECT_EQ(driver->create_queue({.depth = 4}).value()->id(), 2);
+    place.priority = QueuePriority::low;
+    EXPECT_EQ(driver->create_foreign_queue(place).value(), 3);
+    EXPECT_EQ(create_queue::qprio.get(fake.log.back().cdw11), 3u);
+    EXPECT_EQ(driver->delete_foreign_queue(2).error().code(), Errc::not_found);
+    EXPECT_TRUE(driver->delete_foreign_queue(1));
+    EXPECT_EQ(driver->create_queue({.depth = 4}).value()->id(), 1);
+    place.entries = 33;
+    EXPECT_EQ(driver->create_foreign_queue(place).error().code(), Errc::out_of_range);
+    EXPECT_EQ(Driver::create(fake, clock, {.iova_start = {uint64_t{1} << 33}, .weighted_arbitration = true})
+                  .error()
+                  .code(),
+              Errc::not_supported);
+}
+
 TEST(Driver, QueuesAreGivenBack) {
     FakeController fake;
     const SteppingClock clock(std::chrono::milliseconds(100));

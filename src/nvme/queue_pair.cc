@@ -48,26 +48,42 @@ Result<uint32_t> Outcome::result(std::string_view what) const {
     return dw0;
 }
 
-Result<std::unique_ptr<QueuePair>> QueuePair::create(pci::Function& function,
-                                                     std::shared_ptr<IovaSpace> space, uint64_t page_bytes,
-                                                     const Doorbells& doorbells, const io::Clock& clock,
-                                                     HealthCheck health, Options options) {
+Result<std::unique_ptr<QueuePair>> QueuePair::create(const QueueMemory& memory, const Doorbells& doorbells,
+                                                     const io::Clock& clock, HealthCheck health,
+                                                     Options options) {
     if (options.depth == 0 || options.depth > max_depth)
         return fail(Errc::out_of_range, "a queue depth of {} is not in 1..{}", options.depth, max_depth);
     if (options.id >= doorbells.queues())
         return fail(Errc::out_of_range, "queue {} has no doorbell", options.id);
+    if (memory.submission.size() < submission_bytes(options.depth) ||
+        memory.completion.size() < completion_bytes(options.depth))
+        return fail(Errc::out_of_range, "a queue pair of depth {} takes {} and {} bytes, not {} and {}",
+                    options.depth, submission_bytes(options.depth), completion_bytes(options.depth),
+                    memory.submission.size(), memory.completion.size());
     std::unique_ptr<QueuePair> queue(new QueuePair(clock, std::move(health), options));
-    const auto in_pages = [&](uint64_t bytes) { return (bytes + page_bytes - 1) / page_bytes * page_bytes; };
-    queue->completion_offset_bytes_ = in_pages(queue->entries() * sizeof(Command));
-    const uint64_t size_bytes =
-        queue->completion_offset_bytes_ + in_pages(queue->entries() * sizeof(Completion));
-    queue->memory_ =
-        TRY(DmaMemory::create(function, std::move(space), size_bytes, page_bytes, "lanepool-nvme-queue"));
+    queue->memory_ = memory;
+    // Phase tags of an earlier life would look like completions.
+    std::memset(memory.completion.data(), 0, completion_bytes(options.depth));
     queue->submission_doorbell_ = doorbells.submission(options.id);
     queue->completion_doorbell_ = doorbells.completion(options.id);
     queue->slots_.resize(options.depth);
     for (uint16_t i = options.depth; i > 0; --i)
         queue->free_.push_back(static_cast<uint16_t>(i - 1));
+    return queue;
+}
+
+Result<std::unique_ptr<QueuePair>> QueuePair::create(DmaAllocator& allocator, uint64_t page_bytes,
+                                                     const Doorbells& doorbells, const io::Clock& clock,
+                                                     HealthCheck health, Options options) {
+    const auto in_pages = [&](uint64_t bytes) { return (bytes + page_bytes - 1) / page_bytes * page_bytes; };
+    const uint64_t completion_offset = in_pages(submission_bytes(options.depth));
+    auto memory =
+        TRY(DmaMemory::create(allocator, completion_offset + in_pages(completion_bytes(options.depth)),
+                              page_bytes, "lanepool-nvme-queue"));
+    const QueueMemory parts{memory.bytes().first(completion_offset), memory.iova(),
+                            memory.bytes().subspan(completion_offset), memory.iova() + completion_offset};
+    auto queue = TRY(create(parts, doorbells, clock, std::move(health), options));
+    queue->own_memory_ = std::move(memory);
     return queue;
 }
 
@@ -88,7 +104,7 @@ Result<> QueuePair::submit(const Command& command, io::Duration timeout, OnCompl
     slot.done = std::move(done);
     ++in_flight_;
     // There is always room: a slot is free only when its command has been answered, and so fetched.
-    auto* entry = memory_.bytes().data() + tail_ * sizeof(Command);
+    auto* entry = memory_.submission.data() + tail_ * sizeof(Command);
     std::memcpy(entry, &command, sizeof command);
     const le16 id = make_id(index, slot.generation);
     std::memcpy(entry + offsetof(Command, cid), &id, sizeof id);
@@ -109,7 +125,7 @@ Result<> QueuePair::ring() {
 
 // The entry is copied before anything in it is looked at: its owner may write to it at any time.
 std::optional<Completion> QueuePair::next_completion() {
-    auto* place = memory_.bytes().data() + completion_offset_bytes_ + head_ * sizeof(Completion);
+    auto* place = memory_.completion.data() + head_ * sizeof(Completion);
     // Dword 3 carries the phase tag. Only after it has changed may the rest be read.
     auto& dword3 = *reinterpret_cast<uint32_t*>(place + offsetof(Completion, cid));
     const uint32_t loaded = std::atomic_ref<uint32_t>(dword3).load(std::memory_order_acquire);

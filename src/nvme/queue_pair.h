@@ -25,6 +25,14 @@ struct Outcome {
 };
 using OnComplete = std::function<void(const Outcome&)>;
 
+// Where a queue pair lies, in this process and for the controller: page aligned there.
+struct QueueMemory {
+    std::span<std::byte> submission;
+    Iova submission_iova;
+    std::span<std::byte> completion;
+    Iova completion_iova;
+};
+
 // A submission queue, its completion queue, and the commands in between. For one thread. Completions are
 // polled; an interrupt only says when to.
 //
@@ -44,10 +52,20 @@ class QueuePair {
     // that its death need not be waited out. An error breaks the queue.
     using HealthCheck = std::function<Result<>()>;
 
-    static Result<std::unique_ptr<QueuePair>> create(pci::Function& function,
-                                                     std::shared_ptr<IovaSpace> space, uint64_t page_bytes,
+    // In memory of its own. DOORBELLS' mappings must outlive the queue. Errors: out_of_range for OPTIONS that
+    // cannot be, and those of ALLOCATOR.
+    static Result<std::unique_ptr<QueuePair>> create(DmaAllocator& allocator, uint64_t page_bytes,
                                                      const Doorbells& doorbells, const io::Clock& clock,
                                                      HealthCheck health, Options options);
+    // In MEMORY of somebody else's (which must outlive it), for a queue pair of which somebody else tells the
+    // controller. Nothing may have been submitted to it before: the completion queue is cleared here. HEALTH
+    // may be empty. Errors: out_of_range, also for memory that is too small.
+    static Result<std::unique_ptr<QueuePair>> create(const QueueMemory& memory, const Doorbells& doorbells,
+                                                     const io::Clock& clock, HealthCheck health,
+                                                     Options options);
+    // What a queue pair of DEPTH needs.
+    static constexpr uint64_t submission_bytes(uint16_t depth) { return (depth + 1u) * sizeof(Command); }
+    static constexpr uint64_t completion_bytes(uint16_t depth) { return (depth + 1u) * sizeof(Completion); }
     QueuePair(const QueuePair&) = delete;
     QueuePair& operator=(const QueuePair&) = delete;
     // Commands still in flight are answered `cancelled`.
@@ -56,8 +74,8 @@ class QueuePair {
     uint16_t id() const { return options_.id; }
     uint16_t depth() const { return options_.depth; }
     uint16_t entries() const { return static_cast<uint16_t>(options_.depth + 1); } // of each of the queues
-    Iova submission_iova() const { return memory_.iova(); }
-    Iova completion_iova() const { return memory_.iova() + completion_offset_bytes_; }
+    Iova submission_iova() const { return memory_.submission_iova; }
+    Iova completion_iova() const { return memory_.completion_iova; }
     Doorbell& submission_doorbell() { return submission_doorbell_; }
     Doorbell& completion_doorbell() { return completion_doorbell_; }
 
@@ -106,8 +124,8 @@ class QueuePair {
     const io::Clock& clock_;
     HealthCheck health_;
     Options options_;
-    DmaMemory memory_; // the submission queue, then the completion queue
-    uint64_t completion_offset_bytes_ = 0;
+    DmaMemory own_memory_; // none when it is somebody else's
+    QueueMemory memory_;
     Doorbell submission_doorbell_;
     Doorbell completion_doorbell_;
     uint16_t tail_ = 0;

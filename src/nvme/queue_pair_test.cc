@@ -169,5 +169,22 @@ TEST_F(QueuePairTest, ACallbackMaySubmit) {
     EXPECT_EQ(left, 0);
 }
 
+TEST_F(QueuePairTest, MemoryOfSomebodyElsesMustHoldIt) {
+    std::array<std::byte, 0x2000> bar{};
+    const auto doorbells = Doorbells::create(bar, 0, 4).value();
+    std::vector<std::byte> sq(QueuePair::submission_bytes(7)), cq(QueuePair::completion_bytes(7));
+    const auto made = [&](uint16_t id, uint16_t depth) {
+        return QueuePair::create(QueueMemory{sq, {0x1000}, cq, {0x2000}}, doorbells, clock, {}, {id, depth});
+    };
+    EXPECT_TRUE(made(3, 7));
+    EXPECT_EQ(made(3, 8).error().code(), Errc::out_of_range);
+    EXPECT_EQ(made(4, 7).error().code(), Errc::out_of_range);
+    EXPECT_EQ(Doorbells::create(bar, 0, 513).error().code(), Errc::out_of_range);
+    auto other = made(3, 7).value();
+    ASSERT_TRUE(other->submit(Command{}, std::chrono::seconds(1), {}));
+    ASSERT_TRUE(other->ring());
+    EXPECT_EQ(bar[submission_doorbell_offset(3)], std::byte{1});
+}
+
 } // namespace
 } // namespace lanepool::nvme
