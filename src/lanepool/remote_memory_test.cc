@@ -19,14 +19,20 @@ class RemoteTest : public testing::Test {
         for (size_t i = 0; i < 16; ++i)
             whole.data()[i * 4096] = std::byte{static_cast<uint8_t>(i)};
     }
-    static Json extent(uint64_t offset, uint64_t size, uint64_t fd_offset) {
-        return {{"offset", offset}, {"size", size}, {"fd_offset", fd_offset}};
+    struct Extent {
+        uint64_t offset, size, fd_offset;
+    };
+    static Json list_of(const std::vector<Extent>& extents) {
+        Json list = Json::array();
+        for (const Extent& e : extents)
+            list.push_back({{"offset", e.offset}, {"size", e.size}, {"fd_offset", e.fd_offset}});
+        return list;
     }
-    void answer(uint64_t size, Json extents) {
-        std::vector<int> fds(extents.size(), memory.get());
-        agent.on("segment_connect", {{"connection", 5}, {"size", size}, {"extents", std::move(extents)}},
-                 fds);
+    void answer(uint64_t size, const Json& list) {
+        const std::vector<int> fds(list.size(), memory.get());
+        agent.on("segment_connect", {{"connection", 5}, {"size", size}, {"extents", list}}, fds);
     }
+    void answer(uint64_t size, const std::vector<Extent>& extents) { answer(size, list_of(extents)); }
     Result<RemoteSegment> connect(RemoteSegmentOptions options = {}) {
         return RemoteSegment::connect(session, 2, 4, milliseconds(30), std::move(options));
     }
@@ -46,7 +52,7 @@ class RemoteTest : public testing::Test {
 };
 
 TEST_F(RemoteTest, IsTheMemoryOfTheOther) {
-    answer(8192, {extent(0, 8192, 4096)});
+    answer(8192, {Extent{0, 8192, 4096}});
     auto remote = connect();
     ASSERT_TRUE(remote) << remote.error().message();
     const auto call = agent.next("segment_connect");
@@ -68,7 +74,7 @@ TEST_F(RemoteTest, IsTheMemoryOfTheOther) {
 }
 
 TEST_F(RemoteTest, PiecesLieSideBySide) {
-    answer(5 * 4096, {extent(0, 4096, 9 * 4096), extent(4096, 8192, 0), extent(3 * 4096, 8192, 4 * 4096)});
+    answer(5 * 4096, {Extent{0, 4096, 9 * 4096}, Extent{4096, 8192, 0}, Extent{3 * 4096, 8192, 4 * 4096}});
     auto remote = *connect();
     const auto view = remote.map();
     ASSERT_TRUE(view) << view.error().message();
@@ -85,7 +91,7 @@ TEST_F(RemoteTest, PiecesLieSideBySide) {
 }
 
 TEST_F(RemoteTest, PlacesWithoutMemoryAreNotMapped) {
-    answer(4 * 4096, {extent(0, 4096, 0), extent(8192, 4096, 4096), extent(3 * 4096, 2048, 8192)});
+    answer(4 * 4096, {Extent{0, 4096, 0}, Extent{8192, 4096, 4096}, Extent{3 * 4096, 2048, 8192}});
     auto remote = *connect();
     EXPECT_FALSE(remote.mappable());
     EXPECT_EQ(code(remote.map()), Errc::not_supported);
@@ -96,40 +102,42 @@ TEST_F(RemoteTest, PlacesWithoutMemoryAreNotMapped) {
 }
 
 TEST_F(RemoteTest, PiecesThatDoNotFitIntoPagesAreNotMapped) {
-    answer(8192, {extent(0, 100, 0), extent(100, 8092, 4196)}); // congruent, but inside of a page
+    answer(8192, {Extent{0, 100, 0}, Extent{100, 8092, 4196}}); // congruent, but inside of a page
     EXPECT_EQ(code(connect()->map()), Errc::not_supported);
-    answer(4096, {extent(0, 4096, 8)});
+    answer(4096, {Extent{0, 4096, 8}});
     EXPECT_EQ(code(connect()->map()), Errc::not_supported);
     EXPECT_EQ(mapped(), 1);
 }
 
 TEST_F(RemoteTest, WhatCannotBeIsNeverMapped) {
-    const std::vector<std::pair<uint64_t, Json>> hostile = {
-        {0, {extent(0, 4096, 0)}},
-        {uint64_t{1} << 63, {extent(0, 4096, 0)}},
-        {4096, {extent(0, 8192, 0)}},                           // more than there is
-        {4096, {extent(4096, 4096, 0)}},                        // behind it
-        {4096, {extent(0, 0, 0)}},                              // nothing
-        {8192, {extent(0, 4096, 0), extent(0, 4096, 4096)}},    // twice the same place
-        {8192, {extent(4096, 4096, 0), extent(0, 4096, 4096)}}, // backwards
-        {4096, {extent(0, 4096, 16 * 4096)}},                   // behind the end of the memory
-        {17 * 4096, {extent(0, 17 * 4096, 0)}},                 // over it
-        {4096, {extent(UINT64_MAX - 4095, 4096, 0)}},           // sums that wrap
-        {4096, {extent(0, UINT64_MAX, 0)}},
-        {4096, {extent(0, 4096, UINT64_MAX - 4095)}},
-        {4096, {{{"offset", 0}, {"size", 4096}}}},
-        {4096, {7}},
+    const std::vector<std::pair<uint64_t, std::vector<Extent>>> hostile = {
+        {0, {Extent{0, 4096, 0}}},
+        {uint64_t{1} << 63, {Extent{0, 4096, 0}}},
+        {4096, {Extent{0, 8192, 0}}},                           // more than there is
+        {4096, {Extent{4096, 4096, 0}}},                        // behind it
+        {4096, {Extent{0, 0, 0}}},                              // nothing
+        {8192, {Extent{0, 4096, 0}, Extent{0, 4096, 4096}}},    // twice the same place
+        {8192, {Extent{4096, 4096, 0}, Extent{0, 4096, 4096}}}, // backwards
+        {4096, {Extent{0, 4096, 16 * 4096}}},                   // behind the end of the memory
+        {17 * 4096, {Extent{0, 17 * 4096, 0}}},                 // over it
+        {4096, {Extent{UINT64_MAX - 4095, 4096, 0}}},           // sums that wrap
+        {4096, {Extent{0, UINT64_MAX, 0}}},
+        {4096, {Extent{0, 4096, UINT64_MAX - 4095}}},
     };
     for (const auto& [size, extents] : hostile) {
         answer(size, extents);
-        EXPECT_EQ(code(connect()), Errc::protocol) << size << " " << extents;
+        EXPECT_EQ(code(connect()), Errc::protocol) << size << " " << list_of(extents);
         EXPECT_EQ(agent.next("disconnect")["connection"], 5); // and given back
+    }
+    for (const char* list : {"[7]", "[{\"offset\": 0, \"size\": 4096}]"}) {
+        answer(4096, Json::parse(list));
+        EXPECT_EQ(code(connect()), Errc::protocol) << list;
     }
     EXPECT_EQ(mapped(), 1);
 }
 
 TEST_F(RemoteTest, DescriptorsMustBeThere) {
-    const Json extents = {extent(0, 4096, 0)};
+    const Json extents = list_of({{0, 4096, 0}});
     for (const std::vector<int>& fds : {std::vector<int>{}, {memory.get(), memory.get()}}) {
         agent.on("segment_connect", {{"connection", 5}, {"size", 4096}, {"extents", extents}}, fds);
         EXPECT_EQ(code(connect()), Errc::protocol);
@@ -141,7 +149,7 @@ TEST_F(RemoteTest, DescriptorsMustBeThere) {
 TEST_F(RemoteTest, MemoryThatCouldBeCutOffIsNotTaken) {
     const UniqueFd shrinks(::memfd_create("remote", MFD_ALLOW_SEALING));
     ASSERT_EQ(::ftruncate(shrinks.get(), 8192), 0);
-    agent.on("segment_connect", {{"connection", 5}, {"size", 4096}, {"extents", {extent(0, 4096, 0)}}},
+    agent.on("segment_connect", {{"connection", 5}, {"size", 4096}, {"extents", list_of({{0, 4096, 0}})}},
              {shrinks.get()});
     EXPECT_EQ(code(connect()), Errc::protocol);
 }
@@ -152,7 +160,7 @@ TEST_F(RemoteTest, SaysWhatTheAgentSays) {
 }
 
 TEST_F(RemoteTest, DisconnectsUnlessBusy) {
-    answer(4096, {extent(0, 4096, 0)});
+    answer(4096, {Extent{0, 4096, 0}});
     auto remote = *connect();
     const auto view = *remote.map();
     agent.refuse("disconnect", Errc::busy);
@@ -165,7 +173,7 @@ TEST_F(RemoteTest, DisconnectsUnlessBusy) {
 }
 
 TEST_F(RemoteTest, ItsLossIsToldOnce) {
-    answer(4096, {extent(0, 4096, 0)});
+    answer(4096, {Extent{0, 4096, 0}});
     Heard<std::string> heard;
     auto remote = *connect({.on_lost = [&](const Error& why) {
         EXPECT_EQ(why.code(), Errc::disconnected);
@@ -186,7 +194,7 @@ TEST_F(RemoteTest, ALossRightBehindTheAnswerIsHeard) {
                    {"ok", true},
                    {"connection", 5},
                    {"size", 4096},
-                   {"extents", {extent(0, 4096, 0)}}},
+                   {"extents", list_of({{0, 4096, 0}})}},
                   {memory.get()});
         agent.say({{"event", "connection_lost"}, {"connection", 5}, {"reason", "at once"}});
         return TestAgent::Reply{.silent = true};
