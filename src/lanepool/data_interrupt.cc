@@ -54,7 +54,10 @@ void DataInterruptState::on_received(const std::string& event, Message& message)
     if (!id) return;
     const std::lock_guard lock(mutex);
     if (event == "interrupt_sender_gone") {
-        if (const auto found = senders.find(*id); found != senders.end()) found->second.gone = true;
+        if (const auto found = senders.find(*id); found != senders.end()) {
+            found->second.gone = true;
+            found->second.ring.end();
+        }
     } else if (event == "interrupt_sender" && message.fds.size() == 1 &&
                senders.size() < 2 * session::max_senders) {
         auto memory = map_ring(std::move(message.fds[0]));

@@ -78,7 +78,7 @@ Result<DataRingReader> DataRingReader::create(std::span<std::byte> memory) {
 
 Result<std::optional<size_t>> DataRingReader::take(std::span<std::byte> buffer) {
     if (broken_) return fail(Errc::protocol, "the sender has broken its ring");
-    const uint64_t produced = std::atomic_ref(ring_->produced).load(std::memory_order_acquire);
+    const uint64_t produced = end_ ? *end_ : std::atomic_ref(ring_->produced).load(std::memory_order_acquire);
     if (produced == consumed_) return std::optional<size_t>();
     const uint64_t there = produced - consumed_;
     const uint64_t size = there <= capacity && there % 8 == 0
@@ -94,6 +94,10 @@ Result<std::optional<size_t>> DataRingReader::take(std::span<std::byte> buffer) 
     consumed_ += record_bytes(size);
     std::atomic_ref(ring_->consumed).store(consumed_, std::memory_order_release);
     return static_cast<size_t>(size);
+}
+
+void DataRingReader::end() {
+    if (!end_) end_ = std::atomic_ref(ring_->produced).load(std::memory_order_acquire);
 }
 
 } // namespace lanepool::session

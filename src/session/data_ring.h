@@ -62,10 +62,13 @@ class DataRingReader {
     // Takes the next message, if there is one, into BUFFER: its size. Errors: no_space (BUFFER is smaller;
     // the message stays), protocol (the sender has written nonsense: from then on always).
     Result<std::optional<size_t>> take(std::span<std::byte> buffer);
+    // The sender may send no more: what comes from now on is not taken.
+    void end();
 
   private:
     DataRing* ring_ = nullptr;
     uint64_t consumed_ = 0;
+    std::optional<uint64_t> end_; // what had been produced at end()
     bool broken_ = false;
 };
 

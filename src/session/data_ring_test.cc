@@ -79,6 +79,17 @@ TEST(DataRing, LimitsAreChecked) {
     EXPECT_EQ(DataRingWriter::create(ring.sender.bytes().subspan(8)).error().code(), Errc::invalid_argument);
 }
 
+TEST(DataRing, AfterItsEndNothingMoreComes) {
+    Ring ring;
+    ASSERT_TRUE(ring.send("one"));
+    ASSERT_TRUE(ring.send("two"));
+    ring.reader.end();
+    ASSERT_TRUE(ring.send("three"));
+    EXPECT_EQ(ring.take(), "one");
+    EXPECT_EQ(ring.take(), "two");
+    EXPECT_EQ(ring.take(), "-");
+}
+
 TEST(DataRing, AHostileSenderIsNotBelieved) {
     const auto position = [](uint64_t value) { return [=](Ring& ring) { ring.raw.produced = value; }; };
     const auto size = [](uint64_t value) {
