@@ -155,7 +155,7 @@ class Shared : public testing::Test {
         return engine.run([](auto& device) { return (device.command() & pci::command::bus_master) != 0; });
     }
 
-    Folder folder;
+    TemporaryFolder folder;
     Fabric fabric;
     Host store;
     Host a;
