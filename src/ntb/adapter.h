@@ -84,7 +84,7 @@ class Window {
     Result<Mapping> map(Access access = Access::read_write) const;
     // Lets DEVICE, which is on this host, reach the whole window from IOVA on: in place where there are
     // descriptors, one call an access elsewhere. All or nothing. The mappings must end before the device and
-    // the adapter do; the window may close before. Errors: those of pci::Function::map_dma, permission_denied
+    // the adapter do; the window may close before. Errors: those of pci::Function::map_dma, invalid_argument
     // (writes to what is exported for reading only), not_found (withdrawn).
     Result<std::vector<pci::DmaMapping>> map_for(pci::Function& device, Iova iova, Access access) const;
 

@@ -133,7 +133,7 @@ Result<UniqueFd> LocalExport::event(uint64_t offset_bytes) const {
 
 Result<bool> LocalExport::check_for(const pci::Function& device, Access access) const {
     if (access == Access::read_write && access_ == Access::read_only)
-        return fail(Errc::permission_denied, "what is exported there may only be read");
+        return fail(Errc::invalid_argument, "what is exported there may only be read");
     return use(Result<bool>(fail(Errc::not_found, "the export has been withdrawn")), [&]() -> Result<bool> {
         const auto* registers = std::get_if<Registers>(&source_);
         if (registers && registers->device == &device) // it would wait for itself

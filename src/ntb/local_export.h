@@ -39,7 +39,7 @@ class LocalExport : public std::enable_shared_from_this<LocalExport> {
     Result<> write(uint64_t offset_bytes, std::span<const std::byte> data) const;
     Result<std::vector<pci::Extent>> memory(uint64_t offset_bytes, uint64_t size_bytes) const;
     Result<UniqueFd> event(uint64_t offset_bytes) const;
-    // As pci::map_peer. Errors also: permission_denied for writes to what is exported for reading only.
+    // As pci::map_peer. Errors also: invalid_argument for writes to what is exported for reading only.
     Result<std::vector<pci::DmaMapping>> map_for(pci::Function& device, Iova iova, uint64_t offset_bytes,
                                                  uint64_t size_bytes, Access access) const;
 

@@ -32,6 +32,7 @@ struct ApplicationDeviceOptions {
     io::Duration request_timeout = std::chrono::seconds(4);
     io::Duration attach_deadline = std::chrono::seconds(10);
     size_t max_waiting_accesses = 1024; // register accesses that wait for the adapter
+    size_t max_places = 4096;
 };
 
 // What is pointed to must outlive the device.
@@ -106,7 +107,7 @@ class ApplicationDevice {
     // Lets the device reach what PARTITION (any host, the lender and this one included) exports at ADDRESS.
     // DONE has the address that the device must use. The caller has seen to it that the application may reach
     // it, and keeps it exported until it is unmapped. Errors: not_found (nothing there, of the lender's own),
-    // no_space.
+    // failed_precondition (that host is down), invalid_argument (for reading only), no_space.
     void place(ntb::Partition partition, BusAddress address, uint64_t size_bytes, Access access,
                Got<Iova> done);
     // Takes one place() away; DONE comes when the device does not reach it any more. Errors: not_found.
@@ -118,8 +119,8 @@ class ApplicationDevice {
     void create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope, Done done);
     // Errors: not_found.
     void connect_segment(uint32_t id, SegmentScope scope, Got<ntb::Target> done);
-    // Only by the loan that made it (permission_denied). Windows to it lead nowhere afterwards. Errors:
-    // not_found.
+    // Only by the loan that made it, while that is there (failed_precondition). Windows to it lead nowhere
+    // afterwards. Errors: not_found.
     void remove_segment(uint32_t id, SegmentScope scope, Done done);
 
     // Lets VECTOR (below interrupts()) signal EVENTFD from now on; an empty one turns the vector off. Errors:

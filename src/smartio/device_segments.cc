@@ -60,7 +60,7 @@ Result<> DeviceSegments::remove(uint64_t loan, const SegmentRequest& request) {
     const auto found = segments_.find(TRY(name_of(loan, request.scope, request.id)));
     if (found == segments_.end()) return fail(Errc::not_found, "there is no device segment {}", request.id);
     if (found->second.maker != 0 && found->second.maker != loan)
-        return fail(Errc::permission_denied, "device segment {} was made by another loan", request.id);
+        return fail(Errc::failed_precondition, "device segment {} was made by another loan", request.id);
     auto exported = std::move(found->second.exported);
     segments_.erase(found);
     return exported.withdraw();

@@ -2,8 +2,9 @@
 //
 // What the borrower's agent asks of the lender's for one loan, over ntb::Channel. Every request begins with
 // the loan's key; the lender refuses one of another partition or loan (permission_denied) and of another
-// epoch (stale_epoch). Bodies are packed little-endian structs of exactly the size that their fields call
-// for; decoding checks every field and answers `protocol` for anything else.
+// epoch (stale_epoch). These two, unavailable and disconnected tell the borrower that the loan is over: what
+// is refused within a loan has other codes. Bodies are packed little-endian structs of exactly the size that
+// their fields call for; decoding checks every field and answers `protocol` for anything else.
 #pragma once
 
 #include "base/address.h"

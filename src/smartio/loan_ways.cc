@@ -93,11 +93,15 @@ Result<Placed> LoanWays::place(const PlaceRequest& request) {
                                                          ntb::max_partitions * ntb::mailbox::area_bytes));
     // Whoever can write there speaks for every agent.
     if (memory.overlaps(mailboxes))
-        return fail(Errc::permission_denied, "memory at {:#x} is where hosts' agents talk",
+        return fail(Errc::invalid_argument, "memory at {:#x} is where hosts' agents talk",
                     request.address.value);
     TRY(check_limits(request.size_bytes));
     const auto range = TRY(iovas_.allocate(request.size_bytes));
-    TRY(open(range, {request.partition, request.address, request.size_bytes}, request.access));
+    const auto opened = open(range, {request.partition, request.address, request.size_bytes}, request.access);
+    // That some third host is down does not mean that the loan is over, as it would mean of the lender.
+    if (!opened && opened.error().code() == Errc::unavailable)
+        return fail(Errc::failed_precondition, "{}", opened.error().message());
+    if (!opened) return tl::unexpected<Error>(opened.error());
     return Placed{range.start()};
 }
 

@@ -40,8 +40,8 @@ class LoanWays {
 
     // Errors: already_exists (overlap), no_space (limits, windows), and what adapter and device say.
     Result<> map(const MapRequest& request);
-    // Errors also: permission_denied (memory in which hosts' agents talk), not_found (not exported, of this
-    // host's).
+    // Errors also: invalid_argument (memory in which hosts' agents talk, or for reading only), not_found (not
+    // exported, of this host's), failed_precondition (that host is down).
     Result<Placed> place(const PlaceRequest& request);
     Result<>
     unmap(const UnmapRequest& request); // not_found unless it is exactly one that was mapped or placed

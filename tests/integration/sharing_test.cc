@@ -375,11 +375,11 @@ TEST_F(Shared, PlacesAreChosenByTheLender) {
     };
     EXPECT_EQ(refused(store.partition(), 0x123000, page), Errc::not_found); // nothing there
     EXPECT_EQ(refused(ntb::Partition{40}, 0, page), Errc::out_of_range);
-    EXPECT_EQ(refused(ntb::Partition{3}, 0, page), Errc::unavailable);                // nobody has that port
-    EXPECT_EQ(refused(b.partition(), 0, uint64_t{1} << 43), Errc::permission_denied); // over the mailboxes
+    EXPECT_EQ(refused(ntb::Partition{3}, 0, page), Errc::failed_precondition);       // nobody has that port
+    EXPECT_EQ(refused(b.partition(), 0, uint64_t{1} << 43), Errc::invalid_argument); // over the mailboxes
     EXPECT_EQ(refused(b.partition(), uint64_t{1} << 33, uint64_t{1} << 43), Errc::no_space);
     for (const auto* host : {&store, &a, &b})
-        EXPECT_EQ(refused(host->partition(), (uint64_t{1} << 30) + page, page), Errc::permission_denied);
+        EXPECT_EQ(refused(host->partition(), (uint64_t{1} << 30) + page, page), Errc::invalid_argument);
     EXPECT_EQ(dma_maps(), 3u);
 }
 
@@ -394,7 +394,7 @@ TEST_F(Shared, SegmentsBesideTheDevice) {
     EXPECT_EQ(two.create_segment(5, page, SegmentScope::device).error().code(), Errc::already_exists);
     EXPECT_EQ(one.create_segment(5, page, SegmentScope::loan).error().code(), Errc::already_exists);
     EXPECT_EQ(one.connect_segment(6, SegmentScope::device).error().code(), Errc::not_found);
-    EXPECT_EQ(two.remove_segment(5, SegmentScope::device).error().code(), Errc::permission_denied);
+    EXPECT_EQ(two.remove_segment(5, SegmentScope::device).error().code(), Errc::failed_precondition);
 
     // What the device writes to it, both see.
     const auto shared = must(one.connect_segment(5, SegmentScope::device));
