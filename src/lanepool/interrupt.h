@@ -74,7 +74,8 @@ struct RemoteInterruptOptions {
 class RemoteInterrupt {
   public:
     // Waits up to TIMEOUT for NODE to have an interrupt of that number. Errors: not_found (it had none in
-    // that time; also where it is one with data), unavailable (the node is not alive), permission_denied.
+    // that time), failed_precondition (it is one with data), unavailable (the node is not alive),
+    // permission_denied.
     static Result<RemoteInterrupt> connect(Session& session, uint32_t node, uint32_t number,
                                            std::chrono::milliseconds timeout,
                                            RemoteInterruptOptions options = {});
@@ -140,7 +141,7 @@ class DataInterrupt {
 // Another process's data interrupt. Let go on destruction; messages that are under way arrive.
 class RemoteDataInterrupt {
   public:
-    // As RemoteInterrupt::connect(), to one with data.
+    // As RemoteInterrupt::connect(), to one with data (failed_precondition: it is one without).
     static Result<RemoteDataInterrupt> connect(Session& session, uint32_t node, uint32_t number,
                                                std::chrono::milliseconds timeout,
                                                RemoteInterruptOptions options = {});

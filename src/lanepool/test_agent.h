@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/mapping.h"
+#include "base/temporary_folder.h"
 #include "io/unix_socket.h"
 #include "lanepool/session.h"
 #include "session/message.h"
@@ -18,7 +19,6 @@
 #include <string>
 #include <sys/socket.h>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 namespace lanepool {
@@ -35,9 +35,6 @@ class TestAgent {
     using Handler = std::function<Reply(const session::Message& call)>;
 
     TestAgent() {
-        std::string folder = "/tmp/lanepool-agent-XXXXXX";
-        EXPECT_NE(::mkdtemp(folder.data()), nullptr);
-        folder_ = folder;
         listener_ = *io::listen_unix(path(), 0600, io::SocketKind::packets);
         on("hello",
            {{"version", 1}, {"host", "h1"}, {"node", 1}, {"user", "me@h1"}, {"nodes", Json::array()}});
@@ -46,10 +43,9 @@ class TestAgent {
     ~TestAgent() {
         die();
         thread_.join();
-        std::filesystem::remove_all(folder_);
     }
 
-    std::string path() const { return folder_ + "/agent.sock"; }
+    std::filesystem::path path() const { return folder_ / "agent.sock"; }
     SessionOptions options() const { return {.socket = path(), .call_timeout = std::chrono::seconds(20)}; }
 
     // What to answer to CALL from now on.
@@ -133,7 +129,7 @@ class TestAgent {
         say(reply.body, reply.fds);
     }
 
-    std::string folder_;
+    TemporaryFolder folder_;
     UniqueFd listener_;
     std::mutex mutex_;
     std::condition_variable called_;
