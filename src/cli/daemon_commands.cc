@@ -4,6 +4,7 @@
 #include "agent/run.h"
 #include "cli/context.h"
 #include "controller/run.h"
+#include "dma_model/run.h"
 #include "fabric/run.h"
 #include "nvme/model/run.h"
 
@@ -141,10 +142,20 @@ void add_fabric(CLI::App& app, Context& context) {
     });
 }
 
-void add_model(CLI::App& app, Context& context) {
-    auto* model = daemon(app, "model", "Run a virtual device");
-    model->require_subcommand(1);
-    auto* sub = model->add_subcommand("nvme", "An NVMe drive whose content is a file");
+void add_dma_model(CLI::App& model, Context& context) {
+    auto* sub =
+        model.add_subcommand("dma", "A DMA engine that copies, fills, checks and adds, as an FPGA would");
+    auto options = std::make_shared<dma_model::DmaModelOptions>();
+    sub->add_option("--socket", options->socket, "the vfio-user socket to serve")->required();
+    sub->add_option("--admin,--admin-socket", options->admin_socket, "the administration socket to make");
+    sub->callback([=, &context] {
+        set_up_log("dma");
+        finish(context, dma_model::run_dma_model(*options));
+    });
+}
+
+void add_nvme_model(CLI::App& model, Context& context) {
+    auto* sub = model.add_subcommand("nvme", "An NVMe drive whose content is a file");
     auto options = std::make_shared<nvme::model::NvmeModelOptions>();
     sub->add_option("--socket", options->socket, "the vfio-user socket to serve")->required();
     sub->add_option("--file", options->file, "the file with the drive's content; made if missing")
@@ -165,6 +176,13 @@ void add_model(CLI::App& app, Context& context) {
         set_up_log("nvme");
         finish(context, nvme::model::run_nvme_model(*options));
     });
+}
+
+void add_model(CLI::App& app, Context& context) {
+    auto* model = daemon(app, "model", "Run a virtual device");
+    model->require_subcommand(1);
+    add_nvme_model(*model, context);
+    add_dma_model(*model, context);
 }
 
 } // namespace

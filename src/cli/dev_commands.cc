@@ -157,7 +157,7 @@ void add_dev_commands(CLI::App& app, Context& context) {
                     ->group("Embedded cluster");
     dev->require_subcommand(1);
 
-    auto* up_command = dev->add_subcommand("up", "Start it: controller, fabric, a lender with drives, "
+    auto* up_command = dev->add_subcommand("up", "Start it: controller, fabric, a lender with devices, "
                                                  "borrowing hosts with guests; or start again what has died");
     add_folder(up_command, options);
     up_command
@@ -170,6 +170,13 @@ void add_dev_commands(CLI::App& app, Context& context) {
         ->check(CLI::Range(1, 16));
     up_command->add_option("--drive-size", options->cluster.drive_size, "how large they are")
         ->capture_default_str();
+    up_command->add_flag("--map-registers", options->cluster.map_registers,
+                         "let programs map all of the drives' BARs, as those with SISCI must");
+    up_command
+        ->add_option("--dma-engines", options->cluster.dma_engines,
+                     "how many DMA engines the lender has besides, named dma0 and up")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 16));
     up_command->add_option("--hosts", options->cluster.borrowers, "the borrowing hosts")
         ->delimiter(',')
         ->capture_default_str();

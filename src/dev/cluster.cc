@@ -71,11 +71,23 @@ class Builder {
         std::vector<std::string> lender = agent(options_.lender, 0);
         for (unsigned i = 0; i < options_.drives; ++i) {
             const std::string drive = fmt::format("nvme{}", i);
-            TRY(daemon(drive, {self, "model", "nvme", "--socket", path(drive + ".sock"), "--file",
-                               path(drive + ".img"), "--size", options_.drive_size, "--serial",
-                               fmt::format("LP{:06}", i + 1)}));
-            lender.insert(lender.end(),
-                          {"--device", fmt::format("{}={}", drive, path(drive + ".sock").string())});
+            std::vector<std::string> argv = {self,
+                                             "model",
+                                             "nvme",
+                                             "--socket",
+                                             path(drive + ".sock"),
+                                             "--file",
+                                             path(drive + ".img"),
+                                             "--size",
+                                             options_.drive_size,
+                                             "--serial",
+                                             fmt::format("LP{:06}", i + 1)};
+            if (options_.map_registers) argv.push_back("--map-registers");
+            TRY(device(drive, std::move(argv), lender));
+        }
+        for (unsigned i = 0; i < options_.dma_engines; ++i) {
+            const std::string engine = fmt::format("dma{}", i);
+            TRY(device(engine, {self, "model", "dma", "--socket", path(engine + ".sock")}, lender));
         }
         TRY(daemon("agent-" + options_.lender, lender));
         unsigned port = 1;
@@ -87,6 +99,13 @@ class Builder {
             TRY(daemon("agent-" + host, argv));
             if (options_.guests) TRY(guest(host));
         }
+        return {};
+    }
+
+    // One of the lender's, whose agent is told of it by AGENT.
+    Result<> device(const std::string& name, std::vector<std::string> argv, std::vector<std::string>& agent) {
+        TRY(daemon(name, std::move(argv)));
+        agent.insert(agent.end(), {"--device", fmt::format("{}={}", name, path(name + ".sock").string())});
         return {};
     }
 
@@ -196,7 +215,7 @@ class Builder {
 // The order in which things are taken down: what uses before what is used.
 std::vector<std::string> stop_order(const ProcessTable& table) {
     std::vector<std::string> names;
-    for (const char* prefix : {"guest-", "agent-", "controller", "etcd", "nvme", "fabric"})
+    for (const char* prefix : {"guest-", "agent-", "controller", "etcd", "nvme", "dma", "fabric"})
         for (const auto& [name, process] : table.processes())
             if (name.starts_with(prefix)) names.push_back(name);
     return names;

@@ -22,6 +22,8 @@ struct ClusterOptions {
     std::string lender = "store";
     unsigned drives = 2;
     std::string drive_size = "4G";
+    bool map_registers = false; // of the drives: all of BAR0 can be mapped, for programs with SISCI
+    unsigned dma_engines = 0;   // of the lender, too
     std::vector<std::string> borrowers = {"a", "b", "c"};
     bool guests = true; // one on each borrowing host; without, only applications borrow
     unsigned guest_memory_mib = 256;

@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The controller's configuration space: a type-0 header with power management, MSI, PCI Express and MSI-X
-// (PCI Express Base Specification 5.0, chapter 7).
+// What the controller is in configuration space, and what lies where in BAR0.
 #pragma once
 
-#include "base/result.h"
-#include "pci/config_space.h"
+#include "device_model/config_space.h"
+#include "nvme/spec.h"
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
-#include <span>
-#include <vector>
 
 namespace lanepool::nvme::model {
 
-// Not assigned to anybody by the PCI-SIG, so no operating system has a quirk for it; "LP".
-inline constexpr uint16_t vendor_id = 0x4c50;
+using device_model::vendor_id;
 inline constexpr uint16_t device_id = 0x0010;
 
 // BAR0: registers, then pages of their own for what is mapped or intercepted differently.
@@ -26,39 +20,19 @@ inline constexpr uint64_t doorbell_page_bytes = 0x1000;
 inline constexpr uint64_t msix_table_offset = 0x2000;
 inline constexpr uint64_t msix_pba_offset = 0x3000;
 
-inline constexpr uint32_t msi_vectors = 32;
-inline constexpr uint32_t msix_vectors = 65; // one per I/O queue and one for the admin queue
+inline constexpr unsigned msi_vectors_log2 = 5;
+inline constexpr uint32_t msi_vectors = 1u << msi_vectors_log2;
+inline constexpr uint16_t msix_vectors = 65; // one per I/O queue and one for the admin queue
 
-class ConfigSpace {
-  public:
-    explicit ConfigSpace(bool msix, uint64_t serial_number);
-
-    // As after a conventional or function-level reset.
-    void reset();
-
-    // The range must lie in the 4096 bytes.
-    std::vector<std::byte> read(uint64_t offset_bytes, size_t size_bytes) const;
-    // Returns whether Initiate Function Level Reset was written; performing it is the caller's.
-    bool write(uint64_t offset_bytes, std::span<const std::byte> data);
-
-    // The function may issue requests: Bus Master Enable is set and it is in D0.
-    bool may_master() const { return may_master_; }
-    bool powered() const { return powered_; }
-    bool intx_disabled() const { return intx_disabled_; }
-    void set_interrupt_status(bool asserted);
-
-  private:
-    void put16(uint16_t offset, uint16_t value, uint16_t writable = 0);
-    void put32(uint16_t offset, uint32_t value, uint32_t writable = 0);
-    void derive();
-
-    bool msix_;
-    uint64_t serial_number_;
-    std::array<std::byte, pci::extended_config_bytes> bytes_{};
-    std::array<std::byte, pci::extended_config_bytes> writable_{};
-    bool may_master_ = false;
-    bool powered_ = true;
-    bool intx_disabled_ = false;
-};
+inline device_model::ConfigOptions config_options(bool msix, uint64_t serial_number) {
+    device_model::ConfigOptions options;
+    options.device_id = device_id;
+    options.class_code = class_code;
+    options.bar0_bytes = bar0_bytes;
+    options.msi_vectors_log2 = msi_vectors_log2;
+    if (msix) options.msix = {msix_vectors, msix_table_offset, msix_pba_offset};
+    options.serial_number = serial_number;
+    return options;
+}
 
 } // namespace lanepool::nvme::model

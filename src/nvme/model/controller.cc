@@ -26,8 +26,9 @@ Result<std::unique_ptr<Controller>> Controller::create(const ControllerOptions& 
 Controller::Controller(const ControllerOptions& options, Identity identity, device_model::BarMemory bar,
                        Media& media, const io::Clock& clock)
     : options_(options), identity_(std::move(identity)), media_(media), clock_(clock),
-      config_(options.msix, identity_.eui64), bar_(std::move(bar)), mapped_registers_(bar_, registers_),
-      msix_table_(msix_table_bytes), dma_(memory_), doorbells_(bar_), interrupts_(options.msix),
+      config_(config_options(options.msix, identity_.eui64)), bar_(std::move(bar)),
+      mapped_registers_(bar_, registers_), msix_table_(msix_table_bytes), dma_(memory_), doorbells_(bar_),
+      interrupts_(options.msix),
       engine_(memory_, dma_, doorbells_, interrupts_, features_, media.files(), *this, clock),
       context_{identity_, engine_, media_, features_, interrupts_, clock_, clock_.now()}, admin_(context_),
       io_(context_) {

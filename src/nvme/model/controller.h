@@ -121,7 +121,7 @@ class Controller final : public vfio_user::Handler, public device_model::Polled,
     vfio_user::Client* client_ = nullptr;
 
     std::array<pci::RegionInfo, pci::region_count> regions_;
-    ConfigSpace config_;
+    device_model::ConfigSpace config_;
     Registers registers_;
     device_model::BarMemory bar_; // the doorbell page, or all of BAR0
     MappedRegisters mapped_registers_;

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nvme/model/config_space.h"
+#include "device_model/config_space.h"
 
-#include "nvme/spec.h"
-
-namespace lanepool::nvme::model {
+namespace lanepool::device_model {
 
 namespace {
 // Where the capabilities lie.
@@ -24,10 +22,7 @@ constexpr uint16_t header(pci::Capability id, uint16_t next) {
 }
 } // namespace
 
-ConfigSpace::ConfigSpace(bool with_msix, uint64_t serial_number)
-    : msix_(with_msix), serial_number_(serial_number) {
-    reset();
-}
+ConfigSpace::ConfigSpace(const ConfigOptions& options) : options_(options) { reset(); }
 
 void ConfigSpace::put16(uint16_t offset, uint16_t value, uint16_t writable) {
     pci::set16(bytes_, offset, value);
@@ -42,31 +37,31 @@ void ConfigSpace::reset() {
     bytes_.fill(std::byte{0});
     writable_.fill(std::byte{0});
     put16(pci::config::vendor_id, vendor_id);
-    put16(pci::config::device_id, device_id);
+    put16(pci::config::device_id, options_.device_id);
     put16(pci::config::command, 0,
           pci::command::memory_space | pci::command::bus_master | pci::command::interrupt_disable | 0x140);
     put16(pci::config::status, pci::status::capabilities_list);
-    put32(pci::config::revision, class_code << 8 | 1);
+    put32(pci::config::revision, options_.class_code << 8 | 1);
     put16(pci::config::subsystem_vendor_id, vendor_id);
-    put16(pci::config::subsystem_id, device_id);
+    put16(pci::config::subsystem_id, options_.device_id);
     bytes_[pci::config::capabilities] = std::byte{pm};
     // A 64-bit memory BAR, not prefetchable: registers have side effects.
-    put32(pci::config::bar0, 0x4, static_cast<uint32_t>(~(bar0_bytes - 1)));
+    put32(pci::config::bar0, 0x4, static_cast<uint32_t>(~(options_.bar0_bytes - 1)));
     put32(pci::config::bar0 + 4, 0, 0xffffffff);
-    put16(pci::config::interrupt_line, 1 << 8, 0xff); // and the pin: INTA
+    put16(pci::config::interrupt_line, options_.intx ? 1 << 8 : 0, 0xff); // and the pin: INTA
 
     // Power management: D0 and D3hot; registers keep their values (No_Soft_Reset).
     put16(pm, header(pci::Capability::power_management, msi));
     put16(pm + 2, 3);
     put16(pmcsr, pmcsr_no_soft_reset, pmcsr_state);
-    // MSI: 64-bit addresses, 2^5 vectors; Multiple Message Enable and the enable bit are writable.
+    // MSI: 64-bit addresses; Multiple Message Enable and the enable bit are writable.
     put16(msi, header(pci::Capability::msi, pcie));
-    put16(msi + 2, 1 << 7 | 5 << 1, 7 << 4 | 1);
+    put16(msi + 2, static_cast<uint16_t>(1 << 7 | options_.msi_vectors_log2 << 1), 7 << 4 | 1);
     put32(msi + 4, 0, 0xfffffffc);
     put32(msi + 8, 0, 0xffffffff);
     put16(msi + 12, 0, 0xffff);
     // PCI Express, version 2, endpoint: function-level reset, role-based error reporting, 8 GT/s x4.
-    put16(pcie, header(pci::Capability::pci_express, msix_ ? msix : 0));
+    put16(pcie, header(pci::Capability::pci_express, options_.msix ? msix : 0));
     put16(pcie + 2, 2);
     put32(pcie + 4, 1u << 28 | 1u << 15);
     put16(device_control, 0x2810, 0x78ff);
@@ -77,15 +72,15 @@ void ConfigSpace::reset() {
     put16(pcie + 0x28, 0, 0x001f);
     put32(pcie + 0x2c, 7u << 1); // 2.5, 5 and 8 GT/s
     put16(pcie + 0x30, 3, 0x000f);
-    if (msix_) {
+    if (options_.msix) {
         put16(msix, header(pci::Capability::msix, 0));
-        put16(msix + 2, msix_vectors - 1, 1 << 15 | 1 << 14);
-        put32(msix + 4, msix_table_offset);
-        put32(msix + 8, msix_pba_offset);
+        put16(msix + 2, static_cast<uint16_t>(options_.msix->vectors - 1), 1 << 15 | 1 << 14);
+        put32(msix + 4, static_cast<uint32_t>(options_.msix->table_offset));
+        put32(msix + 8, static_cast<uint32_t>(options_.msix->pba_offset));
     }
     put32(serial, 1u << 16 | static_cast<uint32_t>(pci::ExtendedCapability::serial_number));
-    put32(serial + 4, static_cast<uint32_t>(serial_number_));
-    put32(serial + 8, static_cast<uint32_t>(serial_number_ >> 32));
+    put32(serial + 4, static_cast<uint32_t>(options_.serial_number));
+    put32(serial + 8, static_cast<uint32_t>(options_.serial_number >> 32));
     derive();
 }
 
@@ -121,4 +116,4 @@ void ConfigSpace::set_interrupt_status(bool asserted) {
     pci::set16(bytes_, pci::config::status, value);
 }
 
-} // namespace lanepool::nvme::model
+} // namespace lanepool::device_model
