@@ -33,16 +33,23 @@ endfunction()
 #
 # The folder's library `lanepool_NAME` from every *.cc beside the call, and one test program `NAME_test` from
 # every *_test.cc. DEPENDS names the folders that this one may include: script/check-includes reads the same
-# lines, so the build and the check cannot disagree. THREADED: its tests also run under ThreadSanitizer.
+# lines, so the build and the check cannot disagree. THREADED: its tests also run under ThreadSanitizer. SHARED: it is
+# part of a shared library, too, so its code must not depend on where it lies.
 function(lanepool_library name)
-    cmake_parse_arguments(arg "THREADED" "" "DEPENDS;LIBRARIES;TEST_LIBRARIES" ${ARGN})
+    cmake_parse_arguments(arg "THREADED;SHARED" "" "DEPENDS;LIBRARIES;TEST_LIBRARIES" ${ARGN})
     file(GLOB sources CONFIGURE_DEPENDS *.cc)
     set(tests ${sources})
     list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
     list(FILTER tests INCLUDE REGEX "_test\\.cc$")
     if(sources)
         add_library(lanepool_${name} STATIC ${sources})
-        target_precompile_headers(lanepool_${name} REUSE_FROM lanepool_precompiled)
+        if(arg_SHARED)
+            set_target_properties(lanepool_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+            target_compile_options(lanepool_${name} PRIVATE -fno-semantic-interposition) # calls within it stay direct
+            target_precompile_headers(lanepool_${name} REUSE_FROM lanepool_precompiled_shared)
+        else()
+            target_precompile_headers(lanepool_${name} REUSE_FROM lanepool_precompiled)
+        endif()
         set(scope PUBLIC)
     else()
         add_library(lanepool_${name} INTERFACE)
