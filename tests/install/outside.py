@@ -27,6 +27,12 @@ def main():
         warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wold-style-cast", "-Werror"]
         run(compiler, "-std=c++20", *warnings, program, "-o", "program", *flags, cwd=folder)
         print(run("./program", cwd=folder, env=environment | {"LANEPOOL_AGENT": f"{folder}/nobody.sock"}))
+        library = prefix / "lib64"
+        program = shutil.copy(pathlib.Path(__file__).with_name("sisci_program.c"), folder)
+        c_compiler = compiler.replace("clang++", "clang").replace("c++", "cc").replace("g++", "gcc")
+        run(c_compiler, "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", program, "-o", "sisci_program",
+            f"-I{prefix / 'include'}", f"-L{library}", f"-Wl,-rpath,{library}", "-lsisci", cwd=folder)
+        print(run("./sisci_program", cwd=folder, env=environment | {"LANEPOOL_AGENT": f"{folder}/nobody.sock"}))
         # Whoever has files of the same names must not get ours, or we his.
         for header in prefix.rglob("lanepool/**/*.h"):
             quoted = [line for line in header.read_text().splitlines() if line.startswith('#include "')]
