@@ -33,7 +33,11 @@ class Cluster:
         sockets = [f"controller{i}.sock" for i in range(several)] if several > 1 else ["controller.sock"]
         self.environment = dict(os.environ, LANEPOOL_DEV_DIR=str(self.folder),
                                 LANEPOOL_CONTROLLER=",".join(f"unix:{self.folder}/{socket}" for socket in sockets))
-        self.options = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+        self.options = []
+        for key, value in options.items():
+            self.options.append(f"--{key.replace('_', '-')}")
+            if value is not True:
+                self.options.append(str(value))
 
     def __enter__(self):
         try:
