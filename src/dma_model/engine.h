@@ -19,6 +19,13 @@ struct EngineStats {
     uint64_t bytes = 0; // written, or for crc32c read
 };
 
+// A descriptor that is under way.
+struct Job {
+    Descriptor descriptor;
+    uint32_t done_bytes = 0;
+    uint32_t crc = 0;
+};
+
 class Engine {
   public:
     // What is done in one step.
@@ -51,11 +58,6 @@ class Engine {
     struct Ring {
         Iova base;
         uint32_t entries;
-    };
-    struct Job {
-        Descriptor descriptor;
-        uint32_t done_bytes = 0;
-        uint32_t crc = 0;
     };
     // The part of a range that lies in one piece of memory: null when its first byte cannot be reached.
     struct Part {
