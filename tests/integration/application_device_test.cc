@@ -16,6 +16,7 @@ using Body = std::vector<std::byte>;
 
 constexpr uint64_t page = 4096;
 constexpr uint64_t ram_bytes = 16 * page;
+constexpr size_t max_places = 8;
 
 // Some memory of HOST's that others may reach.
 struct Memory {
@@ -38,7 +39,7 @@ class Application {
                                             lender.partition(),
                                             {test_fdid, loan, epoch},
                                             shared,
-                                            {}} {}
+                                            smartio::ApplicationDeviceOptions{.max_places = max_places}} {}
     ~Application() {
         host_.thread.run([&] { device.reset(); });
     }
@@ -174,6 +175,8 @@ class OfApplications : public testing::Test {
         EXPECT_TRUE(application.copy(iova, iova + page, 18));
         EXPECT_EQ(drain(event), 0u);
         must(application.unmap(iova));
+        for (size_t i = 0; i < max_places; ++i)
+            must(application.unmap(must(application.place_memory())));
         EXPECT_FALSE(application.copy(iova, iova + page, 18));
 
         must(application.place_memory());

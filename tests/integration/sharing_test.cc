@@ -475,6 +475,13 @@ TEST_F(Shared, AHostUsesItsOwnDevice) {
     Sharer own(store, store, 1, 1), remote(a, store, 2, 1);
     const auto windows = store.adapter().capacity().windows_free;
     own.use();
+    const auto map = [&](BusAddress address) {
+        return own.ask(LoanRequest::map, encode(smartio::MapRequest{own.key, iovas(0x10000, page), address,
+                                                                    Access::read_write}));
+    };
+    EXPECT_EQ(map({0x123000}).error().code(), Errc::not_found);
+    EXPECT_TRUE(map(own.exported.address()));              // the failure has left nothing behind
+    EXPECT_EQ(own.unmap({0x10000}, page), Errc::internal); // no error
     EXPECT_EQ(store.adapter().capacity().windows_free, windows);
     remote.use();
     EXPECT_TRUE(own.copies_its_own());
