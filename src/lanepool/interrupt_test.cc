@@ -62,12 +62,14 @@ TEST_F(InterruptTest, CallsBack) {
 }
 
 TEST_F(InterruptTest, ACallbackMayDestroyIt) {
-    Heard<int> heard;
+    Heard<int> assigned, heard;
     std::optional<Interrupt> interrupt;
     interrupt = *Interrupt::create(session, {.on_interrupt = [&](uint64_t) {
+                                       assigned.next();
                                        interrupt.reset();
                                        heard.say(1);
                                    }});
+    assigned.say(1);
     signal(eventfd);
     EXPECT_EQ(heard.next(), 1);
     EXPECT_EQ(agent.next("interrupt_remove")["force"], true);
