@@ -9,6 +9,7 @@
 #include <array>
 #include <deque>
 #include <map>
+#include <vector>
 
 namespace lanepool {
 
@@ -27,6 +28,7 @@ Result<Mapping> map_ring(UniqueFd fd) {
 
 // Who sends, and what he has sent.
 struct Sender {
+    DataSender who;
     Mapping memory;
     session::DataRingReader ring;
     bool gone = false; // is forgotten once all has been taken
@@ -34,16 +36,25 @@ struct Sender {
 
 struct DataInterruptState final : LocalInterrupt {
     explicit DataInterruptState(DataInterruptOptions options)
-        : LocalInterrupt(std::move(options.on_lost)), callback(std::move(options.on_message)) {}
+        : LocalInterrupt(std::move(options.on_lost)), callback(std::move(options.on_message_from)),
+          gone_callback(std::move(options.on_sender_gone)) {
+        if (!callback && options.on_message)
+            callback = [on_message = std::move(options.on_message)](const DataSender&, auto data) {
+                on_message(data);
+            };
+    }
     void on_received(const std::string& event, Message& message) override;
     void run_callbacks();
-    // The next message of anybody's. Errors: no_space.
-    Result<std::optional<size_t>> take(std::span<std::byte> buffer);
+    // The next message of anybody's, and whose it is. Errors: no_space.
+    Result<std::optional<size_t>> take(std::span<std::byte> buffer, DataSender* who = nullptr);
+    void tell_gone();
     Result<size_t> wait(std::span<std::byte> buffer, std::chrono::steady_clock::time_point deadline);
 
-    const std::function<void(std::span<const std::byte>)> callback;
+    std::function<void(const DataSender&, std::span<const std::byte>)> callback; // constant
+    const std::function<void(const DataSender&)> gone_callback;
     std::mutex mutex; // of what follows
     std::map<uint64_t, Sender> senders;
+    std::vector<DataSender> gone;   // forgotten, and to be told of
     uint64_t last = 0;              // who had his turn
     unsigned waiting = 0;           // threads
     std::atomic<bool> ready{false}; // create() has returned
@@ -60,15 +71,17 @@ void DataInterruptState::on_received(const std::string& event, Message& message)
         }
     } else if (event == "interrupt_sender" && message.fds.size() == 1 &&
                senders.size() < 2 * session::max_senders) {
+        const auto node = get_u32(message.body, "node");
+        auto user = session::get_text(message.body, "user");
         auto memory = map_ring(std::move(message.fds[0]));
-        if (!memory) return;
+        if (!memory || !node || !user) return;
         auto ring = session::DataRingReader::create(memory->bytes());
-        if (ring) senders.emplace(*id, Sender{std::move(*memory), *ring});
+        if (ring) senders.emplace(*id, Sender{{*id, *node, std::move(*user)}, std::move(*memory), *ring});
     }
     if (ready) signal(eventfd); // he may have sent before we knew him; who is gone may be forgotten
 }
 
-Result<std::optional<size_t>> DataInterruptState::take(std::span<std::byte> buffer) {
+Result<std::optional<size_t>> DataInterruptState::take(std::span<std::byte> buffer, DataSender* who) {
     const std::lock_guard lock(mutex);
     auto next = senders.upper_bound(last);
     for (size_t left = senders.size(); left > 0; --left) {
@@ -77,25 +90,40 @@ Result<std::optional<size_t>> DataInterruptState::take(std::span<std::byte> buff
         if (!taken && taken.error().code() == Errc::no_space) return taken;
         if (taken && *taken) {
             last = next->first;
+            if (who) *who = next->second.who;
             if (waiting > 1) signal(eventfd); // there may be more, for the others
             return taken;
         }
         // Who breaks his ring sends nothing any more.
-        if (!taken || next->second.gone)
-            next = senders.erase(next);
-        else
+        if (taken && !next->second.gone) {
             ++next;
+            continue;
+        }
+        if (gone_callback) gone.push_back(std::move(next->second.who));
+        next = senders.erase(next);
     }
     return std::optional<size_t>();
 }
 
+void DataInterruptState::tell_gone() {
+    std::vector<DataSender> told;
+    {
+        const std::lock_guard lock(mutex);
+        told.swap(gone);
+    }
+    for (const auto& who : told)
+        if (!closed()) gone_callback(who);
+}
+
 void DataInterruptState::run_callbacks() {
     std::array<std::byte, max_interrupt_bytes> buffer;
+    DataSender who;
     drain(eventfd);
     for (int i = 0; i < max_at_a_time && !closed(); ++i) {
-        const auto taken = take(buffer);
+        const auto taken = take(buffer, &who);
+        if (gone_callback) tell_gone();
         if (!taken || !*taken) return;
-        callback(std::span(buffer).first(**taken));
+        if (!closed()) callback(who, std::span(buffer).first(**taken));
     }
     signal(eventfd);
 }

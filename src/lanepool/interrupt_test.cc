@@ -144,7 +144,9 @@ class DataInterruptTest : public InterruptTest {
         return std::move(*remote);
     }
     void announce(uint64_t id) {
-        agent.say({{"event", "interrupt_sender"}, {"interrupt", 3}, {"sender", id}}, {ring.get()});
+        agent.say(
+            {{"event", "interrupt_sender"}, {"interrupt", 3}, {"sender", id}, {"node", 2}, {"user", "ann@b"}},
+            {ring.get()});
     }
     void fresh_ring() { ring = *create_memory("ring", session::data_ring_bytes); }
     static std::string wait(DataInterrupt& interrupt, milliseconds timeout = seconds(20)) {
@@ -237,6 +239,26 @@ TEST_F(DataInterruptTest, CallsBackForEachMessage) {
         EXPECT_EQ(heard.next(), std::to_string(i));
     std::array<std::byte, 8> buffer;
     EXPECT_EQ(code(interrupt.wait(buffer, milliseconds(0))), Errc::failed_precondition);
+}
+
+TEST_F(DataInterruptTest, TellsWhoHasSentAndThatHeIsGone) {
+    Heard<std::string> heard;
+    const auto words = [](const DataSender& who, std::string_view text) {
+        return fmt::format("{} {} {} {}", who.id, who.node, who.user, text);
+    };
+    auto interrupt = *DataInterrupt::create(
+        session, {.on_message_from =
+                      [&](const DataSender& who, std::span<const std::byte> data) {
+                          heard.say(words(who, {reinterpret_cast<const char*>(data.data()), data.size()}));
+                      },
+                  .on_sender_gone = [&](const DataSender& who) { heard.say(words(who, "is gone")); }});
+    auto remote = sender(7);
+    ASSERT_TRUE(remote.send(bytes("hello")));
+    EXPECT_EQ(heard.next(), "7 2 ann@b hello");
+    ASSERT_TRUE(remote.send(bytes("bye")));
+    agent.say({{"event", "interrupt_sender_gone"}, {"interrupt", 3}, {"sender", 7}});
+    EXPECT_EQ(heard.next(), "7 2 ann@b bye");
+    EXPECT_EQ(heard.next(), "7 2 ann@b is gone");
 }
 
 TEST_F(DataInterruptTest, AHostileSenderHarmsNobodyElse) {
