@@ -37,9 +37,7 @@ Result<std::unique_ptr<Agent>> Agent::create(io::EventLoop& loop, const AgentOpt
     auto records = TRY(DeviceRecords::open(options.state / "devices.json"));
     auto agent = std::unique_ptr<Agent>(new Agent(loop, options, std::move(records)));
     agent->admin_ = TRY(agent->serve_admin());
-    if (!options.application.empty())
-        agent->applications_ = TRY(application::Server::create(
-            loop, {options.application, options.application_users, options.host}));
+    if (!options.application.empty()) TRY(agent->serve_applications());
     agent->start();
     return agent;
 }
@@ -50,6 +48,7 @@ Agent::Agent(io::EventLoop& loop, const AgentOptions& options, DeviceRecords rec
 
 Agent::~Agent() {
     applications_.reset();
+    calls_.reset();
     borrowed_.clear();
     devices_.clear();
     fabric_.reset();
@@ -126,6 +125,14 @@ void Agent::say_hello() {
         observed.set_epoch(device->key().epoch);
         observed.set_attached(device->attached());
     }
+    for (const auto& loan :
+         applications_ ? applications_->loans() : std::vector<application::Devices::Loan>{}) {
+        auto& observed = *hello.add_loans();
+        observed.set_loan_id(loan.key.loan);
+        observed.set_fdid(loan.key.fdid);
+        observed.set_epoch(loan.key.epoch);
+        observed.set_attached(loan.attached);
+    }
     control_->send(std::move(message));
 }
 
@@ -193,6 +200,8 @@ void Agent::perform(const pool::Order& order) {
 }
 
 void Agent::attach(const pool::Order& order, std::function<void(Result<>)> done) {
+    if (order.access_model == pool::AccessModel::smartio)
+        return attach_to_application(order, std::move(done));
     const pool::Step& step = order.step;
     const auto decided = loans_.attach(step);
     if (!decided) return done(tl::unexpected<Error>(decided.error()));
@@ -223,9 +232,31 @@ void Agent::attach(const pool::Order& order, std::function<void(Result<>)> done)
     });
 }
 
+void Agent::attach_to_application(const pool::Order& order, std::function<void(Result<>)> done) {
+    const pool::Step& step = order.step;
+    if (!applications_)
+        return done(fail(Errc::not_supported, "host {} serves no applications", options_.host));
+    if (const auto decided = loans_.attach(step); !decided)
+        return done(tl::unexpected<Error>(decided.error()));
+    applications_->attach({{step.fdid.value, step.loan.value, step.epoch.value},
+                           ntb::Partition{static_cast<uint8_t>(order.lender_partition)},
+                           order.shared,
+                           patience(step)},
+                          [this, loan = step.loan, done = std::move(done)](const Result<>& result) {
+                              if (!result) loans_.forget(loan);
+                              done(result);
+                          });
+}
+
 void Agent::detach(const pool::Order& order, std::function<void(Result<>)> done) {
     const pool::Step& step = order.step;
     const auto decided = loans_.detach(step);
+    if (applications_ && applications_->has_loan(step.loan.value))
+        return applications_->detach(
+            step.loan.value, [this, loan = step.loan, done = std::move(done)](const Result<>& result) {
+                loans_.forget(loan);
+                done(result);
+            });
     if (decided == BorrowedLoans::Detach::nothing) return done({});
     // Not erased from inside of its own callback.
     auto detached = [this, loan = step.loan, done = std::move(done)](const Result<>& result) {
@@ -235,7 +266,9 @@ void Agent::detach(const pool::Order& order, std::function<void(Result<>)> done)
         });
         done(result);
     };
-    BorrowedDevice& device = *borrowed_.at(step.loan.value);
+    const auto here = borrowed_.find(step.loan.value);
+    if (here == borrowed_.end()) return detached({}); // an application has let go of it
+    BorrowedDevice& device = *here->second;
     if (decided == BorrowedLoans::Detach::cut_off)
         device.detach_cut_off(patience(step), std::move(detached));
     else
@@ -307,7 +340,21 @@ Result<Guest*> Agent::guest(const std::string& name) {
     return found->second.get();
 }
 
-// ---- administration ----
+// ---- applications and administration ----
+
+Result<> Agent::serve_applications() {
+    calls_ = std::make_unique<ControllerCalls>(loop_, options_.controllers, options_.host);
+    application::ServerOptions options;
+    options.socket = options_.application;
+    options.users = options_.application_users;
+    options.host = options_.host;
+    options.controller = calls_.get();
+    options.broken = [this](const smartio::LoanKey& key, const std::string& reason) {
+        report_lost(key.loan, key.epoch, false, reason);
+    };
+    applications_ = TRY(application::Server::create(loop_, options));
+    return {};
+}
 
 Result<std::unique_ptr<admin::Server>> Agent::serve_admin() {
     auto server = TRY(admin::Server::create(loop_, options_.admin));

@@ -9,6 +9,7 @@
 #include "agent/borrowed_device.h"
 #include "agent/borrowed_loans.h"
 #include "agent/control_stream.h"
+#include "agent/controller_calls.h"
 #include "agent/fabric_port.h"
 #include "agent/guest.h"
 #include "agent/lent_device.h"
@@ -38,6 +39,7 @@ class Agent {
     void handle(const v1::ControllerMessage& message);
     void perform(const pool::Order& order);
     void attach(const pool::Order& order, std::function<void(Result<>)> done);
+    void attach_to_application(const pool::Order& order, std::function<void(Result<>)> done);
     void detach(const pool::Order& order, std::function<void(Result<>)> done);
     // From the fabric.
     void fabric_up();
@@ -47,6 +49,7 @@ class Agent {
 
     LentDevice* lent_device(const pool::Order& order); // null: there is none
     Result<Guest*> guest(const std::string& name);
+    Result<> serve_applications();
     Result<std::unique_ptr<admin::Server>> serve_admin();
     admin::Json status() const;
     admin::Json stats() const;
@@ -60,6 +63,7 @@ class Agent {
     std::map<std::string, std::unique_ptr<LentDevice>> devices_;
     std::vector<std::string> hello_order_; // of the devices in the last Hello, as Welcome answers it
     std::unique_ptr<FabricPort> fabric_;
+    std::unique_ptr<ControllerCalls> calls_;            // of applications
     std::unique_ptr<application::Server> applications_; // null: none are served
     BorrowedLoans loans_;
     std::map<uint64_t, std::unique_ptr<BorrowedDevice>> borrowed_; // by loan

@@ -27,13 +27,17 @@ void Host::serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body
     if (!ids) return reply(tl::unexpected(ids.error()));
     for (const uint64_t id : *ids)
         connections_.gone(from, id);
-    reply(std::vector<std::byte>{});
+    // Once this host does not reach it any more.
+    fabric_.errands.flush([reply = std::make_shared<ntb::ChannelReply>(std::move(reply))] {
+        (*reply)(std::vector<std::byte>{});
+    });
 }
 
 void Host::peer_changed(ntb::Partition peer, bool alive) {
     if (alive) return;
     showing_.peer_lost(peer);
     connections_.peer_lost(peer);
+    devices_.peer_lost(peer);
 }
 
 session::Json Host::counts() const {
@@ -41,10 +45,15 @@ session::Json Host::counts() const {
     size_t segments = 0; // private ones included
     for (const auto& [id, session] : sessions_)
         segments += session->segments();
-    return {{"sessions", sessions_.size()},        {"segments", segments},
-            {"shown", showing_.segments.size()},   {"interrupts", showing_.interrupts.size()},
-            {"connected", showing_.connections()}, {"connections", connections_.size()},
-            {"notices", notices_.waiting()},       {"windows", capacity.windows - capacity.windows_free}};
+    return {{"sessions", sessions_.size()},
+            {"segments", segments},
+            {"shown", showing_.segments.size()},
+            {"interrupts", showing_.interrupts.size()},
+            {"connected", showing_.connections()},
+            {"connections", connections_.size()},
+            {"devices", devices_.size()},
+            {"notices", notices_.waiting()},
+            {"windows", capacity.windows - capacity.windows_free}};
 }
 
 } // namespace lanepool::application

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "application/connection.h"
+#include "application/devices.h"
 #include "application/session.h"
 #include "application/showing.h"
 
@@ -17,10 +18,13 @@ inline constexpr size_t max_sessions = 256;
 
 class Host {
   public:
-    // ADAPTER and CHANNEL must outlive it.
-    Host(io::EventLoop& loop, ntb::Adapter& adapter, ntb::Channel& channel, std::string name)
+    // ADAPTER, CHANNEL and CONTROLLER must outlive it.
+    // CONTROLLER: null where no devices are borrowed.
+    Host(io::EventLoop& loop, ntb::Adapter& adapter, ntb::Channel& channel, std::string name,
+         Controller* controller, Devices::Broken broken)
         : name_(std::move(name)), fabric_(loop, adapter, channel), notices_(fabric_),
-          showing_(fabric_, notices_), connections_(fabric_, notices_) {}
+          showing_(fabric_, notices_), connections_(fabric_, notices_),
+          devices_(fabric_, controller, std::move(broken)) {}
 
     bool has_room() const { return sessions_.size() < max_sessions; }
     Result<> add_session(UniqueFd socket, const std::string& user);
@@ -34,6 +38,7 @@ class Host {
     Fabric& fabric() { return fabric_; }
     Showing& showing() { return showing_; }
     Connections& connections() { return connections_; }
+    Devices& devices() { return devices_; }
     void end_session(uint64_t id); // soon
 
   private:
@@ -42,6 +47,7 @@ class Host {
     Notices notices_;
     Showing showing_;
     Connections connections_;
+    Devices devices_;
     uint64_t next_session_ = 1;
     std::map<uint64_t, std::unique_ptr<Session>> sessions_; // destroyed first: they give back
 };

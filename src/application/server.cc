@@ -87,7 +87,8 @@ void Server::answer_refused(uint64_t id) {
 }
 
 void Server::fabric_up(ntb::Adapter& adapter, ntb::Channel& channel) {
-    host_ = std::make_unique<Host>(loop_, adapter, channel, options_.host);
+    host_ =
+        std::make_unique<Host>(loop_, adapter, channel, options_.host, options_.controller, options_.broken);
 }
 
 void Server::fabric_down() { host_.reset(); }
@@ -99,6 +100,20 @@ void Server::peer_changed(ntb::Partition peer, bool alive) {
 void Server::serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply) {
     if (!host_) return reply(fail(Errc::unavailable, "this host is not on the fabric now"));
     host_->serve(from, kind, std::move(body), std::move(reply));
+}
+
+void Server::attach(const AttachOrder& order, DeviceUse::Done done) {
+    if (!host_) return done(fail(Errc::unavailable, "this host is not on the fabric now"));
+    host_->devices().attach(order, std::move(done));
+}
+
+void Server::detach(uint64_t loan, DeviceUse::Done done) {
+    if (!host_) return done({});
+    host_->devices().detach(loan, std::move(done));
+}
+
+std::vector<Devices::Loan> Server::loans() const {
+    return host_ ? host_->devices().loans() : std::vector<Devices::Loan>{};
 }
 
 session::Json Server::counts() const { return host_ ? host_->counts() : session::Json::object(); }

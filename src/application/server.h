@@ -17,6 +17,10 @@ struct ServerOptions {
     std::filesystem::path socket;
     std::string users; // who may open sessions, as Users::parse() reads them
     std::string host;  // this host's name
+    // Where devices are borrowed, and who is told that a loan does not work any more. Null: there are no
+    // devices. Must outlive the server.
+    Controller* controller = nullptr;
+    Devices::Broken broken;
 };
 
 class Server {
@@ -31,6 +35,12 @@ class Server {
     void peer_changed(ntb::Partition peer, bool alive);
     // A request with a kind from first_segment_kind to last_segment_kind.
     void serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply);
+
+    // The controller's steps for loans of access model smartio (Devices). Errors: unavailable.
+    void attach(const AttachOrder& order, DeviceUse::Done done);
+    void detach(uint64_t loan, DeviceUse::Done done);
+    std::vector<Devices::Loan> loans() const;
+    bool has_loan(uint64_t loan) const { return host_ && host_->devices().has(loan); }
 
     session::Json counts() const; // Host's
 

@@ -33,8 +33,13 @@ Session::Session(Host& host, uint64_t id, UniqueFd socket, std::string user)
 
 Session::~Session() {
     self_.reset(); // nothing is answered any more
+    std::vector<std::shared_ptr<DeviceUse>> uses;
+    for (const auto& [handle, device] : devices_)
+        uses.push_back(device.use);
+    host_.devices().abandon(std::move(uses), user_, peer_mappings());
     for (auto& [handle, held] : connections_)
-        held.connection->close([] {});
+        if (held.window) host_.fabric().errands.dispose(std::move(held.window));
+    connections_.clear(); // those that a device reaches are closed when it does not any more
     for (auto& [handle, interrupt] : interrupts_)
         host_.showing().withdraw(*interrupt);
     for (auto& [handle, segment] : segments_)
@@ -164,6 +169,20 @@ Session::Handler Session::handler(const std::string& name) {
         {"interrupt_create", &Session::interrupt_create},
         {"interrupt_remove", &Session::interrupt_remove},
         {"interrupt_connect", &Session::interrupt_connect},
+        {"device_list", &Session::device_list},
+        {"device_borrow", &Session::device_borrow},
+        {"device_return", &Session::device_return},
+        {"device_bar", &Session::device_bar},
+        {"register_read", &Session::register_read},
+        {"register_write", &Session::register_write},
+        {"device_segment_create", &Session::device_segment_create},
+        {"device_segment_remove", &Session::device_segment_remove},
+        {"device_segment", &Session::device_segment},
+        {"device_map", &Session::device_map},
+        {"device_unmap", &Session::device_unmap},
+        {"device_interrupt", &Session::device_interrupt},
+        {"requester_register", &Session::requester_register},
+        {"requester_unregister", &Session::requester_unregister},
     };
     const auto found = handlers.find(name);
     return found == handlers.end() ? nullptr : found->second;

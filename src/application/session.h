@@ -5,6 +5,7 @@
 #pragma once
 
 #include "application/connection.h"
+#include "application/devices.h"
 #include "application/shown.h"
 #include "session/message.h"
 
@@ -40,11 +41,26 @@ class Session final : public Owner {
     size_t segments() const { return segments_.size(); }
 
   private:
-    struct Held { // behind a connection's handle
-        std::shared_ptr<Connection> connection;
-        Connections::Way way; // once it is open; without descriptors
+    struct Device { // behind a device's handle
+        std::shared_ptr<DeviceUse> use;
+        Reply borrowed; // while it is being borrowed
+        io::EventLoop::Registration deadline;
+    };
+    struct Mapped { // behind a mapping's handle
+        uint64_t device = 0;
+        Iova address;
+        std::weak_ptr<Segment> segment; // what is mapped: this,
+        uint64_t connection = 0;        // or this
+        bool same_as(const Mapped& other) const { return device == other.device && address == other.address; }
+    };
+    struct Held {                               // behind a connection's handle
+        std::shared_ptr<Connection> connection; // to a segment or an interrupt
+        std::shared_ptr<void> closes;           // that connection, when nobody needs it any more
+        ntb::Window window;                     // to a device's segment
+        uint64_t device = 0;                    // whose BAR or segment it is; 0: neither
         bool open = false;
-        size_t maps = 0; // of devices
+        ntb::Target target; // what it leads to; size 0: nothing that could be mapped for a device
+        size_t maps = 0;    // of devices
     };
     struct Outgoing {
         Fields fields;
@@ -80,6 +96,7 @@ class Session final : public Owner {
     void set_unavailable(const std::shared_ptr<Segment>& segment, Reply reply);
     Result<> connect(Connections::Wish wish, Reply reply);
     Result<Answer> connected(uint64_t handle, const Connections::Way& way);
+    void close(uint64_t handle, const Reply& reply);
     void lost(uint64_t handle, const std::string& reason);
     Result<Connections::Wish> wish(const session::Json& body, const char* number) const;
     uint64_t segment_bytes() const;
@@ -89,6 +106,42 @@ class Session final : public Owner {
     Result<> interrupt_remove(session::Message& call, Reply reply);
     Result<> interrupt_connect(session::Message& call, Reply reply);
     void export_event(const std::shared_ptr<Interrupt>& interrupt, Reply reply);
+
+    // session_devices.cc
+    Result<> device_list(session::Message& call, Reply reply);
+    Result<> device_borrow(session::Message& call, Reply reply);
+    Result<> device_return(session::Message& call, Reply reply);
+    Result<> register_read(session::Message& call, Reply reply);
+    Result<> register_write(session::Message& call, Reply reply);
+    Result<> device_interrupt(session::Message& call, Reply reply);
+    Result<> requester_register(session::Message& call, Reply reply);
+    Result<> requester_unregister(session::Message& call, Reply reply);
+    void device_ready(uint64_t handle, Result<> result);
+    Answer describe(uint64_t handle, const DeviceUse& use) const;
+    void device_lost(uint64_t handle, const std::string& reason);
+    void forget_device(uint64_t handle);
+    Result<std::shared_ptr<DeviceUse>> usable_device(const session::Json& body);
+
+    // session_device_memory.cc
+    Result<> device_bar(session::Message& call, Reply reply);
+    Result<> device_segment_create(session::Message& call, Reply reply);
+    Result<> device_segment_remove(session::Message& call, Reply reply);
+    Result<> device_segment(session::Message& call, Reply reply);
+    Result<> device_map(session::Message& call, Reply reply);
+    Result<> device_unmap(session::Message& call, Reply reply);
+    struct DeviceSegment;
+    Result<Answer> device_segment_opened(uint64_t device, Result<DeviceSegment> opened);
+    struct MapWish;
+    Result<> map_segment(const MapWish& wish, const std::shared_ptr<Segment>& segment, Reply reply);
+    Result<> map_connection(const MapWish& wish, uint64_t connection, Reply reply);
+    void place(const MapWish& wish, const ntb::Target& memory, std::shared_ptr<void> keep, Mapped mapped,
+               Reply reply);
+    void count_map(const Mapped& mapped, bool more);
+    // Takes away the mappings that are meant; THEN: no device uses them any more.
+    void unmap(const std::function<bool(const Mapped&)>& meant, std::function<void()> then);
+    // Those of what belongs to a device, for other devices (peer-to-peer).
+    std::function<bool(const Mapped&)> of_others(uint64_t device) const;
+    std::vector<Devices::Mapping> peer_mappings() const;
 
     Host& host_;
     const uint64_t id_;
@@ -104,6 +157,9 @@ class Session final : public Owner {
     std::map<uint64_t, std::shared_ptr<Segment>> segments_;
     std::map<uint64_t, std::shared_ptr<Interrupt>> interrupts_;
     std::map<uint64_t, Held> connections_;
+    std::map<uint64_t, Device> devices_;
+    std::map<uint64_t, Mapped> mappings_;
+    std::map<uint64_t, ntb::Adapter::Requester> requesters_;
     std::shared_ptr<Session*> self_; // how an answer finds out whether we are still there
 };
 

@@ -114,15 +114,15 @@ Result<> Session::segment_remove(Message& call, Reply reply) {
         if (segment->changing) return fail(Errc::busy, "the segment's availability is being changed");
     }
     segments_.erase(found);
-    host_.showing().withdraw(*segment);
-    if (!segment->available) {
-        reply(Answer{});
-        return {};
-    }
-    // SEGMENT lives until nobody reaches it any more.
-    segment->shown->release([segment, reply = std::move(reply)](Result<> withdrawn) {
-        reply(withdrawn.map([] { return Answer{}; }));
-    });
+    // SEGMENT lives until nobody reaches it any more: neither a device, nor who was connected to it.
+    unmap([&](const Mapped& mapped) { return mapped.segment.lock() == segment; },
+          [this, self = std::weak_ptr(self_), segment, reply = std::move(reply)] {
+              if (!self.lock()) return;
+              host_.showing().withdraw(*segment);
+              if (!std::exchange(segment->available, false)) return reply(Answer{});
+              segment->shown->release(
+                  [segment, reply](Result<> withdrawn) { reply(withdrawn.map([] { return Answer{}; })); });
+          });
     return {};
 }
 
@@ -164,6 +164,10 @@ Result<> Session::connect(Connections::Wish wish, Reply reply) {
         [weak, handle](const std::string& reason) {
             if (const auto self = weak.lock()) (*self)->lost(handle, reason);
         });
+    held.closes = std::shared_ptr<void>(
+        nullptr, [connection = held.connection, alive = std::weak_ptr(host_.fabric().alive)](void*) {
+            if (!alive.expired()) connection->close([] {});
+        });
     return {};
 }
 
@@ -179,17 +183,17 @@ Result<Session::Answer> Session::connected(uint64_t handle, const Connections::W
         add_extents(answer, way.extents);
     }
     if (answer.fds.size() > session::max_message_fds) {
-        held.connection->close([] {});
         connections_.erase(handle);
         return fail(Errc::no_space, "the segment's memory is in {} pieces, more than a message can carry",
                     answer.fds.size());
     }
     held.open = true;
-    held.way.target = way.target;
+    if (!way.event) held.target = way.target;
     return answer;
 }
 
 void Session::lost(uint64_t handle, const std::string& reason) {
+    unmap([&](const Mapped& mapped) { return mapped.connection == handle; }, [] {});
     connections_.erase(handle);
     event({{"event", "connection_lost"}, {"connection", handle}, {"reason", reason}}, {});
 }
@@ -199,10 +203,21 @@ Result<> Session::disconnect(Message& call, Reply reply) {
     if (!found->second.open) return fail(Errc::not_found, "the session has no such connection");
     if (found->second.maps > 0 && !TRY(session::get_flag(call.body, "force", false)))
         return fail(Errc::busy, "the connection is mapped for {} devices", found->second.maps);
-    const auto connection = found->second.connection;
-    connections_.erase(found);
-    connection->close([reply = std::move(reply)] { reply(Answer{}); });
+    unmap([&](const Mapped& mapped) { return mapped.connection == found->first; },
+          [this, self = std::weak_ptr(self_), handle = found->first, reply = std::move(reply)] {
+              if (self.lock()) close(handle, reply);
+          });
     return {};
+}
+
+void Session::close(uint64_t handle, const Reply& reply) {
+    auto held = connections_.extract(handle);
+    if (held.empty()) return reply(fail(Errc::not_found, "the connection has been lost meanwhile"));
+    if (const auto connection = held.mapped().connection)
+        return connection->close([reply] { reply(Answer{}); });
+    auto& errands = host_.fabric().errands;
+    if (held.mapped().window) errands.dispose(std::move(held.mapped().window));
+    errands.flush([reply] { reply(Answer{}); });
 }
 
 } // namespace lanepool::application

@@ -34,7 +34,7 @@ void SharedExport::made(Result<ntb::Export> exported) {
 }
 
 void SharedExport::release(std::function<void(Result<>)> then) {
-    if (--needs_ > 0 || !export_) return then({});
+    if (--needs_ > 0 || !export_ || alive_.expired()) return then({});
     fabric_.errands.run(
         [kept = std::make_shared<ntb::Export>(std::move(export_))] { return kept->withdraw(); },
         std::move(then));

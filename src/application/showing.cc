@@ -149,7 +149,8 @@ void Showing::withdraw(Segment& segment) {
     segment.owner = nullptr;
     if (!segment.is_private) segments.remove(segment.id);
     for (const auto& from : std::set(segment.connections)) {
-        notices_.add(from.peer, SegmentRequest::gone, from.id);
+        // Until they know, the memory stays where it is: they would reach something else there.
+        notices_.add(from.peer, SegmentRequest::gone, from.id, [kept = segment.shown] {});
         disconnect(from);
     }
 }

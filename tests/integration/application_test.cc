@@ -183,6 +183,27 @@ TEST_F(Applications, OneWaitsForWhatIsNotThereYet) {
     EXPECT_EQ(owner.call("segment_connect", {{"node", 2}, {"segment_id", 1}}).code(), "unavailable");
 }
 
+TEST_F(Applications, ProcessesOfOneHostSeeEachOther) {
+    auto owner = a.session();
+    auto user = a.session();
+    Shared segment(owner, 7);
+    ASSERT_TRUE(segment.available(owner).ok());
+    const auto connected = connect(user, a, 7);
+    ASSERT_TRUE(connected.ok()) << connected.body;
+    map(connected).data()[5] = std::byte{55};
+    EXPECT_EQ(segment.mapping.data()[5], std::byte{55});
+    EXPECT_EQ(owner.event("segment_connected").number("node"), a.node());
+    const auto interrupt = owner.call("interrupt_create", {{"data", true}});
+    const auto triggers = user.call(
+        "interrupt_connect", {{"node", a.node()}, {"number", interrupt.number("number")}, {"data", true}});
+    ASSERT_TRUE(triggers.ok()) << triggers.body;
+    signal(triggers.fds[0]);
+    EXPECT_EQ(drain(interrupt.fds[0]), 1u);
+    owner.close();
+    EXPECT_EQ(user.event("connection_lost").number("connection"), triggers.number("connection"));
+    EXPECT_EQ(user.event("connection_lost").number("connection"), connected.number("connection"));
+}
+
 TEST_F(Applications, IdsAreTheHosts) {
     auto one = a.session();
     auto other = a.session();

@@ -99,6 +99,10 @@ class Host {
         };
         adapter_ =
             must(ntb::Adapter::create(must(vfio_user::connect(fabric.socket(port))), std::move(events)));
+        live();
+    }
+    // Begins a channel, at first and after die().
+    void live() {
         thread.run([&] {
             auto channel =
                 must(ntb::Channel::create(thread.loop(), *adapter_,
@@ -136,10 +140,16 @@ class Host {
     std::map<uint64_t, smartio::Lender*> lenders;           // by fdid, on the loop's thread
     // Answers in place of the lender where it says something. On the loop's thread.
     std::function<std::optional<std::vector<std::byte>>(uint16_t kind)> lie;
+    // Takes what is not a loan's. On the loop's thread.
+    std::function<void(ntb::Partition from, uint16_t kind, std::vector<std::byte> body,
+                       ntb::ChannelReply reply)>
+        applications;
     LoopThread thread;
 
   private:
     void request(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply) {
+        if (applications && kind > smartio::last_loan_kind)
+            return applications(from, kind, std::move(body), std::move(reply));
         if (lie)
             if (auto answer = lie(kind)) return reply(std::move(*answer));
         const auto key = smartio::decode_key(body);
