@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A hostile client of the NVMe model: whatever it writes into registers, config space, doorbells and its own
-// memory, and whatever it maps, unmaps, resets or leaves in the middle of, the model goes on.
+// A hostile client of the NVMe model, with all of BAR0 mapped for inputs of odd length: whatever it writes
+// into registers, config space, doorbells and its own memory, and whatever it maps, unmaps, resets or leaves
+// in the middle of, the model goes on.
 #include "nvme/model/controller.h"
 
 #include <algorithm>
@@ -66,10 +67,11 @@ class HostileClient final : public vfio_user::Client {
 
 class Session {
   public:
-    explicit Session(Input& input) : input_(input) {
+    Session(Input& input, bool map_registers) : input_(input), map_registers_(map_registers) {
         media_ = *Media::open({.file = folder() / "drive", .size_bytes = drive_bytes});
         ControllerOptions options;
         options.serial = "FUZZ";
+        options.map_registers = map_registers;
         controller_ = *Controller::create(options, *media_, io::system_clock());
         connect();
     }
@@ -143,6 +145,8 @@ class Session {
         map(memory_base, memory_bytes, fd_);
         doorbells_ = *Mapping::create(
             controller_->memory(pci::Region::bar0, doorbell_page_offset, doorbell_page_bytes)->at(0).memory);
+        if (map_registers_)
+            bar_ = *Mapping::create(controller_->memory(pci::Region::bar0, 0, bar0_bytes)->at(0).memory);
         std::ranges::fill(tails_, 0);
     }
 
@@ -166,6 +170,8 @@ class Session {
         const uint64_t offset = input_.take<uint16_t>() % size;
         const auto value = input_.take<uint64_t>();
         const size_t width = std::min<uint64_t>(1 + input_.take<uint8_t>() % 8, size - offset);
+        if (map_registers_ && region == pci::Region::bar0 && width % 2 == 0)
+            return store_word(bar_.data() + (offset & ~uint64_t{3}), static_cast<uint32_t>(value));
         controller_->write(region, offset, std::as_bytes(std::span(&value, 1)).first(width),
                            {[](Result<>) {}});
     }
@@ -251,6 +257,7 @@ class Session {
     }
 
     Input& input_;
+    const bool map_registers_;
     HostileClient client_;
     std::vector<std::function<void(uint8_t)>> late_; // answers to a client that has gone
     std::unique_ptr<Media> media_;
@@ -258,6 +265,7 @@ class Session {
     SharedFd fd_;
     Mapping memory_;
     Mapping doorbells_;
+    Mapping bar_; // where all of it is mapped
     std::array<uint32_t, 3> tails_{};
 };
 
@@ -270,7 +278,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Input input(data, size);
-    Session session(input);
+    Session session(input, size % 2 != 0);
     for (int steps = 0; !input.empty() && steps < 300; ++steps)
         session.step();
     session.poll(3);
