@@ -118,7 +118,10 @@ def trail(cluster):
 
 
 def main():
-    with Cluster(hosts="a,b", drives=2, drive_size="1G") as cluster:
+    # Drives with mapped registers are to be policed, and driven by a guest, as all others.
+    with Cluster(hosts="a,b", drives=2, drive_size="1G", map_registers=True, dma_engines=1) as cluster:
+        engine = cluster.device("store/dma0")
+        check("an accelerator is a device of kind fpga", (engine["kind"], engine["state"]) == ("fpga", "available"), engine)
         held = wishes(cluster)
         queue(cluster, held)
         due(cluster)
