@@ -4,8 +4,9 @@
 // processes of a cluster. tests/cluster/sisci_test.py starts that, and says where its agents listen:
 //   LANEPOOL_AGENT       of this process's host
 //   LANEPOOL_PEER_AGENT  of another host's
-//   LANEPOOL_DRIVE       the fdid of a drive whose BAR can be mapped, hexadecimal; without it, no devices
-//   LANEPOOL_ENGINE      the fdid of a DMA engine, likewise
+//   LANEPOOL_DRIVE       the fdid of a drive whose BAR can be mapped, hexadecimal
+//   LANEPOOL_ENGINE      the fdid of a DMA engine, likewise; LANEPOOL_RECLAIM_ENGINE the command that takes
+//   it away
 #include "fixture.h"
 
 #include <cstring>
