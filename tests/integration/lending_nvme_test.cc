@@ -2,11 +2,11 @@
 //
 // The NVMe model lent over the fabric, with our own driver in the place of the guest's.
 #include "integration/lending_hosts.h"
+#include "integration/nvme_class.h"
 
 #include "nvme/driver.h"
 #include "nvme/io_commands.h"
 #include "nvme/model/poller.h"
-#include "nvme/wipe.h"
 
 #include <algorithm>
 #include <gtest/gtest.h>
@@ -15,21 +15,6 @@ namespace lanepool::test {
 namespace {
 
 constexpr uint64_t drive_bytes = 16 << 20;
-
-class NvmeClass final : public smartio::DeviceClass {
-  public:
-    Result<smartio::DeviceIdentity> identify(pci::Function& device) override {
-        const auto drive = TRY(nvme::identify(device));
-        return smartio::DeviceIdentity{drive.model, drive.serial, drive.firmware, drive.capacity_bytes};
-    }
-    Result<> verify_reset(pci::Function& device) override { return nvme::verify_reset(device); }
-    Result<> wipe(pci::Function& device, io::Duration deadline) override {
-        nvme::WipeOptions options;
-        options.deadline = io::system_clock().now() + deadline;
-        TRY(nvme::wipe(device, io::system_clock(), options));
-        return {};
-    }
-};
 
 // The model on a thread of its own.
 class Drive {
