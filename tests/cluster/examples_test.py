@@ -53,12 +53,22 @@ def main():
         output = hosts.run("a", "sisci_pingpong", "play", b, 1000)
         check(f"a and b throw a number to each other: {output.strip()}", output.startswith("1000 round trips"), output)
         check("the server saw the end", server.wait(timeout=30) == 0, server.stdout.read())
+        for way in ([], ["--interrupts"]):
+            server = hosts.start("b", "segment_pingpong", *way, "serve", a)
+            output = hosts.run("a", "segment_pingpong", *way, "play", b, 1000)
+            check(f"the same in C++: {output.strip()}", output.startswith("1000 round trips"), output)
+            check("the server saw the end", server.wait(timeout=30) == 0, server.stdout.read())
 
         devices = dict(reversed(re.match(r'(\w+): .*"(.*)"', line).groups()) for line in hosts.run("a", "sisci_list_devices").splitlines())
         check("a sees the lender's devices", {"store/nvme0", "store/dma0"} <= devices.keys(), devices)
         drives = hosts.run("b", "sisci_list_devices", "010802")
         check("b sees the drive among the drives", "store/nvme0" in drives and "store/dma0" not in drives, drives)
 
+        drive, engine = (hosts.cluster.device(name)["fdid"] for name in ("store/nvme0", "store/dma0"))
+        listed = hosts.run("a", "list_devices", "--class", "010802")
+        check("a sees the drive in C++, too", f"{drive}: lanepool NVMe model" in listed and engine not in listed, listed)
+        output = hosts.run("a", "list_devices", "--shared", engine)
+        check("a borrows the engine and reads who it is", "class 120000" in output and "BAR 0: 16384 bytes" in output, output)
         output = hosts.drive("a", 8, "a was here")
         check("a writes to the drive and reads it back", "LP000001" in output and 'block 8: "a was here"' in output, output)
         output = hosts.drive("b", 8)
