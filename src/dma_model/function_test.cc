@@ -259,6 +259,23 @@ TEST_F(DmaEngine, RangesMayLieInSeveralMappings) {
     EXPECT_EQ(std::memcmp(at(b + 4096), at(a), 4096), 0);
 }
 
+TEST_F(DmaEngine, EachOfItsRangesMayEndElsewhere) {
+    enable();
+    randomise(a, 16384);
+    map({0x40000000}, 4096, a + 8192);
+    map({0x40001000}, 4096, a);
+    const auto word = [&](uint64_t offset) { return device_model::load_word(at(offset)); };
+    // The operand changes mappings after 8 bytes, the source after 4, the destination not at all.
+    ASSERT_EQ(run(Opcode::add, 0x40000ffc, iova(b), 16, 0x40000ff8), Outcome::done);
+    EXPECT_EQ(word(b), word(a + 8192 + 0xffc) + word(a + 8192 + 0xff8));
+    EXPECT_EQ(word(b + 4), word(a) + word(a + 8192 + 0xffc));
+    EXPECT_EQ(word(b + 8), word(a + 4) + word(a));
+    EXPECT_EQ(word(b + 12), word(a + 8) + word(a + 4));
+    ASSERT_EQ(run(Opcode::fill, 0, 0x40000ffd, 16, 0x0706050403020100), Outcome::done);
+    for (uint64_t i = 0; i < 16; ++i)
+        EXPECT_EQ(*at(i < 3 ? a + 8192 + 0xffd + i : a + i - 3), static_cast<std::byte>(i % 8)) << i;
+}
+
 TEST_F(DmaEngine, MemoryMayGoAwayUnderADescriptor) {
     map({0x40000000}, 1 << 20, 1 << 20);
     enable();

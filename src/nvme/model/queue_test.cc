@@ -256,6 +256,16 @@ TEST_F(SharedDriveHeld, completions_that_cannot_be_delivered_are_dropped) {
     EXPECT_EQ(host_.controller->stats().lost_queues, 1u);
     EXPECT_EQ(host_.csts(), csts::rdy(1));
     EXPECT_TRUE(host_.run(own, Host::io(IoOpcode::read, 0, 8, host_.page())).status().ok());
+    // Nor is whoever has that place next, and no command is done whose answer nobody would get.
+    ASSERT_TRUE(host_.map(other_base, page_bytes, other_fd));
+    const auto memory = Mapping::create(other_fd->get(), 0, page_bytes).value();
+    const uint64_t commands = host_.controller->stats().io_commands;
+    host_.submit(other, Host::io(IoOpcode::read, 0, 8, host_.page()));
+    for (int i = 0; i < 20; ++i)
+        host_.poll_once();
+    EXPECT_EQ(host_.controller->stats().io_commands, commands);
+    for (const std::byte byte : memory.bytes())
+        ASSERT_EQ(byte, std::byte{0});
     for (const auto opcode : {AdminOpcode::delete_io_sq, AdminOpcode::delete_io_cq})
         EXPECT_TRUE(host_.run(host_.admin, Host::admin_command(opcode, 2)).status().ok());
 }
