@@ -5,6 +5,7 @@
 #include "pool/records.h"
 
 #include <map>
+#include <set>
 
 namespace lanepool::agent {
 
@@ -26,15 +27,16 @@ class BorrowedLoans {
             return fail(Errc::stale_epoch, "loan {} is here at epoch {}, not {}", step.loan,
                         here->second.epoch, step.epoch);
         }
-        if (const auto ended = ended_.find(step.fdid); ended != ended_.end() && step.epoch <= ended->second)
+        if (const auto ended = ended_.find(step.fdid);
+            ended != ended_.end() && (step.epoch < ended->second.epoch ||
+                                      (step.epoch == ended->second.epoch && ended->second.has(step.loan))))
             return fail(Errc::stale_epoch, "loan {} of epoch {} has been taken from this host again",
                         step.loan, step.epoch);
         loans_[step.loan] = {step.fdid, step.epoch};
         return Attach::begin;
     }
     Detach detach(const pool::Step& step) {
-        auto& ended = ended_[step.fdid];
-        ended = std::max(ended, step.epoch);
+        ended_[step.fdid].note(step.loan, step.epoch);
         const auto here = loans_.find(step.loan);
         if (here == loans_.end()) return Detach::nothing;
         return step.epoch > here->second.epoch ? Detach::cut_off : Detach::ask_guest;
@@ -48,8 +50,27 @@ class BorrowedLoans {
         pool::Fdid fdid;
         pool::Epoch epoch;
     };
+    // What has been detached of a device at the highest epoch of which anything was. Shared loans come and go
+    // in one epoch, and are told by their numbers, which only grow: where there are too many, those that are
+    // older than the oldest are taken for detached.
+    struct Ended {
+        static constexpr size_t most = 1024;
+        pool::Epoch epoch;
+        std::set<pool::LoanId> loans;
+        pool::LoanId all_before;
+
+        bool has(pool::LoanId loan) const { return loan <= all_before || loans.contains(loan); }
+        void note(pool::LoanId loan, pool::Epoch at) {
+            if (at < epoch) return;
+            if (at > epoch) *this = {at, {}, {}};
+            loans.insert(loan);
+            if (loans.size() <= most) return;
+            all_before = *loans.begin();
+            loans.erase(loans.begin());
+        }
+    };
     std::map<pool::LoanId, Key> loans_;
-    std::map<pool::Fdid, pool::Epoch> ended_; // the highest that was detached; bounded by the pool's devices
+    std::map<pool::Fdid, Ended> ended_; // bounded by the pool's devices
 };
 
 } // namespace lanepool::agent

@@ -9,16 +9,17 @@ namespace lanepool::agent {
 using pool::StepKind;
 
 namespace {
-// More than a controller ever has under way for one device.
-constexpr size_t most_pending = 64;
+// More than a controller ever has under way for one device: some for each that shares it (Options of the
+// pool, loans_per_device).
+constexpr size_t most_pending = 256;
 // How long after a failure it is tried again whether the device comes back from a reset.
 constexpr int64_t reset_retry_us = 5'000'000;
 } // namespace
 
 std::string_view name(LenderFence::State state) {
-    constexpr std::array<std::string_view, 10> names = {"absent",     "verifying", "unverified", "ready",
-                                                        "opening",    "open",      "closing",    "resetting",
-                                                        "sanitizing", "broken"};
+    constexpr std::array<std::string_view, 11> names = {"absent",    "verifying",  "unverified", "ready",
+                                                        "opening",   "open",       "expelling",  "closing",
+                                                        "resetting", "sanitizing", "broken"};
     return names.at(static_cast<size_t>(state));
 }
 
@@ -30,7 +31,12 @@ FenceObservation LenderFence::observed() const {
     seen.answering = answering_;
     seen.clean = record_.clean;
     seen.epoch = {record_.epoch};
-    if (loan_) seen.loan = loan_->loan;
+    for (const Lent& lent : lent_) {
+        if (!seen.loan)
+            seen.loan = lent.opening.loan;
+        else
+            seen.joined.push_back(lent.opening.loan);
+    }
     seen.problem = problem_.empty() ? record_.problem : problem_;
     return seen;
 }
@@ -42,7 +48,7 @@ void LenderFence::exchanged(DeviceRecord found) {
     for (const Pending& step : std::exchange(waiting_, {}))
         ports_.answer(step.order, fail(Errc::not_found, "device {} was exchanged for another one", device_));
     record_ = std::move(found);
-    lease_step_ = {};
+    forget_expelled();
     reset_done_ = sanitize_done_ = {};
 }
 
@@ -67,11 +73,11 @@ void LenderFence::absent(const std::string& reason) {
     retry_us_ = 0;
     reached_ = answering_ = false;
     const auto steps = end_operation();
-    lose(reason);
-    loan_.reset();
-    lease_until_us_ = 0;
+    lose_all(reason);
+    lent_.clear();
     for (const Pending& step : steps) {
         switch (step.order.step.kind) {
+        case StepKind::expel:
         case StepKind::cut: // nothing is open any more
             ports_.answer(step.order, {});
             break;
@@ -115,6 +121,8 @@ void LenderFence::begin(const Pending& pending, int64_t now_us) {
         return prepare(pending, now_us);
     case StepKind::cut:
         return cut(pending);
+    case StepKind::expel:
+        return expel(pending);
     case StepKind::reset:
         return reset(pending);
     case StepKind::sanitize:
@@ -136,33 +144,41 @@ void LenderFence::retry_waiting(int64_t now_us) {
 
 void LenderFence::prepare(const Pending& pending, int64_t now_us) {
     const pool::Order& order = pending.order;
-    const Opening wanted{order.step.loan, order.step.epoch, order.borrower_partition};
-    if (loan_ == wanted && state_ == State::open) return ports_.answer(order, {});
-    if (loan_ == wanted && state_ == State::opening) return at_it_.push_back(pending);
-    if (wanted.epoch.value <= record_.epoch)
+    const bool shared = order.shared && order.access_model == pool::AccessModel::smartio;
+    const Opening wanted{order.step.loan, order.step.epoch, order.borrower_partition, shared};
+    const Lent* here = find(wanted.loan);
+    if (here && here->opening == wanted && is_lent() && !here->going) {
+        if (state_ == State::opening && moving_ == wanted.loan) return at_it_.push_back(pending);
+        return ports_.answer(order, {});
+    }
+    const bool joins = may_join(wanted);
+    if (!joins && wanted.epoch.value <= record_.epoch)
         return ports_.answer(order, fail(Errc::stale_epoch,
                                          "epoch {} is not newer than {}, which device {} has seen",
                                          wanted.epoch, record_.epoch, device_));
-    if (loan_)
+    if (!joins && !lent_.empty()) {
+        const Opening& opening = lent_.front().opening;
         return ports_.answer(order, fail(Errc::busy,
                                          "device {} is lent to partition {} by loan {}; cut that one first",
-                                         device_, loan_->borrower_partition, loan_->loan));
+                                         device_, opening.borrower_partition, opening.loan));
+    }
     if (state_ == State::absent || under_way()) return wait(pending);
-    if (state_ != State::ready)
-        return ports_.answer(order, fail(Errc::failed_precondition,
-                                         "device {} is {}: reset it before it is lent{}{}", device_,
-                                         name(state_), problem_.empty() ? "" : "; ", problem_));
-    if (!record_.clean)
-        return ports_.answer(order,
-                             fail(Errc::failed_precondition,
-                                  "device {} has not been reset and sanitized since its last use", device_));
-    if (auto stored = store({wanted.epoch.value, false, {}}); !stored)
-        return ports_.answer(order, std::move(stored));
-    loan_ = wanted;
-    announced_ = false;
-    lease_step_ = {};
-    arm_lease(order.step, now_us);
+    if (!joins) {
+        if (state_ != State::ready)
+            return ports_.answer(order, fail(Errc::failed_precondition,
+                                             "device {} is {}: reset it before it is lent{}{}", device_,
+                                             name(state_), problem_.empty() ? "" : "; ", problem_));
+        if (!record_.clean)
+            return ports_.answer(order, fail(Errc::failed_precondition,
+                                             "device {} has not been reset and sanitized since its last use",
+                                             device_));
+        if (auto stored = store({wanted.epoch.value, false, {}}); !stored)
+            return ports_.answer(order, std::move(stored));
+    }
+    lent_.push_back({wanted, 0, {}, false, false});
+    arm_lease(lent_.back(), order.step, now_us);
     const uint64_t operation = start(State::opening);
+    moving_ = wanted.loan;
     at_it_.push_back(pending);
     ports_.open(operation, wanted);
 }
@@ -170,12 +186,17 @@ void LenderFence::prepare(const Pending& pending, int64_t now_us) {
 // Closes in any case: that it could not be written down is a reason to say so, not to leave a way open.
 void LenderFence::cut(const Pending& pending) {
     auto stored = raise(pending.order.step.epoch);
-    if (!stored) record_ = {pending.order.step.epoch.value, false, {}};
-    if (!loan_ && state_ != State::closing) return ports_.answer(pending.order, std::move(stored));
-    announced_ = true;
+    if (!stored) {
+        record_ = {pending.order.step.epoch.value, false, {}};
+        forget_expelled();
+    }
+    if (lent_.empty() && state_ != State::closing) return ports_.answer(pending.order, std::move(stored));
+    for (Lent& lent : lent_)
+        lent.announced = true;
     if (state_ != State::closing) {
+        const std::string_view doing = state_ == State::expelling ? "expelled" : "prepared";
         for (const Pending& step : end_operation())
-            ports_.answer(step.order, fail(Errc::cancelled, "the loan was cut while it was being prepared"));
+            ports_.answer(step.order, fail(Errc::cancelled, "the loan was cut while it was being {}", doing));
         close();
     }
     cut_stored_ = cut_stored_ && stored.has_value();
@@ -184,10 +205,10 @@ void LenderFence::cut(const Pending& pending) {
 
 void LenderFence::reset(const Pending& pending) {
     const pool::Step& step = pending.order.step;
-    if (state_ == State::open || state_ == State::opening)
+    if (is_lent())
         return ports_.answer(pending.order, fail(Errc::failed_precondition,
                                                  "device {} is lent by loan {}: cut it before it is reset",
-                                                 device_, loan_->loan));
+                                                 device_, lent_.front().opening.loan));
     if (state_ == State::absent || under_way()) return wait(pending);
     if (state_ == State::ready && step.id == reset_done_ && step.epoch.value == record_.epoch)
         return ports_.answer(pending.order, {});
@@ -199,8 +220,7 @@ void LenderFence::reset(const Pending& pending) {
 
 void LenderFence::sanitize(const Pending& pending, int64_t now_us) {
     const pool::Step& step = pending.order.step;
-    const bool is_lent = state_ == State::open || state_ == State::opening;
-    if (state_ == State::absent || (under_way() && !is_lent)) return wait(pending);
+    if (state_ == State::absent || (under_way() && !is_lent())) return wait(pending);
     if (record_.clean && step.id == sanitize_done_ && step.epoch.value == record_.epoch)
         return ports_.answer(pending.order, {});
     if (state_ != State::ready)
@@ -215,21 +235,21 @@ void LenderFence::sanitize(const Pending& pending, int64_t now_us) {
 
 void LenderFence::extend(const Pending& pending, int64_t now_us) {
     const pool::Step& step = pending.order.step;
-    const bool is_open = state_ == State::open || state_ == State::opening;
-    if (!is_open || loan_->loan != step.loan || loan_->epoch != step.epoch)
+    Lent* lent = find(step.loan);
+    if (!is_lent() || !lent || lent->opening.epoch != step.epoch || lent->going)
         return ports_.answer(pending.order,
                              fail(Errc::failed_precondition, "device {} is not lent by loan {} at epoch {}",
                                   device_, step.loan, step.epoch));
-    arm_lease(step, now_us);
+    arm_lease(*lent, step, now_us);
     ports_.answer(pending.order, {});
 }
 
 // Of two that overtake each other the later one counts, and one that comes twice does not count again.
-void LenderFence::arm_lease(const pool::Step& step, int64_t now_us) {
-    if (step.id <= lease_step_) return;
-    lease_step_ = step.id;
+void LenderFence::arm_lease(Lent& lent, const pool::Step& step, int64_t now_us) {
+    if (step.id <= lent.lease_step || lent.going) return;
+    lent.lease_step = step.id;
     constexpr int64_t longest_ms = INT64_MAX / 4000;
-    lease_until_us_ = step.lease_ms > 0 ? now_us + std::min(step.lease_ms, longest_ms) * 1000 : 0;
+    lent.lease_until_us = step.lease_ms > 0 ? now_us + std::min(step.lease_ms, longest_ms) * 1000 : 0;
 }
 
 // ---- operations
@@ -248,7 +268,8 @@ std::vector<LenderFence::Pending> LenderFence::end_operation() {
 
 void LenderFence::close() {
     cut_stored_ = true;
-    lease_until_us_ = 0;
+    for (Lent& lent : lent_)
+        lent.lease_until_us = 0;
     const uint64_t operation = start(State::closing);
     ports_.close(operation, {record_.epoch});
 }
@@ -259,6 +280,9 @@ void LenderFence::finished(uint64_t operation, Result<> result, int64_t now_us) 
     switch (state_) {
     case State::opening:
         opened(steps, result);
+        break;
+    case State::expelling:
+        expelled(steps, result);
         break;
     case State::closing:
         closed(steps, result);
@@ -274,6 +298,7 @@ void LenderFence::finished(uint64_t operation, Result<> result, int64_t now_us) 
         return;
     }
     if (state_ == State::broken) retry_us_ = now_us + reset_retry_us;
+    if (!under_way()) expel_next();
     if (!under_way()) retry_waiting(now_us);
 }
 
@@ -281,17 +306,18 @@ void LenderFence::opened(const std::vector<Pending>& steps, const Result<>& resu
     if (result) {
         state_ = State::open;
     } else {
-        loan_.reset();
-        lease_until_us_ = 0;
-        state_ = State::unverified;
-        if (result.error().code() == Errc::timeout) failed(result.error().message());
+        drop(moving_);
+        state_ = lent_.empty() ? State::unverified : State::open;
+        // Whether it is open is in doubt.
+        if (result.error().code() == Errc::timeout && lent_.empty()) failed(result.error().message());
+        if (result.error().code() == Errc::timeout && !lent_.empty()) close_all_for(result.error().message());
     }
     for (const Pending& step : steps)
         ports_.answer(step.order, result);
 }
 
 void LenderFence::closed(const std::vector<Pending>& steps, const Result<>& result) {
-    loan_.reset();
+    lent_.clear();
     state_ = State::unverified;
     if (!result) failed(result.error().message());
     for (const Pending& step : steps) {
@@ -358,6 +384,7 @@ void LenderFence::set_answering(bool answering) {
 
 Result<> LenderFence::store(const DeviceRecord& record) {
     TRY(ports_.store(record));
+    if (record.epoch != record_.epoch) forget_expelled();
     record_ = record;
     return {};
 }
@@ -370,21 +397,18 @@ Result<> LenderFence::raise(pool::Epoch epoch) {
 
 // ---- time
 
-void LenderFence::lose(const std::string& reason) {
-    if (!loan_ || std::exchange(announced_, true)) return;
-    ports_.lost(*loan_, reason);
+void LenderFence::lose(Lent& lent, const std::string& reason) {
+    if (std::exchange(lent.announced, true)) return;
+    ports_.lost(lent.opening, reason);
+}
+
+void LenderFence::lose_all(const std::string& reason) {
+    for (Lent& lent : lent_)
+        lose(lent, reason);
 }
 
 void LenderFence::tick(int64_t now_us) {
-    if (lease_until_us_ != 0 && lease_until_us_ <= now_us && loan_) {
-        const std::string reason =
-            fmt::format("the lease of loan {} has run out, and nobody has extended it", loan_->loan);
-        const auto steps = end_operation();
-        close();
-        for (const Pending& step : steps)
-            ports_.answer(step.order, fail(Errc::cancelled, "{}", reason));
-        lose(reason);
-    }
+    leases_ran_out(now_us);
     if (retry_us_ != 0 && retry_us_ <= now_us) first_reset();
     for (auto step = waiting_.begin(); step != waiting_.end();) {
         if (step->deadline_us > now_us) {
@@ -401,10 +425,14 @@ void LenderFence::tick(int64_t now_us) {
 
 std::optional<int64_t> LenderFence::next_tick_us() const {
     std::optional<int64_t> next;
-    for (const int64_t time_us : {lease_until_us_, retry_us_})
+    const auto at = [&](int64_t time_us) {
         if (time_us != 0) next = next ? std::min(*next, time_us) : time_us;
+    };
+    at(retry_us_);
+    for (const Lent& lent : lent_)
+        at(lent.lease_until_us);
     for (const Pending& step : waiting_)
-        next = next ? std::min(*next, step.deadline_us) : step.deadline_us;
+        at(step.deadline_us);
     return next;
 }
 

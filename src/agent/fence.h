@@ -5,11 +5,14 @@
 // controller, the borrower or this agent itself dies in the middle.
 //
 //   - A step of an epoch below the highest that is on disk is refused, and so is a second loan while one is
-//     open, and one of a device that has not been reset and sanitized since its last user.
+//     open, and one of a device that has not been reset and sanitized since its last user. Only shared loans
+//     of one epoch are open side by side, and one of them that has been expelled is never let in again.
 //   - The disk knows that a device is not clean, and of which epoch it is, before anything is opened. It is
 //     clean again after a verified reset and a verified sanitize (or the reset alone, where the step says
 //     that this is enough), and by nothing else.
-//   - A loan whose lease has run out is closed without being told to. After a restart no loan is open.
+//   - A loan whose lease has run out is closed without being told to, and of several it alone. After a
+//   restart
+//     no loan is open.
 //   - A step that comes twice is done once, as far as anybody can tell.
 //
 // The simulator drives this class, not a copy of it.
@@ -22,6 +25,7 @@
 #include <cstdint>
 #include <list>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,22 +36,26 @@ struct Opening {
     pool::LoanId loan;
     pool::Epoch epoch;
     uint32_t borrower_partition = 0;
+    bool shared = false; // others of this epoch may be open, too
 
     bool operator==(const Opening&) const = default;
 };
 
 // What the fence wants done. An operation is answered by LenderFence::finished() with its number, later, not
 // from inside of the call, and within a limit of time that its owner sets; one that fails for whatever reason
-// has left nothing open, also where it ends late. Operations go to the device in the order of the calls, but
-// close() ends an open() that is under way. No call may lead back into the fence.
+// has left nothing open, also where it ends late; where it is an expel() nothing is left open by the close()
+// that follows. Operations go to the device in the order of the calls, but close() ends an open() or expel()
+// that is under way. No call may lead back into the fence.
 class FencePorts {
   public:
     virtual ~FencePorts() = default;
 
     // On disk when it returns. An error: as if nothing had been asked.
     virtual Result<> store(const DeviceRecord& record) = 0;
-    // Opens the ways of this loan, and of no other.
+    // Opens the ways of this loan, and of no other; others that are open stay so.
     virtual void open(uint64_t operation, const Opening& opening) = 0;
+    // Closes the ways of this loan, which is one of several, without asking anybody; the others stay open.
+    virtual void expel(uint64_t operation, const Opening& opening) = 0;
     // Closes every way, without asking anybody.
     virtual void close(uint64_t operation, pool::Epoch epoch) = 0;
     // Resets, and fails unless it has seen that the device is as new.
@@ -67,7 +75,8 @@ struct FenceObservation {
     bool answering = false;
     bool clean = false;
     pool::Epoch epoch;
-    pool::LoanId loan; // some way of it may be open
+    pool::LoanId loan;                // some way of it may be open
+    std::vector<pool::LoanId> joined; // and of these
     std::string problem;
 };
 
@@ -78,8 +87,9 @@ class LenderFence {
         verifying,  // the reset with which it begins whenever it comes, until one has worked
         unverified, // closed, and not reset since
         ready,      // reset, and seen to be
-        opening,
+        opening,    // one loan; others may be open
         open,
+        expelling, // one of several
         closing,
         resetting,
         sanitizing,
@@ -110,16 +120,25 @@ class LenderFence {
     FenceObservation observed() const;
     State state() const { return state_; }
     const DeviceRecord& record() const { return record_; }
-    const std::optional<Opening>& opening() const { return loan_; }
+    // Of which some way may be open.
+    std::vector<Opening> openings() const;
 
   private:
     struct Pending {
         pool::Order order;
         int64_t deadline_us;
     };
+    struct Lent {
+        Opening opening;
+        int64_t lease_until_us = 0; // 0: without end
+        pool::StepId lease_step;    // which set it
+        bool announced = false;     // whoever decides knows that this loan is over
+        bool going = false;         // it is expelled, or will be as soon as that can begin
+    };
 
     void prepare(const Pending& step, int64_t now_us);
     void cut(const Pending& step);
+    void expel(const Pending& step);
     void reset(const Pending& step);
     void sanitize(const Pending& step, int64_t now_us);
     void extend(const Pending& step, int64_t now_us);
@@ -132,6 +151,7 @@ class LenderFence {
     void first_reset();
     std::vector<Pending> end_operation();
     void opened(const std::vector<Pending>& steps, const Result<>& result);
+    void expelled(const std::vector<Pending>& steps, const Result<>& result);
     void closed(const std::vector<Pending>& steps, const Result<>& result);
     void was_reset(const std::vector<Pending>& steps, Result<> result);
     void sanitized(const std::vector<Pending>& steps, Result<> result);
@@ -139,9 +159,25 @@ class LenderFence {
     void set_answering(bool answering);
     Result<> store(const DeviceRecord& record);
     Result<> raise(pool::Epoch epoch);
-    void arm_lease(const pool::Step& step, int64_t now_us);
-    void lose(const std::string& reason);
+    static void arm_lease(Lent& lent, const pool::Step& step, int64_t now_us);
+    void lose(Lent& lent, const std::string& reason);
+    void lose_all(const std::string& reason);
     bool under_way() const { return operation_ != 0; }
+
+    // ---- fence_shared.cc
+    Lent* find(pool::LoanId loan);
+    bool is_lent() const {
+        return state_ == State::opening || state_ == State::open || state_ == State::expelling;
+    }
+    bool may_join(const Opening& wanted) const;
+    bool was_expelled(pool::LoanId loan) const;
+    void note_expelled(pool::LoanId loan);
+    void forget_expelled();
+    void drop(pool::LoanId loan);
+    void begin_expulsion(pool::LoanId loan);
+    void expel_next();
+    void close_all_for(const std::string& reason);
+    void leases_ran_out(int64_t now_us);
 
     const std::string device_;
     DeviceRecord record_;
@@ -151,11 +187,11 @@ class LenderFence {
     bool answering_ = false;                  // and no operation has failed it since
     bool cut_stored_ = true;                  // of the close that is under way
     std::string problem_ = "not reached yet"; // why it is absent, verifying or broken
-    std::optional<Opening> loan_;             // of opening, open, closing
-    bool announced_ = false;                  // whoever decides knows that this loan is over
+    std::vector<Lent> lent_;                  // of opening, open, expelling, closing
+    pool::LoanId moving_;                     // of them the one that is opening, or expelling
+    std::set<pool::LoanId> expelled_;         // at the epoch on disk
+    pool::LoanId expelled_before_;            // so were all up to this one
     int64_t retry_us_ = 0;                    // of a reset of a broken device; 0: no need
-    int64_t lease_until_us_ = 0;              // 0: without end
-    pool::StepId lease_step_;                 // which set it
     pool::StepId reset_done_;                 // that left it ready
     pool::StepId sanitize_done_;              // that left it clean
     uint64_t operation_ = 0;                  // under way; 0: none

@@ -60,8 +60,10 @@ class FenceBench : public ::testing::Test, protected FencePorts {
     }
 
     pool::StepId ask(pool::StepKind kind, uint64_t epoch, uint64_t loan = 0, int64_t lease_ms = 0,
-                     bool suffices = false) {
+                     bool suffices = false, bool shared = false) {
         pool::Order order;
+        if (shared) order.access_model = pool::AccessModel::smartio;
+        order.shared = shared;
         order.step.id = {next_step++};
         order.step.kind = kind;
         order.step.loan = {loan};
@@ -76,6 +78,20 @@ class FenceBench : public ::testing::Test, protected FencePorts {
     }
     pool::StepId prepare(uint64_t loan, uint64_t epoch, int64_t lease_ms = 0) {
         return ask(pool::StepKind::prepare, epoch, loan, lease_ms);
+    }
+    // Beside others, if they are shared, too.
+    pool::StepId share(uint64_t loan, uint64_t epoch, int64_t lease_ms = 0) {
+        return ask(pool::StepKind::prepare, epoch, loan, lease_ms, false, true);
+    }
+    // Loans 7, 8, ... have it, at epoch 5.
+    void shared(uint64_t loans, int64_t lease_ms = 0) {
+        pooled();
+        for (uint64_t loan = 7; loan < 7 + loans; ++loan) {
+            share(loan, 5, lease_ms);
+            done("open");
+        }
+        did.clear();
+        answers.clear();
     }
     // The same once more, as it comes over a network that repeats things.
     void repeat(const pool::Order& order) { fence->perform(order, now_us); }
@@ -125,6 +141,9 @@ class FenceBench : public ::testing::Test, protected FencePorts {
     }
     void open(uint64_t operation, const Opening& opening) override {
         begin(fmt::format("open {}", opening.loan), operation);
+    }
+    void expel(uint64_t operation, const Opening& opening) override {
+        begin(fmt::format("expel {}", opening.loan), operation);
     }
     void close(uint64_t operation, pool::Epoch) override { begin("close", operation); }
     void reset(uint64_t operation) override { begin("reset", operation); }

@@ -67,7 +67,7 @@ TEST_F(Fence, RefusesAnUncleanDevice) {
     reach();
     prepare(7, 1);
     EXPECT_EQ(answer(), "failed_precondition");
-    EXPECT_EQ(fence->opening(), std::nullopt);
+    EXPECT_TRUE(fence->openings().empty());
 }
 
 TEST_F(Fence, TakesTheSamePrepareTwice) {
@@ -89,7 +89,7 @@ TEST_F(Fence, DoesNotOpenALoanAgainThatWasCut) {
     done("close");
     repeat(before);
     EXPECT_EQ(answer(), "stale_epoch");
-    EXPECT_EQ(fence->opening(), std::nullopt);
+    EXPECT_TRUE(fence->openings().empty());
 }
 
 TEST_F(Fence, CutsWithoutAskingAnybody) {
@@ -258,7 +258,7 @@ TEST_F(Fence, ClosesALoanWhoseLeaseHasRunOut) {
     pass(1);
     EXPECT_THAT(did, ElementsAre("close", "lost 7"));
     done("close");
-    EXPECT_EQ(fence->opening(), std::nullopt);
+    EXPECT_TRUE(fence->openings().empty());
     EXPECT_FALSE(disk.clean);
 }
 
@@ -370,10 +370,10 @@ TEST_F(Fence, IgnoresTheEndOfAnOperationOfADeviceThatHasGone) {
 }
 
 TEST_F(Fence, HasALimitForWhatWaits) {
-    for (int i = 0; i < 100; ++i)
+    for (int i = 0; i < 300; ++i)
         ask(StepKind::reset, 5);
     EXPECT_EQ(answer(), "busy");
-    EXPECT_EQ(answers.size(), 36u);
+    EXPECT_EQ(answers.size(), 44u);
 }
 
 TEST_F(Fence, AnswersEverythingBeforeItEnds) {

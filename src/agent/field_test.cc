@@ -20,7 +20,7 @@ TEST_F(FieldComplaint, 1_SecondPrepareIsRefusedAtTheDevicesOwnHost) {
     prepare(8, 6);
     EXPECT_EQ(answer(), "busy");
     EXPECT_THAT(did, IsEmpty());
-    EXPECT_EQ(fence->opening()->loan, pool::LoanId{7});
+    EXPECT_EQ(fence->openings().at(0).loan, pool::LoanId{7});
 }
 
 // After a reboot the set-up is gone while the record says that it is ready.
@@ -71,7 +71,7 @@ TEST_F(FieldComplaint, 5_StepsForADeviceThatBlocksAreAnsweredInTime) {
         EXPECT_EQ(late.result.error().code(), Errc::unavailable);
         EXPECT_THAT(late.result.error().message(), HasSubstr("device nvme0 is resetting"));
     }
-    EXPECT_EQ(fence->opening(), std::nullopt);
+    EXPECT_TRUE(fence->openings().empty());
     EXPECT_FALSE(disk.clean);
 }
 
@@ -108,7 +108,7 @@ TEST_F(FieldComplaint, 8_ALateResetOfAnOldEpochDoesNotHitTheNextLoan) {
     repeat(late);
     EXPECT_EQ(answer(), "stale_epoch");
     EXPECT_THAT(did, IsEmpty());
-    EXPECT_EQ(fence->opening()->loan, pool::LoanId{8});
+    EXPECT_EQ(fence->openings().at(0).loan, pool::LoanId{8});
 }
 
 // The next tenant finds what the last one left: no wipe, one that failed, one of another drive.
@@ -130,7 +130,7 @@ TEST_F(FieldComplaint, 11_NobodyIsLetInBeforeTheWipeHasVerified) {
     reach();
     prepare(8, 7);
     EXPECT_EQ(answer(), "failed_precondition");
-    EXPECT_EQ(fence->opening(), std::nullopt);
+    EXPECT_TRUE(fence->openings().empty());
 }
 
 TEST_F(FieldComplaint, 11_AnExchangedDriveIsNotCleanBecauseTheLastOneWas) {

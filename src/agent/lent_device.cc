@@ -188,6 +188,8 @@ v1::ObservedDevice LentDevice::observed() const {
     observed.set_clean(seen.clean);
     observed.set_epoch(seen.epoch.value);
     observed.set_loan_id(seen.loan.value);
+    for (const pool::LoanId loan : seen.joined)
+        observed.add_joined_loan_ids(loan.value);
     observed.set_problem(!problem_.empty() ? problem_ : broken ? lender_->status().reason : seen.problem);
     return observed;
 }
@@ -210,8 +212,12 @@ Result<> LentDevice::store(const DeviceRecord& record) {
 
 void LentDevice::open(uint64_t operation, const Opening& opening) {
     lender_->prepare(opening.loan.value, opening.epoch.value,
-                     ntb::Partition{static_cast<uint8_t>(opening.borrower_partition)}, false,
+                     ntb::Partition{static_cast<uint8_t>(opening.borrower_partition)}, opening.shared,
                      end_of(operation));
+}
+
+void LentDevice::expel(uint64_t operation, const Opening& opening) {
+    lender_->expel(opening.loan.value, opening.epoch.value, end_of(operation));
 }
 
 void LentDevice::close(uint64_t operation, pool::Epoch epoch) {

@@ -71,6 +71,7 @@ class LentDevice final : private FencePorts {
     // What the fence asks for.
     Result<> store(const DeviceRecord& record) override;
     void open(uint64_t operation, const Opening& opening) override;
+    void expel(uint64_t operation, const Opening& opening) override;
     void close(uint64_t operation, pool::Epoch epoch) override;
     void reset(uint64_t operation) override;
     void sanitize(uint64_t operation, int64_t limit_us) override;

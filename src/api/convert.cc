@@ -117,6 +117,8 @@ v1::StepKind to_message(pool::StepKind kind) {
         return v1::STEP_SANITIZE;
     case pool::StepKind::extend:
         return v1::STEP_EXTEND;
+    case pool::StepKind::expel:
+        return v1::STEP_EXPEL;
     }
     return v1::STEP_UNSPECIFIED;
 }
@@ -246,11 +248,14 @@ pool::DeviceIdentity from_message(const v1::DeviceIdentity& message) {
 }
 
 pool::ObservedDevice from_message(const v1::ObservedDevice& message) {
-    return {message.name(),      from_message(message.identity()),
-            message.answering(), message.clean(),
-            {message.epoch()},   {message.loan_id()},
-            message.problem(),   message.iommu(),
-            message.qualified()};
+    pool::ObservedDevice observed{message.name(),      from_message(message.identity()),
+                                  message.answering(), message.clean(),
+                                  {message.epoch()},   {message.loan_id()},
+                                  message.problem(),   message.iommu(),
+                                  message.qualified(), {}};
+    for (const uint64_t loan : message.joined_loan_ids())
+        observed.joined.push_back({loan});
+    return observed;
 }
 
 pool::ObservedLoan from_message(const v1::ObservedLoan& message) {

@@ -128,6 +128,7 @@ TEST(Convert, TakesAHelloWhole) {
     device->set_clean(true);
     device->set_epoch(4);
     device->set_loan_id(2);
+    device->add_joined_loan_ids(3);
     auto* loan = message.add_loans();
     loan->set_loan_id(2);
     loan->set_attached(true);
@@ -140,6 +141,7 @@ TEST(Convert, TakesAHelloWhole) {
     EXPECT_TRUE(hello.devices[0].clean);
     EXPECT_EQ(hello.devices[0].epoch, pool::Epoch{4});
     EXPECT_EQ(hello.devices[0].loan, pool::LoanId{2});
+    EXPECT_EQ(hello.devices[0].joined, std::vector<pool::LoanId>{{3}});
     ASSERT_EQ(hello.loans.size(), 1u);
     EXPECT_TRUE(hello.loans[0].attached);
     EXPECT_EQ(hello.guests, std::vector<std::string>{"g"});

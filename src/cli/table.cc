@@ -65,6 +65,7 @@ Json to_json(const v1::Device& device) {
             {"reason", device.reason()},
             {"epoch", device.epoch()},
             {"loan", device.loan_id()},
+            {"sharing_loans", device.sharing_loan_ids()},
             {"borrower", device.borrower()},
             {"kind", identity.kind()},
             {"vendor_id", fmt::format("{:04x}", identity.vendor_id())},

@@ -31,18 +31,23 @@ std::string words(const pool::Step& step, const pool::Loan* loan) {
         return fmt::format("host {} sanitizes the device", step.host);
     case StepKind::extend:
         return fmt::format("host {} hears of the new due time", step.host);
+    case StepKind::expel:
+        return fmt::format("host {} closes its ways to the device", step.host);
     }
     return {};
 }
 
-// What the device waits for.
-std::string step_of(const pool::Pool& pool, const pool::Device& device) {
-    const pool::Step* step = pool.awaited(device.fdid);
+std::string step_of(const pool::Pool& pool, const pool::Step* step, const pool::Device& device) {
     if (!step) return std::string(name(device.state));
     std::string text = words(*step, pool.ledger().loans.find(step->loan));
     const pool::Host* host = pool.ledger().hosts.find(step->host);
     if (!host || !host->up) text += " (its agent is not connected)";
     return text;
+}
+
+// What the device waits for.
+std::string step_of(const pool::Pool& pool, const pool::Device& device) {
+    return step_of(pool, pool.awaited(device.fdid), device);
 }
 
 std::string because(const std::string& reason) { return reason.empty() ? "" : ": " + reason; }
@@ -54,7 +59,7 @@ std::string step_of(const pool::Pool& pool, const pool::Loan& loan) {
     const pool::Device* device = pool.ledger().devices.find(loan.fdid);
     if (has_ended(loan.state) || loan.state == LoanState::active || !device)
         return std::string(name(loan.state));
-    return step_of(pool, *device);
+    return step_of(pool, pool.awaited_by(loan), *device);
 }
 
 std::string what_of(const pool::Pool& pool, const pool::Loan& loan) {
@@ -134,7 +139,11 @@ void judge_loans(Standing& standing, const pool::Pool& pool, const Goal& goal) {
 
 v1::Device device_message(const pool::Pool& pool, const pool::Device& device) {
     const pool::Loan* loan = pool.ledger().loans.find(device.loan);
-    return api::to_message(device, loan ? loan->borrower : std::string());
+    v1::Device message = api::to_message(device, loan ? loan->borrower : std::string());
+    if (const auto loans = pool.ledger().loans_on(device.fdid); loans.size() > 1)
+        for (const pool::LoanId id : loans)
+            message.add_sharing_loan_ids(id.value);
+    return message;
 }
 
 v1::Loan loan_message(const pool::Pool& pool, const pool::Loan& loan) {

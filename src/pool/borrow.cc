@@ -42,7 +42,9 @@ Result<std::vector<LoanId>> Pool::try_borrow(const BorrowRequest& request, const
         const std::string what = describe(wish.wanted);
         loans.push_back(add_loan(std::move(wish), loans.empty() ? LoanId() : loans.front(), what));
     }
-    if (plan.not_now)
+    if (plan.joins)
+        join(loans.front(), *plan.joins);
+    else if (plan.not_now)
         wants_decision();
     else
         for (Start& one : plan.starts)
@@ -62,6 +64,7 @@ Explanation Pool::explain(const BorrowRequest& request, Now now) const {
     explanation.now = !plan->not_now;
     for (const Start& one : plan->starts)
         explanation.devices.push_back(one.fdid);
+    if (plan->joins) explanation.devices.push_back(*plan->joins);
     if (plan->not_now) explanation.why.push_back(plan->not_now->message());
     explanation.why.insert(explanation.why.end(), plan->why.begin(), plan->why.end());
     return explanation;
@@ -99,6 +102,16 @@ Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now 
     for (const Loan& wish : plan.wishes) {
         if (wish.wanted.device.empty() || plan.not_now) continue;
         const Device& device = *ledger_.devices.find(*find_device(wish.wanted.device));
+        if (plan.wishes.size() == 1 && may_share(device, wish)) {
+            if (auto joins = check_join(device, wish); !joins)
+                plan.not_now = joins.error();
+            else
+                plan.joins = device.fdid;
+            if (explains && plan.joins)
+                plan.why.push_back(fmt::format("device {} is shared already, by {} loans", describe(device),
+                                               ledger_.loans_on(device.fdid).size()));
+            return plan;
+        }
         if (auto available = check_available(device, &wish); !available) plan.not_now = available.error();
     }
     if (plan.not_now && !explains) return plan;
@@ -270,15 +283,20 @@ Error Pool::held(const Device& device, const Loan& loan, const Loan* wish) const
                                : fmt::format("wait, or `lanepool reclaim {}`", device.fdid))};
 }
 
-// WISH: for which it is asked; null: for none.
-Result<> Pool::check_available(const Device& device, const Loan* wish) const {
-    if (const Loan* loan = ledger_.loans.find(device.loan))
-        return tl::unexpected<Error>(held(device, *loan, wish));
+Result<> Pool::check_not_drained(const Device& device) const {
     const Host* host = ledger_.hosts.find(device.host);
     if (const std::string& why = device.draining.empty() ? host->draining : device.draining; !why.empty())
         return fail(Errc::failed_precondition,
                     "device {} is not lent at the moment: {} is drained: {}; take another device",
                     describe(device), device.draining.empty() ? "host " + device.host : "it", why);
+    return {};
+}
+
+// WISH: for which it is asked; null: for none.
+Result<> Pool::check_available(const Device& device, const Loan* wish) const {
+    if (const Loan* loan = ledger_.loans.find(device.loan))
+        return tl::unexpected<Error>(held(device, *loan, wish));
+    TRY(check_not_drained(device));
     switch (device.state) {
     case DeviceState::available:
         return {};

@@ -16,7 +16,7 @@ Result<LoanId> Pool::renew(const RenewRequest& request, Now now) {
 }
 
 Result<LoanId> Pool::try_renew(const RenewRequest& request, const Who& who) {
-    const LoanId id = TRY(find_loan(request.loan_or_device));
+    const LoanId id = TRY(find_single_loan(request.loan_or_device));
     const Loan loan = *ledger_.loans.find(id);
     TRY(policy_->check_agent(who, loan.access_model, loan.borrower, "renew a loan"));
     TRY(policy_->check_tenant(who, loan, "renew"));
@@ -121,8 +121,10 @@ int64_t Pool::lease_ms(const Step& step) const {
 void Pool::extend_lease(LoanId id) {
     const Loan& loan = *ledger_.loans.find(id);
     if (has_ended(loan.state) || loan.state == LoanState::queued) return;
-    for (const StepId step : ledger_.steps_for(loan.fdid))
-        if (ledger_.steps.find(step)->kind == StepKind::extend) ledger_.steps.erase(step);
+    for (const StepId id_of_step : ledger_.steps_for(loan.fdid))
+        if (const Step& step = *ledger_.steps.find(id_of_step);
+            step.kind == StepKind::extend && step.loan == id)
+            ledger_.steps.erase(id_of_step);
     issue(StepKind::extend, loan.fdid, id, options_.cut_ms);
 }
 

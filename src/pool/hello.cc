@@ -187,23 +187,38 @@ void Pool::observe_idle(const Device& device, const ObservedDevice& observed, bo
 }
 
 void Pool::observe_lent(const Device& device, const ObservedDevice& observed, bool ahead) {
-    const Loan& loan = *ledger_.loans.find(device.loan);
-    const bool prepared = loan.state == LoanState::attaching || loan.state == LoanState::active ||
-                          loan.state == LoanState::quiescing;
+    const Fdid fdid = device.fdid;
     if (!observed.answering)
-        lose(device.loan, fmt::format("the device does not answer{}{}", observed.problem.empty() ? "" : ": ",
-                                      limited(observed.problem)));
-    else if (ahead)
-        lose(device.loan,
-             fmt::format("host {} has seen epoch {} of the device, which these records have not given out",
-                         device.host, observed.epoch));
-    else if (prepared ? observed.loan != loan.id || observed.epoch != loan.epoch
-                      : observed.loan && observed.loan != loan.id)
-        lose(device.loan,
-             fmt::format("host {} does not have the device prepared for it: its agent was restarted",
-                         device.host));
-    else
-        reflect(device.fdid);
+        return lose_device(fdid,
+                           fmt::format("the device does not answer{}{}", observed.problem.empty() ? "" : ": ",
+                                       limited(observed.problem)));
+    if (ahead)
+        return lose_device(
+            fdid,
+            fmt::format("host {} has seen epoch {} of the device, which these records have not given out",
+                        device.host, observed.epoch));
+    std::set<LoanId> open(observed.joined.begin(), observed.joined.end());
+    if (observed.loan) open.insert(observed.loan);
+    const auto loans = ledger_.loans_on(fdid);
+    std::vector<LoanId> prepared; // as far as the records know
+    std::vector<LoanId> missing;
+    for (const LoanId id : loans) {
+        const Loan& loan = *ledger_.loans.find(id);
+        if (loan.state != LoanState::attaching && loan.state != LoanState::active &&
+            loan.state != LoanState::quiescing)
+            continue;
+        prepared.push_back(id);
+        if (!open.contains(id) || observed.epoch != loan.epoch) missing.push_back(id);
+    }
+    const std::string reason =
+        fmt::format("host {} does not have the device prepared for it: its agent was restarted", device.host);
+    const bool for_others = !std::includes(loans.begin(), loans.end(), open.begin(), open.end());
+    if (for_others || (!missing.empty() && missing.size() == prepared.size()))
+        return lose_device(fdid, reason);
+    // Of those that share it the lender has closed one by itself.
+    for (const LoanId id : missing)
+        lose(id, fmt::format("host {} does not have the device prepared for it any more", device.host));
+    reflect(fdid);
 }
 
 // Known, but not in the Hello.

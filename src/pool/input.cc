@@ -77,6 +77,7 @@ Result<> check(const Hello& hello, const Options& options) {
     seen.clear();
     for (const auto& device : hello.devices) {
         TRY(check_device(device));
+        TRY(check_count("loans that share a device", device.joined.size(), options.observed_loans));
         if (!seen.insert(device.name).second)
             return fail(Errc::invalid_argument, "host {} names device {} twice", hello.host, device.name);
     }

@@ -119,8 +119,9 @@ struct ObservedDevice {
     Epoch epoch;
     LoanId loan;
     std::string problem;
-    bool iommu = false;     // its host isolates it by an IOMMU
-    bool qualified = false; // there is a stored qualification of it
+    bool iommu = false;           // its host isolates it by an IOMMU
+    bool qualified = false;       // there is a stored qualification of it
+    std::vector<LoanId> joined{}; // further loans that it is prepared for
 };
 
 struct ObservedLoan {
@@ -173,6 +174,7 @@ struct Options {
     uint32_t borrower_grace_ms = 2'000;
     uint32_t lender_grace_ms = 10'000;
     uint32_t restart_grace_ms = 10'000; // both, after the controller itself was away
+    uint32_t loans_per_device = 64;     // that share it
     uint32_t sendings = 8;              // of one step to an agent that comes and goes
     // How much longer than to its due time a lender goes on with a loan while it hears nothing from a
     // controller: long enough for another one to take over and to have the loan returned.

@@ -76,6 +76,11 @@ void Ledger::index(const Device& device, bool comes, const Device* other) {
 void Ledger::index(const Loan& loan, bool comes, const Loan* other) {
     if (other == nullptr || !Scheduler::same(loan, *other)) scheduler_.note(loan, comes);
     index_timers(loan, comes, other);
+    const auto has = [](const Loan& one) {
+        return one.state == LoanState::queued || has_ended(one.state) ? Fdid() : one.fdid;
+    };
+    if (const Fdid fdid = has(loan); fdid && (other == nullptr || has(*other) != fdid))
+        note(loans_by_device_, fdid, loan.id, comes);
     if (has_ended(loan.state)) {
         const auto key = [](const Loan& ended) { return Ended{ended.ended_audit, ended.ended_us, ended.id}; };
         if (other != nullptr && has_ended(other->state) && key(*other) == key(loan)) return;

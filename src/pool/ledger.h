@@ -91,6 +91,8 @@ class Ledger {
     std::vector<LoanId> live_loans_of(const std::string& borrower) const {
         return copy(loans_by_borrower_, borrower);
     }
+    // Live ones that are not queued: of those that share it all.
+    std::vector<LoanId> loans_on(Fdid fdid) const { return copy(loans_by_device_, fdid); }
     // Live ones of one request.
     std::vector<LoanId> live_loans_of_group(LoanId group) const { return copy(loans_by_group_, group); }
     std::vector<StepId> steps_of(const std::string& host) const { return copy(steps_by_host_, host); }
@@ -151,6 +153,7 @@ class Ledger {
     std::map<std::tuple<std::string, std::string, std::string>, Fdid> devices_by_identity_;
     std::map<std::string, std::set<LoanId>> loans_by_borrower_; // live ones
     std::map<LoanId, std::set<LoanId>> loans_by_group_;         // live ones
+    std::map<Fdid, std::set<LoanId>> loans_by_device_;          // live ones that are not queued
     std::map<std::string, size_t> loans_by_tenant_;
     std::map<std::pair<std::string, std::string>, size_t> loans_by_rule_;
     std::map<std::string, std::set<StepId>> steps_by_host_;

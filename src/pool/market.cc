@@ -16,6 +16,14 @@ std::optional<Fdid> as_fdid(std::string_view text) {
     return Fdid{value};
 }
 
+// Of several that share a device the last counts, which is this. 0: soon.
+int64_t ends_us(const Loan& loan) {
+    const bool ending = loan.state == LoanState::quiescing || loan.state == LoanState::detaching ||
+                        loan.state == LoanState::resetting;
+    if (ending || loan.preempted_by) return 0;
+    return loan.due_us > 0 ? loan.due_us : never_us;
+}
+
 bool is_setting_up(LoanState state) {
     return state == LoanState::reserved || state == LoanState::preparing || state == LoanState::attaching;
 }
@@ -109,9 +117,13 @@ void Market::note(const Loan& loan, bool comes) {
     DeviceEntry& entry = devices_[loan.fdid];
     entry.fdid = loan.fdid;
     if (comes)
-        entry.loan = &loan;
-    else if (entry.loan == &loan)
-        entry.loan = nullptr;
+        entry.loans.push_back(&loan);
+    else
+        std::erase(entry.loans, &loan);
+    const auto last =
+        std::max_element(entry.loans.begin(), entry.loans.end(),
+                         [](const Loan* one, const Loan* other) { return ends_us(*one) < ends_us(*other); });
+    entry.loan = last == entry.loans.end() ? nullptr : *last;
     mark(entry);
 }
 
@@ -190,7 +202,8 @@ DeviceEntry::Listing Market::wanted_listing(const DeviceEntry& entry) {
         listing.held && listing.back_us > 0 && listing.back_us != never_us && loan.reservation.empty();
     listing.setting_up = is_setting_up(loan.state);
     listing.victim = listing.held && loan.state == LoanState::active && loan.preemptible &&
-                     !loan.preempted_by && loan.reservation.empty() && listing.host->takes_part;
+                     !loan.preempted_by && loan.reservation.empty() && listing.host->takes_part &&
+                     entry.loans.size() == 1; // several are not made to end for one
     if (listing.victim) {
         listing.victim_priority = loan.priority;
         listing.victim_active_us = loan.active_us;

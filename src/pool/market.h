@@ -64,7 +64,8 @@ struct DeviceEntry {
 
     Fdid fdid;
     const Device* record = nullptr;
-    const Loan* loan = nullptr; // that has it
+    std::vector<const Loan*> loans; // that have it
+    const Loan* loan = nullptr;     // of them the one that ends last
     Listing listing;
     bool dirty = false;
 };

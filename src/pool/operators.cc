@@ -85,7 +85,7 @@ Result<Fdid> Pool::try_quarantine(const QuarantineRequest& request, const Who& w
     if (!loan || loan->state == LoanState::resetting)
         quarantine(device.fdid, reason); // nobody has it any more
     else
-        start_reclaim(device.loan, fmt::format("reclaimed by {}: {}", actor_, limited(request.reason)));
+        reclaim_device(device.fdid, fmt::format("reclaimed by {}: {}", actor_, limited(request.reason)));
     return device.fdid;
 }
 
@@ -178,12 +178,14 @@ Result<std::vector<LoanId>> Pool::try_drain(const DrainRequest& request, const W
         for (const LoanId loan : ledger_.live_loans_of(id))
             if (ledger_.loans.find(loan)->state != LoanState::queued) loans.push_back(loan);
         for (const Fdid device : ledger_.devices_of(id))
-            if (const LoanId loan = ledger_.devices.find(device)->loan) loans.push_back(loan);
+            for (const LoanId loan : ledger_.loans_on(device))
+                if (ledger_.loans.find(loan)->borrower != id)
+                    loans.push_back(loan); // else it is there already
     } else {
         entry.subject = fmt::format("device:{}", *fdid);
         entry.fdid = *fdid;
         ledger_.change(*fdid, [&](Device& device) { device.draining = why; });
-        if (const LoanId loan = ledger_.devices.find(*fdid)->loan) loans.push_back(loan);
+        loans = ledger_.loans_on(*fdid);
     }
     audit(std::move(entry));
     wants_decision();

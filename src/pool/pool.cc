@@ -158,17 +158,39 @@ bool Pool::is_up(const std::string& host) const {
     return found && found->up;
 }
 
+namespace {
+bool is_of_recovery(StepKind kind) {
+    return kind == StepKind::cut || kind == StepKind::reset || kind == StepKind::sanitize;
+}
+} // namespace
+
 bool Pool::in_recovery(Fdid fdid) const {
     const Step* step = awaited(fdid);
-    return step &&
-           (step->kind == StepKind::cut || step->kind == StepKind::reset || step->kind == StepKind::sanitize);
+    return step && is_of_recovery(step->kind);
 }
 
+// Of those that share it each has a step of its own, but of its recovery there is one for all.
 const Step* Pool::awaited(Fdid fdid) const {
-    for (const StepId id : ledger_.steps_for(fdid))
-        if (const Step* step = ledger_.steps.find(id); !step->cleanup && step->kind != StepKind::extend)
-            return step;
-    return nullptr;
+    const Device* device = ledger_.devices.find(fdid);
+    const Step* found = nullptr;
+    for (const StepId id : ledger_.steps_for(fdid)) {
+        const Step* step = ledger_.steps.find(id);
+        if (step->cleanup || step->kind == StepKind::extend) continue;
+        if (is_of_recovery(step->kind)) return step;
+        if (device && step->loan == device->loan && !found) found = step;
+    }
+    return found;
+}
+
+const Step* Pool::awaited_by(const Loan& loan) const {
+    const Step* found = nullptr;
+    for (const StepId id : ledger_.steps_for(loan.fdid)) {
+        const Step* step = ledger_.steps.find(id);
+        if (step->cleanup || step->kind == StepKind::extend) continue;
+        if (is_of_recovery(step->kind)) return step;
+        if (step->loan == loan.id && !found) found = step;
+    }
+    return found;
 }
 
 // ---- steps

@@ -97,14 +97,16 @@ class Pool {
     Result<Fdid> find_device(std::string_view id) const;
     // loan:N, or the loan that holds a device.
     Result<LoanId> find_loan(std::string_view loan_or_device) const;
-    // The step that this loan or device waits for now.
+    // The step that this device, or this loan of one, waits for now.
     const Step* awaited(Fdid fdid) const;
+    const Step* awaited_by(const Loan& loan) const;
 
   private:
     // What a borrow request comes to.
     struct Plan {
         std::vector<Loan> wishes;  // not numbered yet
         std::vector<Start> starts; // where it can be had now: one for each
+        std::optional<Fdid> joins; // or this, which others have and share
         std::optional<Error> not_now;
         std::vector<std::string> why;
     };
@@ -140,6 +142,7 @@ class Pool {
                        std::optional<int32_t> priority) const;
     Result<> check_limits(const std::vector<Loan>& wishes, const Who& who) const;
     Result<> check_available(const Device& device, const Loan* wish = nullptr) const;
+    Result<> check_not_drained(const Device& device) const;
     Error held(const Device& device, const Loan& loan, const Loan* wish) const;
     bool can_be_lent(const Device& device) const;
     Result<> check_host(const std::string& host) const;
@@ -153,6 +156,17 @@ class Pool {
     Result<> check_wish(const Loan& wish, const Device& device) const;
     Result<std::vector<LoanId>> try_borrow(const BorrowRequest& request, const Who& who);
     LoanId add_loan(Loan loan, LoanId group, std::string_view what);
+
+    // ---- sharing.cc
+    bool may_share(const Device& device, const Loan& wish) const;
+    Result<> check_join(const Device& device, const Loan& wish) const;
+    void join(LoanId id, Fdid fdid);
+    bool others_stay(const Loan& loan) const;
+    void leave(LoanId id, const std::string& reason, bool tell_borrower);
+    void reclaim_device(Fdid fdid, const std::string& reason);
+    bool note_loss(LoanId id, const std::string& reason);
+    void lose_device(Fdid fdid, const std::string& reason);
+    Result<LoanId> find_single_loan(std::string_view loan_or_device) const;
 
     // ---- serving.cc
     void start(LoanId id, Fdid fdid, const std::string& reservation);

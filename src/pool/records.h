@@ -61,7 +61,7 @@ struct Device {
     DeviceState state = DeviceState::local;
     std::string reason;         // why it is recovering, quarantined or offline
     Epoch epoch;                // the highest that was ever given out for it
-    LoanId loan;                // that holds it
+    LoanId loan;                // that holds it; of those that share it one that stays
     LoanId successor;           // queued for it by a reassignment
     std::string draining;       // why it is not lent any more; empty: it is
     bool kept_local = false;    // for its own host's use, until somebody restores it

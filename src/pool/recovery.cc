@@ -71,12 +71,20 @@ void Pool::advance(const Step& step) {
         set_state(step.loan, LoanState::active, {});
         activated(step.loan);
         return reflect(step.fdid);
-    case StepKind::detach:
-        return recover(step.fdid, ledger_.loans.find(step.loan)->reason, false);
+    case StepKind::detach: {
+        const Loan loan = *ledger_.loans.find(step.loan);
+        if (others_stay(loan)) return leave(step.loan, loan.reason, false);
+        return recover(step.fdid, loan.reason, false);
+    }
+    case StepKind::expel: {
+        const Loan loan = *ledger_.loans.find(step.loan);
+        return end(step.loan, loan.failing ? LoanState::failed : LoanState::returned, loan.reason);
+    }
     case StepKind::cut:
         if (const std::string why = ledger_.devices.find(step.fdid)->condemned; !why.empty())
             return quarantine(step.fdid, why);
-        if (step.loan) set_state(step.loan, LoanState::resetting, {});
+        for (const LoanId id : ledger_.loans_on(step.fdid))
+            set_state(id, LoanState::resetting, {});
         return issue(StepKind::reset, step.fdid, step.loan, options_.reset_ms);
     case StepKind::reset:
         ledger_.change(step.fdid, [](Device& device) { device.failed_resets = 0; });
@@ -94,12 +102,20 @@ void Pool::step_failed(const Step& step, const std::string& why) {
     case StepKind::prepare:
     case StepKind::attach:
         return lose(step.loan, fmt::format("{} at host {} failed: {}", name(step.kind), step.host, why));
-    case StepKind::detach:
+    case StepKind::detach: {
         ledger_.change(step.loan, [&](Loan& loan) {
-            loan.reason =
-                limited(fmt::format("{}; the guest did not let go and was cut off: {}", loan.reason, why));
+            loan.reason = limited(fmt::format(
+                "{}; {} did not let go and was cut off: {}", loan.reason,
+                loan.access_model == AccessModel::lending ? "the guest" : "the application", why));
         });
-        return recover(step.fdid, ledger_.loans.find(step.loan)->reason, true);
+        const Loan loan = *ledger_.loans.find(step.loan);
+        if (others_stay(loan)) return leave(step.loan, loan.reason, true);
+        return recover(step.fdid, loan.reason, true);
+    }
+    case StepKind::expel: // its ways may be open still: nobody is to have the device until all are closed
+        ledger_.change(step.loan, [](Loan& loan) { loan.failing = true; });
+        return lose_device(step.fdid, fmt::format("loan {} could not be expelled by host {}: {}", step.loan,
+                                                  step.host, why));
     case StepKind::reset:
         if (is_up(step.host) && retries_reset(step.fdid)) {
             ledger_.change(step.fdid, [](Device& device) { ++device.failed_resets; });
@@ -126,7 +142,7 @@ bool Pool::retries_reset(Fdid fdid) const {
 // REASON is a copy: it may be the loan's own, which changes here.
 void Pool::recover(Fdid fdid, std::string reason, bool tell_borrower) {
     if (in_recovery(fdid)) return;
-    const LoanId loan = ledger_.devices.find(fdid)->loan;
+    const LoanId holder = ledger_.devices.find(fdid)->loan;
     drop_steps(fdid);
     // The cut carries a new epoch, and with it the lender's agent refuses every late step of the old loan.
     raise_epoch(fdid);
@@ -134,43 +150,39 @@ void Pool::recover(Fdid fdid, std::string reason, bool tell_borrower) {
         device.clean = false;
         device.failed_resets = 0;
     });
-    if (loan) set_state(loan, LoanState::detaching, reason);
+    std::vector<LoanId> told;
+    for (const LoanId id : ledger_.loans_on(fdid)) {
+        const Loan loan = *ledger_.loans.find(id);
+        const bool attached = loan.state == LoanState::attaching || loan.state == LoanState::active ||
+                              loan.state == LoanState::quiescing;
+        if (id == holder ? tell_borrower : attached) told.push_back(id);
+        if (loan.state == LoanState::detaching) continue; // by itself, until now
+        if (loan.reason.empty()) ledger_.change(id, [&](Loan& record) { record.reason = limited(reason); });
+        set_state(id, LoanState::detaching, reason);
+    }
     if (is_up(ledger_.devices.find(fdid)->host)) set_state(fdid, DeviceState::recovering, reason);
-    issue(StepKind::cut, fdid, loan, options_.cut_ms);
-    if (loan && tell_borrower)
-        issue_cleanup(StepKind::detach, ledger_.loans.find(loan)->borrower, fdid, loan,
+    issue(StepKind::cut, fdid, holder, options_.cut_ms);
+    for (const LoanId id : told)
+        issue_cleanup(StepKind::detach, ledger_.loans.find(id)->borrower, fdid, id,
                       ledger_.devices.find(fdid)->epoch);
 }
 
-// The loan cannot go on. One that is being returned is not failed by that: it ends a little earlier.
+// The loan cannot go on, or all of those that share its device.
 void Pool::lose(LoanId id, const std::string& reason) {
     const Loan loan = *ledger_.loans.find(id);
-    switch (loan.state) {
-    case LoanState::reserved:
-    case LoanState::preparing:
-    case LoanState::attaching:
-    case LoanState::active:
-        ledger_.change(id, [&](Loan& record) {
-            record.failing = true;
-            record.reason = limited(reason);
-        });
-        break;
-    case LoanState::quiescing:
-        ledger_.change(id,
-                       [&](Loan& record) { record.reason = limited(record.reason + "; then " + reason); });
-        break;
-    default:
-        return;
-    }
-    recover(loan.fdid, reason, loan.state != LoanState::preparing);
+    if (!note_loss(id, reason)) return;
+    const bool tell_borrower = loan.state != LoanState::preparing;
+    if (others_stay(loan)) return leave(id, reason, tell_borrower);
+    recover(loan.fdid, reason, tell_borrower);
 }
 
 // Reset and sanitize have verified, or the reset alone where nothing has to be erased.
 void Pool::finish(Fdid fdid) {
-    const LoanId id = ledger_.devices.find(fdid)->loan;
     ledger_.change(fdid, [](Device& device) { device.clean = true; });
-    if (const Loan* loan = ledger_.loans.find(id))
-        end(id, loan->failing ? LoanState::failed : LoanState::returned, std::string(loan->reason));
+    for (const LoanId id : ledger_.loans_on(fdid)) {
+        const Loan& loan = *ledger_.loans.find(id);
+        end(id, loan.failing ? LoanState::failed : LoanState::returned, std::string(loan.reason));
+    }
     if (ledger_.devices.find(fdid)->kept_local)
         return set_state(fdid, DeviceState::local, "for its host's own use");
     set_state(fdid, DeviceState::available, {});
@@ -183,8 +195,8 @@ void Pool::quarantine(Fdid fdid, const std::string& reason) {
     drop_steps(fdid);
     // Its steps may be under way still, or come again late: none of them is to count.
     if (wanted) raise_epoch(fdid);
-    if (const Loan* found = ledger_.loans.find(device.loan)) {
-        const Loan loan = *found;
+    for (const LoanId id : ledger_.loans_on(fdid)) {
+        const Loan loan = *ledger_.loans.find(id);
         end(loan.id, wanted && !loan.failing ? LoanState::returned : LoanState::failed,
             fmt::format("{}{}the device is quarantined: {}", loan.reason, loan.reason.empty() ? "" : "; ",
                         reason));
@@ -200,11 +212,10 @@ void Pool::quarantine(Fdid fdid, const std::string& reason) {
 // The lender is not there to cut the device off. The loan ends all the same; the device stays offline, and is
 // cut, reset and sanitized before anything else when its host is back.
 void Pool::give_up(Fdid fdid, const std::string& reason) {
-    const LoanId id = ledger_.devices.find(fdid)->loan;
     drop_steps(fdid);
     raise_epoch(fdid);
-    if (const Loan* found = ledger_.loans.find(id)) {
-        const Loan loan = *found;
+    for (const LoanId id : ledger_.loans_on(fdid)) {
+        const Loan loan = *ledger_.loans.find(id);
         if (loan.state == LoanState::quiescing) set_state(id, LoanState::detaching, reason);
         const bool was_ending = loan.state == LoanState::quiescing || loan.state == LoanState::detaching ||
                                 loan.state == LoanState::resetting;
@@ -267,7 +278,12 @@ void Pool::reflect(Fdid fdid) {
     if (in_recovery(fdid))
         return set_state(fdid, DeviceState::recovering, loan ? loan->reason : "its reset goes on");
     if (!loan) return;
-    const bool lent = loan->state == LoanState::active || loan->state == LoanState::quiescing;
+    // What one of those that share it has had is lent, also while it comes to the next.
+    bool lent = device.state == DeviceState::lent;
+    for (const LoanId id : ledger_.loans_on(fdid)) {
+        const LoanState state = ledger_.loans.find(id)->state;
+        lent = lent || state == LoanState::active || state == LoanState::quiescing;
+    }
     set_state(fdid, lent ? DeviceState::lent : DeviceState::reserved, {});
 }
 

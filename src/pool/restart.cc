@@ -37,6 +37,13 @@ Result<> check_device(const Ledger& ledger, const Device& device) {
     return {};
 }
 
+// One of several that share a device.
+bool is_beside_holder(const Ledger& ledger, const Loan& loan, const Device& device) {
+    const Loan* holder = ledger.loans.find(device.loan);
+    return holder && loan.state != LoanState::queued && loan.shared && holder->shared &&
+           loan.epoch == holder->epoch;
+}
+
 // A wish has no device yet; a queued loan that has one waits for it by a reassignment.
 Result<> check_loan(const Ledger& ledger, const Loan& loan) {
     if (loan.id >= ledger.counters.next_loan) return contradiction("loan {} was not given out", loan.id);
@@ -48,7 +55,8 @@ Result<> check_loan(const Ledger& ledger, const Loan& loan) {
         return contradiction("loan {} is of host {}, which does not exist", loan.id, loan.borrower);
     if (!device && (loan.state != LoanState::queued || loan.wanted.empty()))
         return contradiction("loan {} is {} and has no device", loan.id, name(loan.state));
-    if (device && (loan.state == LoanState::queued ? device->successor : device->loan) != loan.id)
+    if (device && (loan.state == LoanState::queued ? device->successor : device->loan) != loan.id &&
+        !is_beside_holder(ledger, loan, *device))
         return contradiction("device {} does not know of loan {}", describe(*device), loan.id);
     if (device && loan.epoch > device->epoch)
         return contradiction("loan {} has epoch {}, its device only {}", loan.id, loan.epoch, device->epoch);
@@ -90,8 +98,12 @@ Result<> check_awaited(const Loan& loan, const Step* step) {
     if (loan.state == LoanState::reserved)
         return contradiction("loan {} is still reserved, without a step", loan.id);
     if (!wanted) return {};
-    const bool sanitizing = loan.state == LoanState::resetting && step && step->kind == StepKind::sanitize;
-    if (!step || step->loan != loan.id || (step->kind != *wanted && !sanitizing))
+    // Of a recovery there is one step for all that share the device.
+    const bool recovering = step && step->kind != StepKind::expel &&
+                            (loan.state == LoanState::detaching || loan.state == LoanState::resetting);
+    const bool another = step && ((loan.state == LoanState::resetting && step->kind == StepKind::sanitize) ||
+                                  (loan.state == LoanState::detaching && step->kind == StepKind::expel));
+    if (!step || (step->loan != loan.id && !recovering) || (step->kind != *wanted && !another))
         return contradiction("loan {} is {} without that step", loan.id, name(loan.state));
     return {};
 }
@@ -125,7 +137,7 @@ Result<> Pool::load(const Snapshot& stored) {
     for (const auto& [id, loan] : ledger_.loans.all()) {
         TRY(check_loan(ledger_, loan));
         if (!has_ended(loan.state)) TRY(check_group(ledger_, loan));
-        TRY(check_awaited(loan, awaited(loan.fdid)));
+        TRY(check_awaited(loan, awaited_by(loan)));
     }
     for (const auto& [id, step] : ledger_.steps.all())
         if (id >= ledger_.counters.next_step || !ledger_.hosts.find(step.host))

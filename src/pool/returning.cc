@@ -31,7 +31,7 @@ Result<LoanId> Pool::reassign(const ReassignRequest& request, Now now) {
 }
 
 Result<LoanId> Pool::try_give_back(const ReturnRequest& request, const Who& who) {
-    const LoanId id = TRY(find_loan(request.loan_or_device));
+    const LoanId id = TRY(find_single_loan(request.loan_or_device));
     const Loan loan = *ledger_.loans.find(id);
     TRY(policy_->check_agent(who, loan.access_model, loan.borrower, "return a loan"));
     TRY(policy_->check_tenant(who, loan, "return"));
@@ -46,9 +46,12 @@ Result<LoanId> Pool::try_give_back(const ReturnRequest& request, const Who& who)
         return fail(Errc::failed_precondition,
                     "loan {} is queued and has no device that could be its host's own; withdraw it, or wait",
                     id);
+    const uint32_t deadline_ms = request.deadline_ms ? request.deadline_ms : options_.detach_ms;
     if (request.to_local) mark_local(loan.fdid);
-    start_return(id, fmt::format("returned by {}", actor_),
-                 request.deadline_ms ? request.deadline_ms : options_.detach_ms);
+    start_return(id, fmt::format("returned by {}", actor_), deadline_ms);
+    if (!request.to_local) return id;
+    for (const LoanId other : ledger_.loans_on(loan.fdid))
+        start_return(other, fmt::format("{} has taken the device out of the pool", actor_), deadline_ms);
     return id;
 }
 
@@ -58,8 +61,13 @@ Result<LoanId> Pool::try_reclaim(const ReclaimRequest& request, const Who& who) 
     const Loan loan = *ledger_.loans.find(id);
     if (has_ended(loan.state))
         return fail(Errc::failed_precondition, "loan {} is over: there is nothing to reclaim", id);
-    start_reclaim(id, fmt::format("reclaimed by {}{}{}", actor_, request.reason.empty() ? "" : ": ",
-                                  limited(request.reason)));
+    const std::string reason = fmt::format("reclaimed by {}{}{}", actor_, request.reason.empty() ? "" : ": ",
+                                           limited(request.reason));
+    // Who names the device means all of those that share it.
+    if (request.loan_or_device.starts_with("loan:"))
+        start_reclaim(id, reason);
+    else
+        reclaim_device(loan.fdid, reason);
     return id;
 }
 
@@ -140,9 +148,11 @@ void Pool::start_return(LoanId id, const std::string& reason, uint32_t deadline_
 void Pool::start_reclaim(LoanId id, const std::string& reason) {
     const Loan loan = *ledger_.loans.find(id);
     if (loan.state == LoanState::queued) return end_wish(id, LoanState::returned, reason);
-    if (in_recovery(loan.fdid)) return; // already on its way
+    if (in_recovery(loan.fdid) || loan.state == LoanState::detaching) return; // already on its way
     ledger_.change(id, [&](Loan& record) { record.reason = limited(reason); });
-    recover(loan.fdid, reason, loan.state != LoanState::preparing);
+    const bool tell_borrower = loan.state != LoanState::preparing;
+    if (others_stay(loan)) return leave(id, reason, tell_borrower);
+    recover(loan.fdid, reason, tell_borrower);
 }
 
 } // namespace lanepool::pool

@@ -231,10 +231,34 @@ Result<> Scheduler::may_keep(LoanId loan, int64_t due_us, Now now) {
     const DeviceEntry* device = state.market.held_by(loan);
     if (device == nullptr) return fail(Errc::not_found, "loan:{} has no device", loan);
     const auto& listing = device->listing;
-    if (!device->loan->reservation.empty()) return {};
+    const Loan& record = **std::find_if(device->loans.begin(), device->loans.end(),
+                                        [&](const Loan* one) { return one->id == loan; });
+    if (!record.reservation.empty()) return {};
     const int64_t turnaround_us = state.limits.turnaround_us;
     const auto verdict =
-        state.reservations.ask(listing.classes, device->loan->tenant, due_us == 0 ? never_us : due_us, false,
+        state.reservations.ask(listing.classes, record.tenant, due_us == 0 ? never_us : due_us, false,
+                               listing.counts_back ? listing.back_us + turnaround_us : never_us, {},
+                               now.unix_us, turnaround_us, state.limits.returns);
+    if (verdict.allowed) return {};
+    return fail(Errc::busy, "{}", reservation_text(verdict));
+}
+
+Result<> Scheduler::may_join(const Loan& wish, Fdid fdid, Now now) {
+    State& state = *state_;
+    state.settle();
+    const DeviceEntry* device = state.market.find(fdid);
+    if (device == nullptr || device->listing.host == nullptr)
+        return fail(Errc::not_found, "device {} is not known", fdid);
+    const auto& listing = device->listing;
+    for (const HostEntry* host : {state.market.host(wish.borrower), listing.host})
+        if (host->room <= 0)
+            return fail(Errc::busy, "host {} has none of its windows left; return something there first",
+                        host->name);
+    const int64_t turnaround_us = state.limits.turnaround_us;
+    const int64_t end_us =
+        wish.duration_s == 0 ? never_us : now.unix_us + state.limits.setup_us + wish.duration_s * 1'000'000;
+    const auto verdict =
+        state.reservations.ask(listing.classes, wish.tenant, end_us, false,
                                listing.counts_back ? listing.back_us + turnaround_us : never_us, {},
                                now.unix_us, turnaround_us, state.limits.returns);
     if (verdict.allowed) return {};

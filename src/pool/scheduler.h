@@ -137,6 +137,9 @@ class Scheduler {
     // Whether a loan may have its device until DUE_US (Unix time; 0: for ever): not where a reservation needs
     // it before. For renewals. busy: the message says which; not_found: no live loan with a device.
     Result<> may_keep(LoanId loan, int64_t due_us, Now now);
+    // Whether WISH may join those that share a device. busy: no windows are left, or a reservation needs it
+    // before the wish would end; the message says which.
+    Result<> may_join(const Loan& wish, Fdid fdid, Now now);
     // The next Unix time at which the passing of time alone changes something: a reservation begins or ends.
     // Nothing where there is none to come.
     std::optional<int64_t> next_change_us(Now now) const;

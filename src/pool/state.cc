@@ -82,6 +82,8 @@ std::string_view name(StepKind kind) {
         return "sanitize";
     case StepKind::extend:
         return "extend";
+    case StepKind::expel:
+        return "expel";
     }
     return "unknown";
 }
@@ -107,7 +109,8 @@ bool may_follow(LoanState from, LoanState to) {
     case quiescing:
         return to == detaching;
     case detaching:
-        // Straight to its end where the lender is gone: the device stays offline, to be cut when it is back.
+        // Straight to its end where the lender is gone, and the device stays offline, to be cut when it is
+        // back; and where others share the device and go on.
         return one_of(to, {resetting, returned});
     case resetting:
         return to == returned;

@@ -41,6 +41,7 @@ enum class StepKind {
     reset,
     sanitize,
     extend, // the lender: the loan's end has moved; nothing waits for the answer
+    expel,  // the lender: closes the ways of one of several shared loans, and leaves the others theirs
 };
 
 inline constexpr std::array loan_states{LoanState::queued,    LoanState::reserved,  LoanState::preparing,
@@ -50,8 +51,9 @@ inline constexpr std::array loan_states{LoanState::queued,    LoanState::reserve
 inline constexpr std::array device_states{
     DeviceState::local,      DeviceState::available,   DeviceState::reserved, DeviceState::lent,
     DeviceState::recovering, DeviceState::quarantined, DeviceState::offline};
-inline constexpr std::array step_kinds{StepKind::prepare, StepKind::attach,   StepKind::detach, StepKind::cut,
-                                       StepKind::reset,   StepKind::sanitize, StepKind::extend};
+inline constexpr std::array step_kinds{StepKind::prepare, StepKind::attach, StepKind::detach,
+                                       StepKind::cut,     StepKind::reset,  StepKind::sanitize,
+                                       StepKind::extend,  StepKind::expel};
 
 std::string_view name(LoanState state);
 std::string_view name(DeviceState state);

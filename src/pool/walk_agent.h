@@ -12,6 +12,7 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,14 +20,27 @@ namespace lanepool::pool::testing {
 
 struct Agent {
     struct Device {
-        Epoch epoch;              // on its disk
-        LoanId loan;              // in its memory
-        int64_t lease_end_us = 0; // when it is fenced without being told; 0: never
+        Epoch epoch; // on its disk
+        // In its memory: who has a way to it, and when he is fenced without being told; 0: never. SHARED: all
+        // of them are. EXPELLED: at this epoch.
+        std::map<LoanId, int64_t> open;
+        bool shared = false;
+        std::set<LoanId> expelled;
         bool dirty = false;
         bool dead = false;
 
         void lease(const Step& step, int64_t now_us) {
-            lease_end_us = step.lease_ms == 0 ? 0 : now_us + step.lease_ms * 1000;
+            open[step.loan] = step.lease_ms == 0 ? 0 : now_us + step.lease_ms * 1000;
+        }
+        void close_all() {
+            open.clear();
+            expelled.clear();
+        }
+        bool lets_in(const Order& order) const {
+            const Step& step = order.step;
+            if (step.epoch > epoch) return open.empty();
+            return !expelled.contains(step.loan) &&
+                   (open.contains(step.loan) || (!open.empty() && shared && order.shared));
         }
     };
     // Whether something goes wrong that does so often.
@@ -39,6 +53,7 @@ struct Agent {
     std::map<std::string, Device> devices;
     std::map<LoanId, ObservedLoan> loans;
     std::map<Fdid, Epoch> borrowed_epochs;
+    std::set<LoanId> gone;          // that it has let go
     std::deque<Order> inbox;        // of this connection
     std::deque<StepAnswer> answers; // of this connection, on their way
     std::vector<Order> old_orders;  // may still arrive: fencing has to cope
@@ -59,7 +74,12 @@ struct Agent {
             observed.answering = !device.dead;
             observed.clean = !device.dirty;
             observed.epoch = device.epoch;
-            observed.loan = device.loan;
+            for (const auto& [loan, lease_end_us] : device.open) {
+                if (observed.loan)
+                    observed.joined.push_back(loan);
+                else
+                    observed.loan = loan;
+            }
             hello.devices.push_back(observed);
         }
         for (const auto& [id, loan] : loans)
@@ -78,9 +98,10 @@ struct Agent {
             highest = step.epoch;
             if (step.kind == StepKind::detach) {
                 loans.erase(step.loan);
+                gone.insert(step.loan);
                 return true;
             }
-            if (fault(3)) return false;
+            if (fault(3) || gone.contains(step.loan)) return false;
             loans[step.loan] = {step.loan, step.fdid, step.epoch, true};
             use(step.loan);
             return true;
@@ -88,25 +109,33 @@ struct Agent {
         auto& device = devices.at(order.device);
         if (step.epoch < device.epoch) return false;
         if (step.kind == StepKind::extend) {
-            if (device.loan != step.loan) return false;
+            if (!device.open.contains(step.loan)) return false;
             device.lease(step, now_us);
             return true;
         }
+        if (step.kind == StepKind::expel) {
+            if (fault(15)) return false;
+            device.open.erase(step.loan);
+            device.expelled.insert(step.loan);
+            return true;
+        }
+        if (step.kind == StepKind::prepare && !device.lets_in(order)) return false;
+        if (step.epoch > device.epoch) device.expelled.clear();
         device.epoch = step.epoch;
         if (device.dead && step.kind != StepKind::cut) return false;
         if (fault(step.kind == StepKind::reset ? 5 : 1)) return false;
         if (step.kind == StepKind::prepare) {
-            EXPECT_TRUE(device.loan == step.loan || !device.dirty) << "lent without a verified sanitize";
-            device.loan = step.loan;
+            EXPECT_TRUE(!device.open.empty() || !device.dirty) << "lent without a verified sanitize";
             device.lease(step, now_us);
+            device.shared = order.shared;
         }
         if (step.kind == StepKind::reset && step.suffices) {
-            EXPECT_FALSE(device.loan) << "called clean under its user";
+            EXPECT_TRUE(device.open.empty()) << "called clean under its user";
             device.dirty = false;
         }
-        if (step.kind == StepKind::cut) device.loan = {};
+        if (step.kind == StepKind::cut) device.close_all();
         if (step.kind == StepKind::sanitize) {
-            EXPECT_FALSE(device.loan) << "wiped under its user";
+            EXPECT_TRUE(device.open.empty()) << "wiped under its user";
             device.dirty = false;
         }
         return true;
@@ -116,8 +145,9 @@ struct Agent {
     void crash() {
         ++instance;
         for (auto& [name, device] : devices)
-            device.loan = {};
+            device.close_all();
         loans.clear();
+        gone.clear();
         borrowed_epochs.clear();
         old_orders.clear(); // nobody is left who could take them
     }

@@ -88,6 +88,7 @@ class Walk {
 
     int loans_active = 0;
     int quarantines = 0;
+    int most_together = 0;           // loans of one device
     std::map<std::string, int> seen; // what the trail has told of, by action and new state
 
   private:
@@ -207,22 +208,23 @@ class Walk {
     // Whoever has heard of no new end for as long as it was told ends the loan by itself.
     void fence() {
         for (auto& [host, agent] : agents_)
-            for (auto& [name, device] : agent.devices) {
-                if (!device.loan || device.lease_end_us == 0 || now_.steady_us < device.lease_end_us)
-                    continue;
-                const LoanId loan = std::exchange(device.loan, {});
-                if (agent.connected)
-                    input([&, epoch = device.epoch] {
-                        pool_->lost(agent.host, {loan, epoch, true, "its lease is over"}, now_);
-                    });
-            }
+            for (auto& [name, device] : agent.devices)
+                for (const auto& [loan, lease_end_us] : std::map(device.open)) {
+                    if (lease_end_us == 0 || now_.steady_us < lease_end_us) continue;
+                    device.open.erase(loan);
+                    device.expelled.insert(loan);
+                    if (agent.connected)
+                        input([&, id = loan, epoch = device.epoch] {
+                            pool_->lost(agent.host, {id, epoch, true, "its lease is over"}, now_);
+                        });
+                }
     }
 
     // Whoever has the loan writes, if its way to the device is open.
     void use(LoanId loan) {
         for (auto& [host, agent] : agents_)
             for (auto& [name, device] : agent.devices)
-                if (device.loan == loan) device.dirty = true;
+                if (device.open.contains(loan)) device.dirty = true;
     }
 
     // So do hosts with what is theirs.
@@ -265,9 +267,9 @@ class Walk {
                 return;
             }
         for (const auto& [name, device] : agent.devices)
-            if (device.loan)
-                input([&, one = device] {
-                    pool_->lost(agent.host, {one.loan, one.epoch, true, "gone"}, now_);
+            for (const auto& [loan, lease_end_us] : device.open)
+                input([&, id = loan, epoch = device.epoch] {
+                    pool_->lost(agent.host, {id, epoch, true, "gone"}, now_);
                 });
     }
 
@@ -313,7 +315,7 @@ class Walk {
             if (loan.state != LoanState::active) continue;
             const Device& device = *pool_->ledger().devices.find(loan.fdid);
             if (device.host == agent.host) {
-                EXPECT_EQ(agent.devices.at(device.name).loan, id);
+                EXPECT_TRUE(agent.devices.at(device.name).open.contains(id));
             }
             EXPECT_TRUE(loan.borrower != agent.host || agent.loans.contains(id));
         }
@@ -339,6 +341,37 @@ class Walk {
                 << "loans " << loan.id.value << " and " << other.value;
     }
 
+    // COUNT: of the loans of the device that have been looked at.
+    void check_holder(const Loan& loan, const Device& device, int count) {
+        const Loan* holder = pool_->ledger().loans.find(device.loan);
+        ASSERT_NE(holder, nullptr);
+        if (holder->id == loan.id) {
+            const bool over = loan.state == LoanState::detaching || loan.state == LoanState::resetting;
+            const Step* step = pool_->awaited(device.fdid);
+            EXPECT_EQ(over, step && step->kind != StepKind::detach && step->kind != StepKind::prepare &&
+                                step->kind != StepKind::attach)
+                << describe(device) << " is with loan " << loan.id.value << ", " << name(loan.state);
+            return;
+        }
+        EXPECT_TRUE(loan.shared && holder->shared && loan.epoch == holder->epoch &&
+                    loan.access_model == AccessModel::smartio && holder->access_model == AccessModel::smartio)
+            << "loans " << loan.id.value << " and " << holder->id.value << " of device " << loan.fdid.value;
+        EXPECT_EQ(loan.sanitize, holder->sanitize);
+        most_together = std::max(most_together, count);
+    }
+
+    // Nobody whose loan is over has a way to a device that is, or may be, somebody else's.
+    void check_ways(const Device& device, const Agent::Device& real) {
+        if (device.state != DeviceState::available && device.state != DeviceState::reserved &&
+            device.state != DeviceState::lent)
+            return;
+        for (const auto& [id, lease_end_us] : real.open) {
+            const Loan* loan = pool_->ledger().loans.find(id);
+            EXPECT_TRUE(loan && !has_ended(loan->state))
+                << describe(device) << " is open for loan " << id.value;
+        }
+    }
+
     void check() {
         std::map<Fdid, int> holders;
         for (const auto& [id, loan] : pool_->ledger().loans.all()) {
@@ -357,17 +390,18 @@ class Walk {
             }
             EXPECT_NE(device.state, DeviceState::quarantined);
             EXPECT_NE(device.state, DeviceState::local);
-            EXPECT_EQ(++holders[loan.fdid], 1) << "two loans of device " << loan.fdid.value;
-            EXPECT_EQ(device.loan, id);
+            check_holder(loan, device, ++holders[loan.fdid]);
         }
         for (const auto& [fdid, device] : pool_->ledger().devices.all()) {
             EXPECT_GE(device.epoch, epochs_[fdid]);
             epochs_[fdid] = device.epoch;
             EXPECT_EQ(told_[fmt::format("device:{}", fdid)], name(device.state));
+            check_ways(device, agents_.at(device.host).devices.at(device.name));
             if (device.state != DeviceState::available) continue;
             EXPECT_TRUE(device.clean && !device.loan && !pool_->awaited(fdid)) << describe(device);
             const auto& real = agents_.at(device.host).devices.at(device.name);
-            EXPECT_FALSE(real.dirty || real.loan) << describe(device) << " is not what the records say";
+            EXPECT_FALSE(real.dirty || !real.open.empty())
+                << describe(device) << " is not what the records say";
             EXPECT_LE(real.epoch, device.epoch);
         }
         const Snapshot stored = disk_.snapshot();
@@ -398,6 +432,7 @@ class Walk {
 TEST(Walk, EveryDeviceIsAccountedFor) {
     int loans = 0;
     int quarantines = 0;
+    int most_together = 0;
     std::map<std::string, int> seen;
     for (uint64_t seed = 1; seed <= 150 && !::testing::Test::HasFailure(); ++seed) {
         SCOPED_TRACE(fmt::format("seed {}", seed));
@@ -406,18 +441,20 @@ TEST(Walk, EveryDeviceIsAccountedFor) {
         walk.settle();
         loans += walk.loans_active;
         quarantines += walk.quarantines;
+        most_together = std::max(most_together, walk.most_together);
         for (const auto& [what, times] : walk.seen)
             seen[what] += times;
     }
     // It has been somewhere.
     EXPECT_GT(loans, 500);
     EXPECT_GT(quarantines, 50);
+    EXPECT_GT(most_together, 3);
     std::printf("%d loans became active, %d times a device was quarantined\n", loans, quarantines);
     for (const auto& [what, times] : seen)
         std::printf("%s %d, ", what.c_str(), times);
     std::printf("\n");
     for (const char* what : {"local", "drain", "restore", "quarantine", "renewed", "due-soon", "preempted",
-                             "apply-site", "extend-done"})
+                             "apply-site", "extend-done", "expel-done", "expel-failed"})
         EXPECT_GT(seen[what], 20) << what;
 }
 

@@ -78,7 +78,7 @@ class Wishes {
     void ask(Pool& pool, Now now) {
         pool_ = &pool;
         now_ = now;
-        switch (dice_.pick(12)) {
+        switch (dice_.pick(16)) {
         case 0:
             static_cast<void>(pool_->give_back({any_loan(), any_caller(), 0, dice_.chance(10)}, now_));
             break;
@@ -99,6 +99,12 @@ class Wishes {
             break;
         case 6:
             operate();
+            break;
+        case 7:
+        case 8:
+        case 9:
+        case 10:
+            share();
             break;
         default:
             static_cast<void>(pool_->borrow(any_wish(), now_));
@@ -133,6 +139,21 @@ class Wishes {
         }
     }
 
+    // What somebody shares already, if there is such a device.
+    void share() {
+        BorrowRequest request = any_wish();
+        request.devices.resize(1);
+        request.devices[0] = Selector();
+        request.devices[0].device = any_device();
+        for (const auto& [fdid, device] : pool_->ledger().devices.all())
+            if (const Loan* loan = pool_->ledger().loans.find(device.loan); loan && loan->shared)
+                request.devices[0].device = fmt::format("{}", fdid);
+        request.access_model = AccessModel::smartio;
+        request.shared = true;
+        request.wait_s = 0;
+        static_cast<void>(pool_->borrow(request, now_));
+    }
+
     std::string any_device() { return fmt::format("{:x}", 0x80000 + dice_.pick(4)); }
     std::string any_borrower() { return std::string(1, static_cast<char>('a' + dice_.pick(3))); }
 
@@ -153,6 +174,11 @@ class Wishes {
         for (uint32_t i = dice_.chance(70) ? 1 : 2 + dice_.pick(2); i > 0; --i)
             request.devices.push_back(any_selector());
         request.host = any_borrower();
+        if (dice_.chance(50)) {
+            request.access_model = AccessModel::smartio;
+            request.shared = dice_.chance(80);
+            if (dice_.chance(20)) request.host = dice_.chance(50) ? "s" : "t"; // which may be the lender
+        }
         if (dice_.chance(50)) request.duration_s = dice_.chance(30) ? 0 : 20;
         if (dice_.chance(30)) request.priority = static_cast<int32_t>(dice_.pick(20));
         request.wait_s = dice_.chance(30) ? 0 : dice_.chance(50) ? 10 : BorrowRequest::wait_for_ever_s;

@@ -140,6 +140,7 @@ void SimAgent::say_hello() {
         observed.clean = seen.clean;
         observed.epoch = seen.epoch;
         observed.loan = seen.loan;
+        observed.joined = seen.joined;
         observed.problem = seen.problem;
         hello.devices.push_back(std::move(observed));
         hello_order_.push_back(lender.get());

@@ -15,12 +15,17 @@ constexpr int64_t patience_us = 60'000'000;
 
 void Checker::before_open(SimDevice& device, const agent::Opening& opening) {
     for (const auto& window : device.windows())
-        world_.check(window.opening.loan == opening.loan,
+        world_.check(window.opening.loan != opening.loan && window.opening.shared && opening.shared &&
+                         window.opening.epoch == opening.epoch,
                      "device {}/{} is opened for loan {} while it is open for loan {}", device.host(),
                      device.name(), opening.loan, window.opening.loan);
-    world_.check(opening.epoch > device.highest_opened(),
+    const bool joins = !device.windows().empty();
+    if (joins) ++world_.result.joined;
+    world_.check(opening.epoch > device.highest_opened() ||
+                     (joins && opening.epoch == device.highest_opened()),
                  "device {}/{} is opened at epoch {}, and was opened at epoch {} before", device.host(),
                  device.name(), opening.epoch, device.highest_opened());
+    if (joins) return; // it is as those have made it whose device it is, too
     world_.check(!device.state_of() || device.state_of() == opening.loan,
                  "device {}/{} is opened for loan {} with the state of loan {}: its reset has not worked",
                  device.host(), device.name(), opening.loan, device.state_of());
@@ -59,10 +64,12 @@ void Checker::check_windows(const View& view) {
     ++world_.result.checks;
     const auto& windows = view.device->windows();
     if (windows.empty()) return;
-    if (windows.size() > 1)
-        world_.wrong("device {}/{} has {} borrowers: loans {} and {}", view.device->host(),
-                     view.device->name(), windows.size(), windows[0].opening.loan, windows[1].opening.loan);
     for (const auto& window : windows) {
+        const auto& first = windows.front().opening;
+        if (window.opening != first &&
+            (!window.opening.shared || !first.shared || window.opening.epoch != first.epoch))
+            world_.wrong("device {}/{} has {} borrowers: loans {} and {}", view.device->host(),
+                         view.device->name(), windows.size(), first.loan, window.opening.loan);
         const auto found = loans_.find(window.opening.loan.value);
         if (found != loans_.end() && !has_ended(found->second.state) &&
             found->second.epoch == window.opening.epoch && found->second.fdid == view.device->fdid)
@@ -148,7 +155,7 @@ void Checker::check_loan(const pool::Loan& loan) {
                  "loan {} is {}, and the trail says {}", loan.id, name(loan.state),
                  told == told_.end() ? "nothing" : told->second);
     auto& view = loans_[loan.id.value];
-    view = {loan.state, loan.epoch, loan.fdid, loan.sanitize};
+    view = {loan.state, loan.epoch, loan.fdid, loan.sanitize, loan.shared};
     if (has_ended(loan.state)) {
         world_.check(loan.state == LoanState::returned || !loan.reason.empty(),
                      "loan {} has failed without a reason", loan.id);
@@ -186,7 +193,10 @@ void Checker::check_record(View& view, const pool::Device& record) {
     }
     if (view.record.loan && view.record.loan != record.loan) {
         const auto before = loans_.find(view.record.loan.value);
-        world_.check(before == loans_.end() || has_ended(before->second.state),
+        const auto after = loans_.find(record.loan.value);
+        const bool passed_on = before != loans_.end() && after != loans_.end() && before->second.shared &&
+                               after->second.shared && before->second.epoch == after->second.epoch;
+        world_.check(before == loans_.end() || has_ended(before->second.state) || passed_on,
                      "device {} has been taken from loan {}, which is still {}", record.fdid,
                      view.record.loan, before == loans_.end() ? "" : name(before->second.state));
     }

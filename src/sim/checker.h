@@ -53,6 +53,7 @@ class Checker {
         pool::Epoch epoch;
         pool::Fdid fdid;
         bool sanitize = true;
+        bool shared = false;
     };
     void check_windows(const View& view);
     void check_record(View& view, const pool::Device& record);

@@ -47,18 +47,36 @@ void SimDevice::open(const agent::Opening& opening, Done done) {
 // The way through the adapter is closed whatever the device does.
 void SimDevice::close(Done done) {
     ++opening_;
+    close_ways(
+        [this] {
+            if (!world_.without(Protection::fencing)) windows_.clear();
+        },
+        true, std::move(done));
+}
+
+void SimDevice::expel(pool::LoanId loan, Done done) {
+    const bool works = !world_.fault(Fault::expel_failed, 20'000);
+    close_ways(
+        [this, loan, works] {
+            if (!works || world_.without(Protection::expulsion)) return;
+            std::erase_if(windows_, [&](const Window& window) { return window.opening.loan == loan; });
+        },
+        works, std::move(done));
+}
+
+void SimDevice::close_ways(std::function<void()> effect, bool works, Done done) {
     const int64_t now = world_.timeline.now_us();
     const uint64_t owner = owner_;
     const int64_t duration = world_.random.between(200, 2000);
-    if (!world_.without(Protection::fencing))
-        world_.timeline.at(now + duration, [this, owner] {
-            if (owner == owner_) windows_.clear();
-        });
+    world_.timeline.at(now + duration, [this, owner, effect = std::move(effect)] {
+        if (owner == owner_) effect();
+    });
     const bool answers = silent_until_us_ < now + cut_limit_us;
     const int64_t end = answers ? std::max(now, silent_until_us_) + duration : now + cut_limit_us;
-    world_.timeline.at(end, [this, owner, answers, done = std::move(done)] {
+    world_.timeline.at(end, [this, owner, answers, works, done = std::move(done)] {
         if (owner != owner_) return;
         if (!answers) return done(fail(Errc::timeout, "the device did not answer in time"));
+        if (!works) return done(fail(Errc::io, "a window could not be closed"));
         done({});
     });
 }
@@ -121,7 +139,9 @@ void SimDevice::close_all() {
 
 bool SimDevice::use(const agent::Opening& by) {
     for (const Window& window : windows_) {
-        if (window.opening != by) continue;
+        if (window.opening.loan != by.loan || window.opening.epoch != by.epoch ||
+            window.opening.borrower_partition != by.borrower_partition)
+            continue;
         if (silent()) return false;
         state_of_ = data_of_ = by.loan;
         return true;

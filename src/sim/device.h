@@ -27,6 +27,7 @@ class SimDevice {
 
     // ---- Operations, one after the other; DONE comes later, at the latest after the limit of the kind.
     void open(const agent::Opening& opening, Done done);
+    void expel(pool::LoanId loan, Done done);
     void close(Done done);
     void reset(Done done);
     void sanitize(int64_t limit_us, Done done);
@@ -54,6 +55,7 @@ class SimDevice {
     // EFFECT happens when the operation ends, also where that is after its limit.
     void run(int64_t duration_us, int64_t limit_us, std::function<Result<>(bool in_time)> effect, Done done);
     void reset_physically();
+    void close_ways(std::function<void()> effect, bool works, Done done);
 
     World& world_;
     Checker& checker_;

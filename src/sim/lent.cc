@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sim/lent.h"
 
+#include <algorithm>
+
 namespace lanepool::sim {
 
 Lent::Lent(World& world, Checker& checker, SimDevice& device, Events events)
@@ -83,10 +85,13 @@ void Lent::perform(const pool::Order& order) {
     pool::Order lifted = order;
     asked_steps_[order.step.id.value] = order.step;
     const uint64_t seen = fence_->record().epoch;
-    const bool again = fence_->opening() && fence_->opening()->loan == order.step.loan;
+    const auto openings = fence_->openings();
+    const bool again = std::any_of(openings.begin(), openings.end(),
+                                   [&](const auto& opening) { return opening.loan == order.step.loan; });
+    const bool joins = order.shared && !openings.empty() && openings.front().shared;
     if (order.step.kind == pool::StepKind::prepare && !again) {
         asked_[order.step.loan.value] = order.step.epoch;
-        lifted.step.epoch = {std::max(order.step.epoch.value, seen + 1)};
+        lifted.step.epoch = {std::max(order.step.epoch.value, seen + (joins ? 0 : 1))};
     } else {
         lifted.step.epoch = {std::max(order.step.epoch.value, seen)};
     }
@@ -119,6 +124,10 @@ void Lent::open(uint64_t operation, const agent::Opening& opening) {
     if (const auto epoch = asked_.find(opening.loan.value); epoch != asked_.end())
         asked.epoch = epoch->second;
     device_.open(asked, end_of(operation));
+}
+
+void Lent::expel(uint64_t operation, const agent::Opening& opening) {
+    device_.expel(opening.loan, end_of(operation));
 }
 
 void Lent::close(uint64_t operation, pool::Epoch) { device_.close(end_of(operation)); }

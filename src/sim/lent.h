@@ -35,11 +35,11 @@ class Lent final : private agent::FencePorts {
     pool::Fdid fdid() const { return fdid_; }
     SimDevice& device() { return device_; }
     agent::FenceObservation observed() const { return fence_->observed(); }
-    const std::optional<agent::Opening>& opening() const { return fence_->opening(); }
 
   private:
     Result<> store(const agent::DeviceRecord& record) override;
     void open(uint64_t operation, const agent::Opening& opening) override;
+    void expel(uint64_t operation, const agent::Opening& opening) override;
     void close(uint64_t operation, pool::Epoch epoch) override;
     void reset(uint64_t operation) override;
     void sanitize(uint64_t operation, int64_t limit_us) override;

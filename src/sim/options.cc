@@ -5,7 +5,7 @@ namespace lanepool::sim {
 
 std::string_view name(Protection protection) {
     constexpr std::array<std::string_view, protections.size()> names = {
-        "fencing", "epoch-check", "reset-verification", "write-ordering", "store-fencing"};
+        "fencing", "epoch-check", "reset-verification", "write-ordering", "store-fencing", "expulsion"};
     return names.at(static_cast<size_t>(protection));
 }
 
@@ -36,6 +36,7 @@ std::string_view name(Fault fault) {
                                                                  "guest-died",
                                                                  "guest-stubborn",
                                                                  "attach-failed",
+                                                                 "expel-failed",
                                                                  "time-of-day-set",
                                                                  "controller-paused",
                                                                  "controller-without-store",

@@ -17,10 +17,11 @@ enum class Protection {
     reset_verification, // a reset or sanitize counts only if it has been seen to work
     write_ordering,     // what is said has been on disk before
     store_fencing,      // the store takes no writes of a controller that leads no more
+    expulsion,          // the lender closes the ways of one of several shared loans when it ends
 };
-inline constexpr std::array protections{Protection::fencing, Protection::epoch_check,
-                                        Protection::reset_verification, Protection::write_ordering,
-                                        Protection::store_fencing};
+inline constexpr std::array protections{
+    Protection::fencing,        Protection::epoch_check,   Protection::reset_verification,
+    Protection::write_ordering, Protection::store_fencing, Protection::expulsion};
 std::string_view name(Protection protection);
 std::optional<Protection> protection(std::string_view name);
 
@@ -45,6 +46,7 @@ enum class Fault {
     guest_died,
     guest_stubborn,
     attach_failed,
+    expel_failed,
     time_of_day_set,
     // Where there are several controllers:
     controller_paused,
@@ -67,7 +69,8 @@ struct SimOptions {
 struct SeedResult {
     uint64_t seed = 0;
     uint64_t loans = 0;    // asked for and over
-    uint64_t active = 0;   // of them, that a guest has had
+    uint64_t active = 0;   // of them, that a guest or an application has had
+    uint64_t joined = 0;   // a device was opened beside others
     uint64_t requests = 0; // of people, refused ones included
     uint64_t events = 0;
     uint64_t checks = 0;

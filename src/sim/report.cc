@@ -13,6 +13,7 @@ void Report::add(const SeedResult& result) {
     ++seeds_;
     total_.loans += result.loans;
     total_.active += result.active;
+    total_.joined += result.joined;
     total_.requests += result.requests;
     total_.events += result.events;
     total_.checks += result.checks;
@@ -55,6 +56,7 @@ nlohmann::json Report::json(double seconds) const {
             {"without", options_.without ? nlohmann::json(std::string(name(*options_.without))) : nullptr},
             {"loans", total_.loans},
             {"loans_active", total_.active},
+            {"openings_beside_others", total_.joined},
             {"requests", total_.requests},
             {"events", total_.events},
             {"transactions", total_.transactions},

@@ -14,12 +14,15 @@ SimOptions small() {
 }
 
 TEST(Simulation, GoesRightUnderFaults) {
+    uint64_t joined = 0;
     for (uint64_t seed = 1; seed <= 24; ++seed) {
         const auto result = simulate(seed, small());
         EXPECT_EQ(result.failure, "") << "seed " << seed;
         EXPECT_GE(result.loans, 300u);
         EXPECT_GT(result.checks, 10'000u);
+        joined += result.joined;
     }
+    EXPECT_GT(joined, 500u); // devices were shared
 }
 
 SimOptions several() {

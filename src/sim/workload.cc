@@ -58,11 +58,26 @@ pool::BorrowRequest Workload::wish() {
     return request;
 }
 
+// For itself or beside others; on any host, also the device's own.
+pool::BorrowRequest Workload::application_wish() {
+    pool::BorrowRequest request = wish();
+    request.access_model = pool::AccessModel::smartio;
+    request.shared = world_.random.chance(850'000);
+    if (world_.random.chance(300'000)) request.host = agents_[world_.random.below(agents_.size())]->host();
+    if (request.shared && !shared_.empty() && world_.random.chance(700'000)) {
+        request.devices.resize(1);
+        request.devices[0] = pool::Selector();
+        request.devices[0].device = fmt::format("{}", shared_[world_.random.below(shared_.size())]);
+    }
+    return request;
+}
+
 void Workload::ask() {
     if (ending_ || done()) return;
     SimController* const asked = controller();
     if (asked == nullptr) return ask_again(500'000);
-    asked->decide<std::vector<pool::LoanId>>([&](Pool& pool, Now now) { return pool.borrow(wish(), now); },
+    const auto wanted = world_.random.chance(300'000) ? application_wish() : wish();
+    asked->decide<std::vector<pool::LoanId>>([&](Pool& pool, Now now) { return pool.borrow(wanted, now); },
                                              [this](const Result<std::vector<pool::LoanId>>& loans) {
                                                  if (!loans)
                                                      return ask_again(
@@ -91,9 +106,17 @@ void Workload::became(const pool::Loan& loan) {
     const bool now_active =
         loan.state == LoanState::active && (known == live_.end() || known->second != LoanState::active);
     live_[loan.id.value] = loan.state;
+    const bool by_application = loan.access_model == pool::AccessModel::smartio;
     if (now_active)
         world_.timeline.after(ending_ ? 0 : world_.random.between(50'000, 1'500'000),
-                              [this, id = loan.id] { use_up(id); });
+                              [this, id = loan.id, by_application] { use_up(id, by_application); });
+    if (now_active && loan.shared) {
+        constexpr size_t remembered = 32;
+        if (shared_.size() < remembered)
+            shared_.push_back(loan.fdid);
+        else
+            shared_[next_shared_++ % remembered] = loan.fdid;
+    }
     if (now_active) ++world_.result.active;
 }
 
@@ -103,14 +126,18 @@ void Workload::is_over(pool::LoanId loan) {
     ask_again(world_.random.between(1000, 200'000));
 }
 
-void Workload::use_up(pool::LoanId loan) {
+void Workload::use_up(pool::LoanId loan, bool by_application) {
     const auto known = live_.find(loan.value);
     if (known == live_.end() || known->second != LoanState::active) return;
     const std::string id = fmt::format("loan:{}", loan);
     const uint64_t what = ending_ ? 0 : world_.random.below(100);
     if (what < 80) return end(loan);
     if (what < 86) return request(&Pool::reclaim, pool::ReclaimRequest{id, "needed", operator_of_the_site});
-    if (what < 92)
+    if (what < 88 && by_application && controller() != nullptr) // from all that have the device
+        if (const auto* record = controller()->pool().ledger().loans.find(loan))
+            return request(&Pool::reclaim, pool::ReclaimRequest{fmt::format("{}", record->fdid), "needed",
+                                                                operator_of_the_site});
+    if (what < 92 && !by_application)
         return request(&Pool::reassign, pool::ReassignRequest{id, any_borrower(), "", operator_of_the_site,
                                                               world_.random.chance(500'000)});
     if (what < 96) {

@@ -31,7 +31,8 @@ class Workload {
     pool::BorrowRequest wish();
     void became(const pool::Loan& loan);
     void is_over(pool::LoanId loan);
-    void use_up(pool::LoanId loan);
+    void use_up(pool::LoanId loan, bool by_application);
+    pool::BorrowRequest application_wish();
     void end(pool::LoanId loan);
     void see_to_device(const pool::Device& device);
     template <class Request, class Answer>
@@ -47,6 +48,8 @@ class Workload {
     std::vector<std::string> borrowers_;
     std::vector<pool::Fdid> available_;          // as committed
     std::unordered_map<uint64_t, size_t> place_; // in available_
+    std::vector<pool::Fdid> shared_;             // where somebody may be found to share with: the last ones
+    size_t next_shared_ = 0;
     std::unordered_map<uint64_t, pool::LoanState> live_;
     bool ending_ = false;
 };

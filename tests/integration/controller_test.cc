@@ -269,6 +269,36 @@ TEST_F(ControllerTest, LendsToAnApplicationInItsUsersName) {
     EXPECT_EQ(refused.status.error_code(), grpc::UNIMPLEMENTED);
 }
 
+TEST_F(ControllerTest, LetsApplicationsOfSeveralHostsShareADevice) {
+    const auto share = [&](const std::string& host) {
+        v1::BorrowRequest request;
+        request.add_devices()->set_device("80000");
+        request.set_host(host);
+        request.set_access_model("smartio");
+        request.set_shared(true);
+        return follow([&](auto& pool, auto* context) { return pool.Borrow(context, request); });
+    };
+    for (const char* host : {"a", "b", "store"}) {
+        const auto borrowed = share(host);
+        ASSERT_TRUE(borrowed.status.ok()) << borrowed.status.error_message();
+        EXPECT_TRUE(borrowed.progress.back().loans(0).shared());
+    }
+    EXPECT_THAT(device().sharing_loan_ids(), ::testing::ElementsAre(1, 2, 3));
+    EXPECT_EQ(store.device("nvme0").joined.size(), 2u);
+    EXPECT_EQ(api::from_status(borrow("c").status).error().code(), Errc::busy);
+
+    const auto first = give_back("loan:1");
+    ASSERT_TRUE(first.status.ok()) << first.status.error_message();
+    EXPECT_EQ(first.progress.back().loans(0).state(), "returned");
+    EXPECT_EQ(device().loan_id(), 2u);
+    b.die(); // it alone loses what it had
+    EXPECT_TRUE(eventually([&] { return device().sharing_loan_ids_size() == 0; }));
+    EXPECT_EQ(device().loan_id(), 3u);
+    EXPECT_EQ(device().state(), "lent");
+    ASSERT_TRUE(give_back("loan:3").status.ok());
+    expect_settled();
+}
+
 TEST_F(ControllerTest, ReclaimsAndReassigns) {
     ASSERT_TRUE(borrow("a").status.ok());
     const auto reassigned = reassign("b");

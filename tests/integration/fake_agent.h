@@ -30,6 +30,7 @@ class FakeAgent {
     struct Device {
         uint64_t epoch = 0;
         uint64_t loan = 0;
+        std::set<uint64_t> joined; // further loans, all shared
         bool clean = true;
     };
 
@@ -76,8 +77,10 @@ class FakeAgent {
     void die() {
         locked([&] {
             ++instance_;
-            for (auto& [name, device] : devices_)
+            for (auto& [name, device] : devices_) {
                 device.loan = 0;
+                device.joined.clear();
+            }
             loans_.clear();
             held_kinds_.clear();
             last_held_.clear();
@@ -179,6 +182,8 @@ class FakeAgent {
             observed.set_clean(device.clean);
             observed.set_epoch(device.epoch);
             observed.set_loan_id(device.loan);
+            for (const uint64_t loan : device.joined)
+                observed.add_joined_loan_ids(loan);
         }
         for (const auto& [id, loan] : loans_)
             *hello.add_loans() = loan;
@@ -229,12 +234,20 @@ class FakeAgent {
         Device& device = devices_[step.device()];
         if (step.epoch() < device.epoch) return false;
         device.epoch = step.epoch();
-        if (step.kind() == v1::STEP_PREPARE) {
+        if (step.kind() == v1::STEP_PREPARE && step.shared() && device.loan != 0) {
+            if (device.loan != step.loan_id()) device.joined.insert(step.loan_id());
+        } else if (step.kind() == v1::STEP_PREPARE) {
             if (device.loan != step.loan_id() && !device.clean) ++unclean_prepares_;
             device.loan = step.loan_id();
             device.clean = false;
         }
-        if (step.kind() == v1::STEP_CUT) device.loan = 0;
+        if (step.kind() == v1::STEP_EXPEL && device.joined.erase(step.loan_id()) == 0 &&
+            device.loan == step.loan_id() && !device.joined.empty())
+            device.loan = device.joined.extract(device.joined.begin()).value();
+        if (step.kind() == v1::STEP_CUT) {
+            device.loan = 0;
+            device.joined.clear();
+        }
         if (step.kind() == v1::STEP_SANITIZE) device.clean = true;
         return true;
     }
