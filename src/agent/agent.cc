@@ -306,9 +306,11 @@ void Agent::peer_changed(ntb::Partition peer, bool alive) {
         if (device->lender() == peer) device->lender_lost();
     for (const auto& [name, device] : devices_) {
         const auto status = device->lender_status();
-        if (status && status->key.loan != 0 && status->borrower == peer)
-            report_lost(status->key.loan, status->key.epoch, true,
-                        fmt::format("the borrower (partition {}) is silent on the fabric", peer.value));
+        if (!status) continue;
+        for (const auto& lent : status->loans)
+            if (lent.borrower == peer)
+                report_lost(lent.loan, status->key.epoch, true,
+                            fmt::format("the borrower (partition {}) is silent on the fabric", peer.value));
     }
 }
 
