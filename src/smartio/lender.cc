@@ -20,8 +20,9 @@ std::string_view name(LenderState state) {
 }
 
 namespace {
-// How many that were expelled in one epoch are remembered.
-constexpr size_t max_expelled = 65536;
+// How many that were expelled in one epoch are remembered: the latest, as loans' numbers only grow. No step
+// is repeated so much later.
+constexpr size_t max_expelled = 4096;
 } // namespace
 
 // Lives on the loop's thread. Jobs on the worker hold the core, never this; what they report comes back
@@ -209,10 +210,8 @@ void Lender::Impl::prepare(uint64_t loan, uint64_t epoch, ntb::Partition borrowe
 void Lender::Impl::join(const LoanKey& key, ntb::Partition borrower, Done done) {
     if (expelled_.contains(key.loan))
         return done(fail(Errc::stale_epoch, "loan {} was expelled from this device", key.loan));
-    if (loans_.size() >= setup_.options.max_shared_loans || expelled_.size() >= max_expelled)
-        return done(fail(Errc::no_space,
-                         "{} loans share the device and {} have left it: cut it before it is lent to more",
-                         loans_.size(), expelled_.size()));
+    if (loans_.size() >= setup_.options.max_shared_loans)
+        return done(fail(Errc::no_space, "{} loans share the device already", loans_.size()));
     start(
         Turn::next, setup_.options.step_deadline,
         [this, key, borrower] { return core_.join(key.loan, key.epoch, borrower); },
@@ -252,7 +251,8 @@ void Lender::Impl::expel(uint64_t loan, uint64_t epoch, Done done) {
         loans_.erase(loans_.begin() + (there - loans_.data()));
         show_first();
     }
-    if (expelled_.size() < max_expelled) expelled_.insert(loan);
+    expelled_.insert(loan);
+    if (expelled_.size() > max_expelled) expelled_.erase(expelled_.begin());
     start(
         Turn::first, setup_.options.cut_deadline,
         [this, loan] {
