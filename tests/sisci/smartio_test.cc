@@ -138,6 +138,15 @@ TEST_F(SisciDevices, are_one_borrowers_where_he_says_so) {
     EXPECT_EQ(0u, SCIGetFabricDeviceId(device));
 }
 
+TEST_F(SisciDevices, are_shared_by_those_who_share) {
+    sci_smartio_device_t device = borrow(engine, 0);
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::borrow_device, 0, engine, 0);
+    sci_smartio_device_t alone = nullptr;
+    EXPECT_SCI(SCI_ERR_NOT_AVAILABLE, SCIBorrowDevice, sd, &alone, engine, SCI_FLAG_EXCLUSIVE);
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::return_device, 0);
+    give_back(device);
+}
+
 TEST_F(SisciDevices, show_their_registers) {
     sci_smartio_device_t device = borrow(engine, 0);
     sci_remote_segment_t bar = nullptr;
@@ -171,6 +180,60 @@ TEST_F(SisciDevices, show_their_registers) {
     EXPECT_SCI(SCI_ERR_OK, SCIUnmapSegment, map, 0);
     EXPECT_SCI(SCI_ERR_BUSY, SCIReturnDevice, device, 0);
     disconnect(bar);
+    give_back(device);
+}
+
+TEST_F(SisciDevices, have_memory_beside_them) {
+    sci_smartio_device_t device = borrow(engine, 0);
+    auto create = [&](unsigned id, size_t size, unsigned memtype, unsigned hints = 0, unsigned flags = 0) {
+        return outcome(SCICreateDeviceSegment, device, id, size, memtype, hints, flags);
+    };
+    EXPECT_EQ(Code{SCI_ERR_SIZE_ALIGNMENT}, create(1, 0, SCI_MEMTYPE_PRIVATE));
+    EXPECT_EQ(Code{SCI_ERR_ILLEGAL_PARAMETER}, create(1, page, SCI_MEMTYPE_BAR));
+    EXPECT_EQ(Code{SCI_ERR_ILLEGAL_PARAMETER}, create(1, page, SCI_MEMTYPE_PRIVATE, 0x100));
+    EXPECT_EQ(Code{SCI_ERR_ILLEGAL_FLAG}, create(1, page, SCI_MEMTYPE_PRIVATE, 0, unknown_flag));
+    EXPECT_EQ(Code{SCI_ERR_FLAG_NOT_IMPLEMENTED},
+              create(1, page, SCI_MEMTYPE_PRIVATE, 0, SCI_FLAG_LOCAL_ONLY));
+    EXPECT_SCI(SCI_ERR_ILLEGAL_PARAMETER, SCICreateDeviceSegment, nullptr, 1, page, SCI_MEMTYPE_PRIVATE, 0,
+               0);
+    EXPECT_EQ(Code{SCI_ERR_OK},
+              create(1, page, SCI_MEMTYPE_PRIVATE, SCI_MEMACCESS_DEVICE_READ | SCI_MEMACCESS_HOST_WRITE,
+                     SCI_FLAG_DEVICE_SIDE_ONLY));
+    EXPECT_EQ(Code{SCI_ERR_SEGMENTID_USED}, create(1, page, SCI_MEMTYPE_PRIVATE));
+    EXPECT_EQ(Code{SCI_ERR_OK}, create(1, page, SCI_MEMTYPE_SHARED, SCI_MEMACCESS_MULTIHOST_READ));
+    EXPECT_EQ(Code{SCI_ERR_SEGMENTID_USED}, create(1, page, SCI_MEMTYPE_SHARED));
+
+    // The other host's private ones are its own, the shared ones are the same.
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::borrow_device, 0, engine, 0);
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::create_device_segment, 0, 1, page, SCI_MEMTYPE_PRIVATE);
+    EXPECT_ORDER(SCI_ERR_SEGMENTID_USED, *peer, Order::create_device_segment, 0, 1, page, SCI_MEMTYPE_SHARED);
+    sci_remote_segment_t own = nullptr, shared = nullptr;
+    sci_map_t own_map = nullptr, shared_map = nullptr;
+    ASSERT_SCI(SCI_ERR_OK, SCIConnectDeviceSegment, device, &own, 1, SCI_MEMTYPE_PRIVATE, nullptr, nullptr,
+               0);
+    ASSERT_SCI(SCI_ERR_OK, SCIConnectDeviceSegment, device, &shared, 1, SCI_MEMTYPE_SHARED, nullptr, nullptr,
+               0);
+    EXPECT_EQ(info(engine).nodeid, SCIGetRemoteSegmentNodeId(shared));
+    EXPECT_EQ(1u, SCIGetRemoteSegmentId(shared));
+    sci_error_t error = 0;
+    auto* own_bytes =
+        static_cast<volatile uint8_t*>(SCIMapRemoteSegment(own, &own_map, 0, page, nullptr, 0, &error));
+    auto* shared_bytes =
+        static_cast<volatile uint8_t*>(SCIMapRemoteSegment(shared, &shared_map, 0, page, nullptr, 0, &error));
+    EXPECT_EQ(0, own_bytes[0]);
+    own_bytes[0] = 1;
+    shared_bytes[0] = 2;
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::connect_device_segment, 0, 0, 1, SCI_MEMTYPE_PRIVATE);
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::connect_device_segment, 0, 1, 1, SCI_MEMTYPE_SHARED);
+    EXPECT_EQ(0u, peer->ask(Order::read_remote, 0, 0).value);
+    EXPECT_EQ(2u, peer->ask(Order::read_remote, 1, 0).value);
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::disconnect_segment, 0);
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::disconnect_segment, 1);
+    EXPECT_ORDER(SCI_ERR_OK, *peer, Order::return_device, 0);
+    EXPECT_SCI(SCI_ERR_OK, SCIUnmapSegment, own_map, 0);
+    EXPECT_SCI(SCI_ERR_OK, SCIUnmapSegment, shared_map, 0);
+    disconnect(own);
+    disconnect(shared);
     give_back(device);
 }
 
