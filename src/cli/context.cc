@@ -99,6 +99,7 @@ int run(int argc, char** argv) {
     add_pki_commands(app, context);
     add_store_commands(app, context);
     add_sim_command(app, context);
+    add_nvme_commands(app, context);
     add_completion_command(app, context);
     try {
         app.parse(argc, argv);

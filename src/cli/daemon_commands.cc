@@ -3,6 +3,7 @@
 // The commands that stay: controller, agent, fabric, model.
 #include "agent/run.h"
 #include "cli/context.h"
+#include "cli/log.h"
 #include "controller/run.h"
 #include "dma_model/run.h"
 #include "fabric/run.h"
@@ -16,15 +17,14 @@
 
 namespace lanepool::cli {
 
-namespace {
-
-// Daemons log to stderr, a line an event, with microseconds: the journal or a file takes it from there.
 void set_up_log(const std::string& daemon) {
     auto logger = spdlog::stderr_logger_mt(daemon);
     logger->set_pattern("%Y-%m-%d %H:%M:%S.%f %l %n: %v");
     logger->flush_on(spdlog::level::info);
     spdlog::set_default_logger(std::move(logger));
 }
+
+namespace {
 
 CLI::App* daemon(CLI::App& app, const char* name, const char* help) {
     return app.add_subcommand(name, help)->group("Daemons");

@@ -30,17 +30,18 @@ Result<std::unique_ptr<DriveClient>> DriveClient::open(Fabric& fabric, BorrowedD
 }
 
 Result<> DriveClient::make_queue_memory() {
-    // Before the controller's page is known: its largest is what nvme::Driver takes at most.
-    constexpr uint64_t largest_page_bytes = 65536;
-    const auto in_pages = [](uint64_t bytes) {
-        return (bytes + largest_page_bytes - 1) / largest_page_bytes * largest_page_bytes;
-    };
-    submission_ = TRY(nvme::DmaMemory::create(drive_.allocator(),
-                                              in_pages(nvme::QueuePair::submission_bytes(options_.depth)),
-                                              largest_page_bytes, "lanepool-shared-sq"));
-    completion_ = TRY(nvme::DmaMemory::create(drive_.allocator(),
-                                              in_pages(nvme::QueuePair::completion_bytes(options_.depth)),
-                                              largest_page_bytes, "lanepool-shared-cq"));
+    const uint64_t capabilities = TRY(pci::read64(drive_.function(), pci::Region::bar0, nvme::reg::cap));
+    const uint64_t shift = nvme::cap::mpsmin.get(capabilities);
+    if (capabilities == ~uint64_t{0} || shift > 4)
+        return fail(Errc::not_supported, "the device is no drive that can be shared (CAP {:#x})",
+                    capabilities);
+    page_bytes_ = nvme::min_page_bytes << shift;
+    submission_ =
+        TRY(nvme::DmaMemory::create(drive_.allocator(), nvme::QueuePair::submission_bytes(options_.depth),
+                                    page_bytes_, "lanepool-shared-sq"));
+    completion_ =
+        TRY(nvme::DmaMemory::create(drive_.allocator(), nvme::QueuePair::completion_bytes(options_.depth),
+                                    page_bytes_, "lanepool-shared-cq"));
     pending_.resize(options_.depth);
     for (uint16_t i = options_.depth; i > 0; --i)
         free_.push_back(static_cast<uint16_t>(i - 1));
@@ -227,9 +228,8 @@ Result<nvme::NamespaceInfo> DriveClient::part_of(const Joined& joined) const {
     const auto found = std::ranges::find(spaces, joined.nsid, &DriveFacts::Namespace::nsid);
     if (found == spaces.end() || joined.first_block > found->blocks ||
         joined.blocks > found->blocks - joined.first_block || !std::has_single_bit(found->block_bytes) ||
-        found->block_bytes < 512 || found->block_bytes > 65536 || !std::has_single_bit(facts.page_bytes) ||
-        facts.page_bytes < 4096 || facts.page_bytes > 65536 || facts.doorbell_stride > 15 ||
-        facts.max_transfer_bytes < found->block_bytes)
+        found->block_bytes < 512 || found->block_bytes > 65536 || facts.page_bytes != page_bytes_ ||
+        facts.doorbell_stride > 15 || facts.max_transfer_bytes < found->block_bytes)
         return fail(Errc::protocol, "the drive's manager gives blocks {} on of namespace {}, which cannot be",
                     joined.first_block, joined.nsid);
     nvme::NamespaceInfo part;
@@ -252,7 +252,6 @@ void DriveClient::take_queue(io::TimePoint now) {
             {Errc::failed_precondition,
              "the drive's new manager gives this client another part of the drive: open it again"});
     part_ = *part;
-    page_bytes_ = membership_->facts().page_bytes;
     first_block_ = joined.first_block;
     read_only_ = joined.read_only;
     weight_ = joined.weight;
