@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a borrowed device reaches.
+#include "sisci/pages.h"
 #include "sisci/smartio.h"
-
-#include <unistd.h>
 
 namespace lanepool::sisci {
 namespace {
 
 Outcome<DeviceMapOptions> options_of(size_t segment_size, size_t offset, size_t size) {
-    auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     if (size == 0) return failed(SCI_ERR_SIZE_ALIGNMENT);
-    if (offset % page != 0) return failed(SCI_ERR_OFFSET_ALIGNMENT);
+    if (offset % page_size() != 0) return failed(SCI_ERR_OFFSET_ALIGNMENT);
     if (offset > segment_size || size > segment_size - offset) return failed(SCI_ERR_OUT_OF_RANGE);
     // Its memory is whole pages, and so is what a device reaches.
-    return DeviceMapOptions{.offset_bytes = offset, .size_bytes = (size + page - 1) / page * page};
+    return DeviceMapOptions{.offset_bytes = offset, .size_bytes = SCI_TAKE(whole_pages(size))};
 }
 
 // Maps MEMORY, which is SEGMENT's, for DEVICE, and notes it in REACHED.

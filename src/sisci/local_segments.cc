@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Segments of this process.
+#include "sisci/pages.h"
 #include "sisci/segments.h"
-
-#include <unistd.h>
 
 namespace lanepool::sisci {
 namespace {
 
 constexpr unsigned create_flags =
     SCI_FLAG_USE_CALLBACK | SCI_FLAG_EMPTY | SCI_FLAG_PRIVATE | SCI_FLAG_AUTO_ID | SCI_FLAG_DMA_GLOBAL;
-
-size_t page_size() {
-    static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    return size;
-}
-
-size_t whole_pages(size_t size) { return (size + page_size() - 1) / page_size() * page_size(); }
 
 SegmentOptions options_of(LocalSegment& segment, bool empty) {
     SegmentOptions options;
@@ -115,7 +107,7 @@ extern "C" void SCIRegisterSegmentMemory(void* address, size_t size, sci_local_s
         if (!address || reinterpret_cast<uintptr_t>(address) % page_size() != 0)
             return failed(SCI_ERR_ILLEGAL_ADDRESS);
         if (size == 0 || size % page_size() != 0) return failed(SCI_ERR_SIZE_ALIGNMENT);
-        if (size != whole_pages(found->size)) return failed(SCI_ERR_OUT_OF_RANGE);
+        if (size != SCI_TAKE(whole_pages(found->size))) return failed(SCI_ERR_OUT_OF_RANGE);
         auto attached = found->segment->attach({static_cast<std::byte*>(address), size});
         // Here, out of range is what is not memory of the process's.
         if (!attached && attached.error().code() == lanepool::Errc::out_of_range)

@@ -3,7 +3,7 @@
 // Mapping segments into this process.
 #include "sisci/maps.h"
 
-#include <unistd.h>
+#include "sisci/pages.h"
 
 namespace lanepool::sisci {
 namespace {
@@ -23,8 +23,7 @@ Outcome<MapOptions> options_of(size_t segment_size, size_t offset, size_t size, 
     MapOptions options{.offset_bytes = offset, .size_bytes = size};
     if (flags & SCI_FLAG_READONLY_MAP) options.access = Access::read_only;
     if (flags & SCI_FLAG_FIXED_MAP_ADDR) {
-        auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-        if (!addr || reinterpret_cast<uintptr_t>(addr) % page != offset % page)
+        if (!addr || reinterpret_cast<uintptr_t>(addr) % page_size() != offset % page_size())
             return failed(SCI_ERR_ILLEGAL_ADDRESS);
         options.address = addr;
     }

@@ -3,6 +3,8 @@
 // Devices of the pool: finding, borrowing, connecting to their memory. What a device reaches: device_maps.cc.
 #include "sisci/smartio.h"
 
+#include "sisci/pages.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -215,7 +217,7 @@ extern "C" void SCICreateDeviceSegment(sci_smartio_device_t device, unsigned int
         auto scope = SCI_TAKE(scope_of(memtype));
         if (size == 0) return failed(SCI_ERR_SIZE_ALIGNMENT);
         SCI_TAKE(found->check_alive());
-        return outcome_of(found->device->create_memory(id, size, scope));
+        return outcome_of(found->device->create_memory(id, SCI_TAKE(whole_pages(size)), scope));
     });
 }
 SISCI_NAMES(SCICreateDeviceSegment)

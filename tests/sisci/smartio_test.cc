@@ -202,6 +202,8 @@ TEST_F(SisciDevices, have_memory_beside_them) {
     EXPECT_EQ(Code{SCI_ERR_SEGMENTID_USED}, create(1, page, SCI_MEMTYPE_PRIVATE));
     EXPECT_EQ(Code{SCI_ERR_OK}, create(1, page, SCI_MEMTYPE_SHARED, SCI_MEMACCESS_MULTIHOST_READ));
     EXPECT_EQ(Code{SCI_ERR_SEGMENTID_USED}, create(1, page, SCI_MEMTYPE_SHARED));
+    EXPECT_EQ(Code{SCI_ERR_OK}, create(2, 96, SCI_MEMTYPE_PRIVATE)); // rounded up to whole pages
+    EXPECT_EQ(Code{SCI_ERR_NOSPC}, create(3, SIZE_MAX, SCI_MEMTYPE_PRIVATE));
 
     // The other host's private ones are its own, the shared ones are the same.
     EXPECT_ORDER(SCI_ERR_OK, *peer, Order::borrow_device, 0, engine, 0);

@@ -477,11 +477,11 @@ uint32_t SCIGetFabricDeviceId(sci_smartio_device_t device); /* 0 for a bad handl
 void SCIConnectDeviceSegment(sci_smartio_device_t device, sci_remote_segment_t* segment, unsigned int id,
                              unsigned int memtype, sci_cb_remote_segment_t callback, void* callbackArg,
                              unsigned int flags, sci_error_t* error);
-/* Makes memory beside the device, full of zeroes: MEMTYPE is PRIVATE (this borrower's) or SHARED (for all of
- * them). It lives until the device is returned; shared memory until all have returned it. ACCESSHINTS change
- * nothing. Flags: DEVICE_SIDE_ONLY and the preferences (nothing to do); LOCAL_ONLY, SPECIFY_PATH and
- * SPECIFY_SLOT are not implemented. Errors: SEGMENTID_USED, SIZE_ALIGNMENT (0), ILLEGAL_PARAMETER (another
- * kind). */
+/* Makes memory beside the device, whole pages full of zeroes: MEMTYPE is PRIVATE (this borrower's) or SHARED
+ * (for all of them). It lives until the device is returned; shared memory until all have returned it.
+ * ACCESSHINTS change nothing. Flags: DEVICE_SIDE_ONLY and the preferences (nothing to do); LOCAL_ONLY,
+ * SPECIFY_PATH and SPECIFY_SLOT are not implemented. Errors: SEGMENTID_USED, SIZE_ALIGNMENT (0),
+ * ILLEGAL_PARAMETER (another kind). */
 void SCICreateDeviceSegment(sci_smartio_device_t device, unsigned int id, size_t size, unsigned int memtype,
                             unsigned int accessHints, unsigned int flags, sci_error_t* error);
 
