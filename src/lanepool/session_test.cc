@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lanepool/session.h"
 
+#include "lanepool/interrupt.h"
 #include "lanepool/segment.h"
 #include "lanepool/test_agent.h"
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 
 namespace lanepool {
 namespace {
@@ -205,26 +209,56 @@ TEST(Session, NoCallbackAfterTheDestructor) {
     TestAgent agent;
     auto session = *Session::open(agent.options());
     agent.on("segment_create", {{"segment", 1}, {"segment_id", 4}});
-    Heard<int> entered, leave;
-    std::atomic<int> started = 0, finished = 0;
+    Heard<int> entered, destroying;
+    Heard<bool> overtaken;
+    std::atomic<bool> destroyed = false;
     std::optional<Segment> segment =
         *Segment::create(session, {.size_bytes = 4096, .on_connected = [&](uint32_t) {
-                                       ++started;
                                        entered.say(1);
-                                       leave.next();
-                                       ++finished;
+                                       destroying.next();
+                                       std::this_thread::sleep_for(milliseconds(20));
+                                       overtaken.say(destroyed);
                                    }});
     agent.say({{"event", "segment_connected"}, {"segment", 1}, {"node", 1}});
     entered.next();
-    std::thread destroys([&] {
-        segment.reset();
-        EXPECT_EQ(started, finished); // it has waited for the one that ran
-    });
-    leave.say(1);
-    destroys.join();
+    destroying.say(1);
+    segment.reset(); // waits for the one that runs
+    destroyed = true;
+    EXPECT_FALSE(overtaken.next());
     agent.say({{"event", "segment_connected"}, {"segment", 1}, {"node", 1}});
     EXPECT_TRUE(session.probe(2));
-    EXPECT_EQ(started, 1);
+    EXPECT_EQ(entered.count(), 1u);
+}
+
+TEST(Session, LeavesNoDescriptorsAndNoMappings) {
+    const auto count = [] {
+        int mappings = 0;
+        std::ifstream maps("/proc/self/maps");
+        for (std::string line; std::getline(maps, line);)
+            mappings += line.find("memfd:") != std::string::npos;
+        return std::pair(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}), mappings);
+    };
+    const auto use = [] {
+        TestAgent agent;
+        const auto memory = *create_memory("x", 4096);
+        const auto eventfd = *create_eventfd();
+        const Json extent = {{"offset", 0}, {"size", 4096}, {"fd_offset", 0}};
+        agent.on("segment_create", {{"segment", 1}, {"segment_id", 4}});
+        agent.on("segment_connect", {{"connection", 2}, {"size", 4096}, {"extents", Json::array({extent})}},
+                 {memory.get()});
+        agent.on("interrupt_create", {{"interrupt", 3}, {"number", 4}}, {eventfd.get()});
+        auto session = *Session::open(agent.options());
+        auto segment = *Segment::create(session, {.size_bytes = 4096});
+        const auto again = *segment.map();
+        auto interrupt = *Interrupt::create(session, {.on_interrupt = [](uint64_t) {}});
+        for (int i = 0; i < 3; ++i) {
+            auto remote = *RemoteSegment::connect(session, 2, 4, milliseconds(0));
+            const auto view = *remote.map();
+        }
+    };
+    const auto before = count();
+    use();
+    EXPECT_EQ(count(), before);
 }
 
 TEST(Requester, IsUnregistered) {
