@@ -10,9 +10,12 @@ namespace {
 // Of nothing that a client says more is believed: no drive does as many units in one interval.
 constexpr uint64_t max_step_units = uint64_t{1} << 32;
 // How far ahead of the slowest one may be: as much as the drive does in this time, so that short pauses of a
-// client, or of who computes this, idle nobody.
-constexpr double window_seconds = 0.012;
-constexpr double min_window_units = 64;
+// client, or of who computes this, idle nobody. It is longer on a machine on which this is called late.
+constexpr double least_window_seconds = 0.012;
+constexpr double most_window_seconds = 0.1;
+constexpr double window_ticks = 3; // of the slowest that were seen lately
+constexpr double slowness_smoothing = 1.0 / 256;
+constexpr double min_window_units = 1024;
 // Who has wanted nothing for so many ticks counts no more among those who share.
 constexpr unsigned ticks_to_idle = 8;
 // Rates are smoothed over about as many ticks.
@@ -30,6 +33,7 @@ constexpr unsigned steady_windows = 32;
 constexpr unsigned draining_windows = 4;
 constexpr double probing_aim = 1.5;
 constexpr double draining_aim = 0.85;
+constexpr double used_up = 0.9;    // of what V's own speed gives
 constexpr double worth_more = 1.1; // look again at once
 
 uint64_t step(uint64_t before, uint64_t now) {
@@ -72,20 +76,24 @@ void Pacer::observe(Client& client) {
 
 void Pacer::measure(double seconds) {
     window_seconds_ += seconds;
-    if (std::ranges::any_of(clients_, [](const auto& entry) { return entry.second.held; }))
-        window_held_seconds_ += seconds;
+    const auto count = [this](auto member) {
+        return std::ranges::count_if(clients_, [member](const auto& entry) { return entry.second.*member; });
+    };
+    if (count(&Client::held) > 0) window_held_seconds_ += seconds;
+    if (count(&Client::active) > 1) window_shared_seconds_ += seconds;
     if (window_seconds_ < measure_seconds) return;
     const double measured = static_cast<double>(window_units_) / window_seconds_;
     const bool held = window_held_seconds_ > window_seconds_ / 2;
     const bool found_more = phase_ == Phase::probing && measured > capacity_ * worth_more;
-    // Less than before says something only where nobody was held.
-    if (found_more)
+    // Less than before says something only where several wanted more, and nobody was held.
+    const bool all_was_let = !held && window_shared_seconds_ == window_seconds_;
+    if (found_more || capacity_ == 0)
         capacity_ = measured;
-    else if (phase_ == Phase::probing || measured > capacity_ || !held)
+    else if (phase_ == Phase::probing || measured > capacity_ || all_was_let)
         capacity_ += (measured - capacity_) * capacity_smoothing;
     ++windows_;
     if (held || phase_ != Phase::steady) next_phase(found_more);
-    window_seconds_ = window_held_seconds_ = 0;
+    window_seconds_ = window_held_seconds_ = window_shared_seconds_ = 0;
     window_units_ = 0;
 }
 
@@ -162,7 +170,15 @@ void Pacer::tick(io::Duration elapsed) {
     rate_ += (completed - rate_) * smoothing;
     shown_rate_ += (completed - shown_rate_) * shown_smoothing;
     measure(seconds);
-    const double window = std::max(capacity_ * window_seconds, min_window_units) / std::max(weights, 1.0);
+    if (sharing <= 1) {
+        pushed_ = 0;
+        phase_ = Phase::steady;
+        windows_ = 0;
+    }
+    slowest_ = std::max(slowest_ * (1 - slowness_smoothing), std::min(seconds, most_window_seconds));
+    const double ahead_seconds =
+        std::clamp(slowest_ * window_ticks, least_window_seconds, most_window_seconds);
+    const double window = std::max(capacity_ * ahead_seconds, min_window_units) / std::max(weights, 1.0);
     advance(seconds, window);
     for (auto& [slot, client] : clients_) {
         if (sharing <= 1)

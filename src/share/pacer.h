@@ -92,6 +92,7 @@ class Pacer {
     double capacity_ = 0; // what the drive can do, as far as is known
     double pushed_ = 0;   // what V's own speed gives to those who are held
     double shown_rate_ = 0;
+    double slowest_ = 0; // tick that was seen lately, in seconds
 
     // Time is looked at in windows; of some the drive is let do what it can.
     enum class Phase { steady, ramping, probing, draining };
@@ -99,6 +100,7 @@ class Pacer {
     unsigned windows_ = 0; // in this phase
     double window_seconds_ = 0;
     double window_held_seconds_ = 0;
+    double window_shared_seconds_ = 0; // in which several wanted something
     uint64_t window_units_ = 0;
 };
 

@@ -57,6 +57,7 @@ class SimulatedDrive {
         return served;
     }
     Pacer& pacer() { return pacer_; }
+    void set_unit_us(double unit_us) { options_.unit_us = unit_us; }
 
   private:
     struct State {
