@@ -6,8 +6,8 @@
 #include "session/data_ring.h"
 #include "session/protocol.h"
 
+#include <algorithm>
 #include <array>
-#include <deque>
 #include <map>
 #include <vector>
 
@@ -48,6 +48,8 @@ struct DataInterruptState final : LocalInterrupt {
     // The next message of anybody's, and whose it is. Errors: no_space.
     Result<std::optional<size_t>> take(std::span<std::byte> buffer, DataSender* who = nullptr);
     void tell_gone();
+    // Forgets who is gone, with what he has sent, where nobody takes it: others go on connecting.
+    void make_room();
     Result<size_t> wait(std::span<std::byte> buffer, std::chrono::steady_clock::time_point deadline);
 
     std::function<void(const DataSender&, std::span<const std::byte>)> callback; // constant
@@ -69,8 +71,8 @@ void DataInterruptState::on_received(const std::string& event, Message& message)
             found->second.gone = true;
             found->second.ring.end();
         }
-    } else if (event == "interrupt_sender" && message.fds.size() == 1 &&
-               senders.size() < 2 * session::max_senders) {
+    } else if (event == "interrupt_sender" && message.fds.size() == 1) {
+        make_room();
         const auto node = get_u32(message.body, "node");
         auto user = session::get_text(message.body, "user");
         auto memory = map_ring(std::move(message.fds[0]));
@@ -103,6 +105,16 @@ Result<std::optional<size_t>> DataInterruptState::take(std::span<std::byte> buff
         next = senders.erase(next);
     }
     return std::optional<size_t>();
+}
+
+void DataInterruptState::make_room() {
+    const auto is_gone = [](const auto& entry) { return entry.second.gone; };
+    while (senders.size() >= 2 * session::max_senders) {
+        auto oldest = std::ranges::find_if(senders, is_gone);
+        if (oldest == senders.end()) oldest = senders.begin(); // more than an agent lets in
+        if (gone_callback) gone.push_back(std::move(oldest->second.who));
+        senders.erase(oldest);
+    }
 }
 
 void DataInterruptState::tell_gone() {

@@ -261,6 +261,24 @@ TEST_F(DataInterruptTest, TellsWhoHasSentAndThatHeIsGone) {
     EXPECT_EQ(heard.next(), "7 2 ann@b is gone");
 }
 
+TEST_F(DataInterruptTest, ManyWhoCameAndWentKeepNobodyOut) {
+    auto interrupt = *DataInterrupt::create(session);
+    for (uint64_t id = 1; id <= 3 * session::max_senders; ++id) {
+        fresh_ring();
+        auto remote = sender(id);
+        ASSERT_TRUE(remote.send(bytes("came")));
+        agent.say({{"event", "interrupt_sender_gone"}, {"interrupt", 3}, {"sender", id}});
+    }
+    fresh_ring();
+    auto remote = sender(1000);
+    ASSERT_TRUE(remote.send(bytes("stays")));
+    ASSERT_TRUE(session.probe(1));
+    size_t others = 0;
+    while (wait(interrupt) == "came")
+        ++others;
+    EXPECT_LT(others, 2 * session::max_senders); // then came the one that stays
+}
+
 TEST_F(DataInterruptTest, AHostileSenderHarmsNobodyElse) {
     auto interrupt = *DataInterrupt::create(session);
     auto bad = sender(1);
