@@ -33,7 +33,6 @@ constexpr unsigned steady_windows = 32;
 constexpr unsigned draining_windows = 4;
 constexpr double probing_aim = 1.5;
 constexpr double draining_aim = 0.85;
-constexpr double used_up = 0.9;    // of what V's own speed gives
 constexpr double worth_more = 1.1; // look again at once
 
 uint64_t step(uint64_t before, uint64_t now) {
