@@ -74,7 +74,7 @@ void Membership::look(io::TimePoint now) {
         const bool lost = control_lost_->load(std::memory_order_relaxed);
         if (!lost && now - beat_ <= client_look_interval) return;
     }
-    if (now >= next_search_ || !fresh(now)) search(now);
+    if (now >= next_search_) search(now);
 }
 
 // Is there a manager, and another one than the one that we are with?
