@@ -5,6 +5,12 @@
 
 namespace lanepool::agent {
 
+using namespace std::chrono_literals;
+
+namespace {
+constexpr auto retry_interval = 50ms;
+}
+
 // One call that takes steps; destroys itself at its end. Its methods are called on gRPC's threads.
 class ControllerCalls::Follower final : public grpc::ClientReadReactor<v1::Progress> {
   public:
@@ -174,17 +180,83 @@ void ControllerCalls::borrow(const Wish& wish, std::function<void(uint64_t loan)
             request.set_on_behalf_of(wish.user);
             pool.Borrow(&follower.context, &request, &follower);
         },
-        [loan, begun = std::move(begun)](const v1::Progress& progress) {
+        [loan, begun](const v1::Progress& progress) {
             if (progress.loans_size() != 1) return;
             loan->due_us = static_cast<uint64_t>(std::max<int64_t>(0, progress.loans(0).due_us()));
             if (std::exchange(loan->id, progress.loans(0).id()) == 0) begun(loan->id);
         },
-        [loan, done = std::move(done)](const Result<>& result) {
+        [this, wish, begun, loan, done = std::move(done)](const Result<>& result) {
+            if (!result && result.error().code() == Errc::busy && loan->id == 0)
+                return try_again(wish, begun, done, result.error());
             if (!result) return done(tl::unexpected(result.error()));
             if (loan->id == 0)
                 return done(fail(Errc::protocol, "the controller does not say which loan it is"));
             done(*loan);
         });
+}
+
+void ControllerCalls::try_again(const Wish& wish, std::function<void(uint64_t)> begun,
+                                std::function<void(Result<Loan>)> done, const Error& busy) {
+    if (loop_.clock().now() + retry_interval >= wish.deadline) return done(tl::unexpected<Error>(busy));
+    is_ending(wish.fdid, [this, wish, begun, done, busy](bool ending) {
+        if (!ending) return done(tl::unexpected<Error>(busy));
+        const uint64_t id = next_retry_++;
+        retries_[id] = loop_.after(retry_interval, [this, id, wish, begun, done] {
+            const auto self = retries_.extract(id); // what is called lives that long
+            borrow(wish, begun, done);
+        });
+    });
+}
+
+void ControllerCalls::is_ending(uint64_t fdid, std::function<void(bool)> answer) {
+    with_client([this, fdid, answer = std::move(answer)](Result<ClientPtr> client) {
+        if (!client) return answer(false);
+        background_.run(
+            [fdid, client = *client]() -> bool {
+                const auto show = [&](const std::string& id, v1::ShowReply& reply) {
+                    grpc::ClientContext context;
+                    client->prepare_short(context);
+                    v1::ShowRequest request;
+                    request.set_id(id);
+                    return client->pool().Show(&context, request, &reply).ok();
+                };
+                v1::ShowReply device, loan;
+                if (!show(fmt::format("{:x}", fdid), device)) return false;
+                if (device.device().loan_id() == 0) // meanwhile it may have become free
+                    return device.device().state() == "recovering" || device.device().state() == "available";
+                if (!show(fmt::format("loan:{}", device.device().loan_id()), loan)) return false;
+                const std::string& state = loan.loan().state();
+                return state == "quiescing" || state == "detaching" || state == "resetting";
+            },
+            answer);
+    });
+}
+
+void ControllerCalls::due(std::function<void(Result<std::vector<Due>>)> done) {
+    with_client([this, done = std::move(done)](Result<ClientPtr> client) {
+        if (!client) return done(tl::unexpected(std::move(client).error()));
+        background_.run(
+            [client = *client]() -> Result<std::vector<Due>> {
+                const auto loans =
+                    TRY(ask<v1::LoanList>(*client, [&](auto* context, const auto& request, auto* reply) {
+                        return client->pool().ListLoans(context, request, reply);
+                    }));
+                std::vector<Due> list;
+                for (const auto& loan : loans.loans()) {
+                    const auto due_us = static_cast<uint64_t>(std::max<int64_t>(0, loan.due_us()));
+                    list.push_back({loan.id(), due_us,
+                                    !loan.warned() ? ""
+                                    : loan.preempted_by() != 0
+                                        ? fmt::format("loan {} takes its place", loan.preempted_by())
+                                        : "its time is nearly over"});
+                }
+                return list;
+            },
+            [this, used = *client, done](Result<std::vector<Due>> list) {
+                if (!list && list.error().code() == Errc::unavailable) forget(used);
+                done(std::move(list));
+            });
+    });
 }
 
 void ControllerCalls::give_back(uint64_t loan, const std::string& user, std::function<void(Result<>)> done) {

@@ -9,6 +9,7 @@
 
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -27,6 +28,7 @@ class ControllerCalls final : public application::Controller {
     void list(std::function<void(Result<std::vector<application::PoolDevice>>)> done) override;
     void borrow(const Wish& wish, std::function<void(uint64_t loan)> begun,
                 std::function<void(Result<Loan>)> done) override;
+    void due(std::function<void(Result<std::vector<Due>>)> done) override;
     void give_back(uint64_t loan, const std::string& user, std::function<void(Result<>)> done) override;
 
   private:
@@ -40,6 +42,11 @@ class ControllerCalls final : public application::Controller {
     // Where the controller does not lead any more it is made once again.
     void follow(Start start, std::function<void(const v1::Progress&)> progress,
                 std::function<void(Result<>)> done, bool again = true);
+    // BUSY, unless the device can be had soon.
+    void try_again(const Wish& wish, std::function<void(uint64_t)> begun,
+                   std::function<void(Result<Loan>)> done, const Error& busy);
+    // Whether somebody is letting go of the device, or it is being made ready after that.
+    void is_ending(uint64_t fdid, std::function<void(bool)> answer);
     void forget(const ClientPtr& client);  // it does not lead, or does not answer
     void post(std::function<void()> work); // dropped where this has been destroyed by then
 
@@ -49,6 +56,8 @@ class ControllerCalls final : public application::Controller {
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // read and written on the loop's thread
     ClientPtr client_;
     std::vector<WithClient> waiting_; // for a client
+    uint64_t next_retry_ = 1;
+    std::map<uint64_t, io::EventLoop::Registration> retries_; // of wishes
     std::mutex mutex_;
     std::condition_variable changed_;
     std::set<Follower*> followers_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "io/clock.h"
 
 #include <cstdint>
 #include <functional>
@@ -38,7 +39,8 @@ class Controller {
     struct Wish {
         uint64_t fdid = 0;
         bool shared = false;
-        std::string user; // of this host
+        std::string user;       // of this host
+        io::TimePoint deadline; // until then it waits for a device that somebody is letting go of
     };
     struct Loan {
         uint64_t id = 0;
@@ -48,6 +50,13 @@ class Controller {
     // it is active, or why not.
     virtual void borrow(const Wish& wish, std::function<void(uint64_t loan)> begun,
                         std::function<void(Result<Loan>)> done) = 0;
+    // When loans of this host end; those that it does not have any more are missing.
+    struct Due {
+        uint64_t loan = 0;
+        uint64_t due_us = 0; // Unix time; 0: none
+        std::string soon;    // why it has to be given back soon; empty: it has not
+    };
+    virtual void due(std::function<void(Result<std::vector<Due>>)> done) = 0;
     // DONE: the loan is over, or the controller is against that.
     virtual void give_back(uint64_t loan, const std::string& user, std::function<void(Result<>)> done) = 0;
 };

@@ -15,6 +15,13 @@ void DeviceUse::active(const Controller::Loan& loan) {
     maybe_usable();
 }
 
+void DeviceUse::due(const Controller::Due& due) {
+    if (!usable() || (due.due_us == loan_.due_us && due.soon == soon_)) return;
+    loan_.due_us = due.due_us;
+    soon_ = due.soon;
+    if (events_.due) events_.due(due.due_us, soon_.empty() ? "its time has been changed" : soon_);
+}
+
 void DeviceUse::refused(const Error& why) {
     const auto self = shared_from_this();
     fail_ready(why);

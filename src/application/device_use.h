@@ -34,6 +34,8 @@ class DeviceUse : public std::enable_shared_from_this<DeviceUse> {
         std::function<void(Result<>)> ready;
         // Once, after a successful `ready`: it cannot be used any more.
         std::function<void(const std::string& reason)> lost;
+        // It will end then (Unix time; 0: it will not, any more).
+        std::function<void(uint64_t due_us, const std::string& reason)> due;
         // The loan does not work any more, and the controller does not know: for who tells it.
         std::function<void(const std::string& reason)> broken;
         // Once: nothing of it is on this host any more.
@@ -45,6 +47,7 @@ class DeviceUse : public std::enable_shared_from_this<DeviceUse> {
     // ---- the loan
     void begun(uint64_t loan) { loan_.id = loan; }
     void active(const Controller::Loan& loan);
+    void due(const Controller::Due& due);
     void refused(const Error& why); // the controller has not lent it, or not for long enough
     void attach(const AttachOrder& order, Done done);
     // Lets go: what waits is answered, all that the device reaches of us is taken away, and what was kept for
@@ -95,6 +98,7 @@ class DeviceUse : public std::enable_shared_from_this<DeviceUse> {
     Phase phase_ = Phase::waiting;
     Controller::Loan loan_;
     bool active_ = false; // says the controller
+    std::string soon_;    // as of Controller::Due
     AttachOrder order_;
     std::vector<Done> attach_done_;
     std::unique_ptr<smartio::ApplicationDevice> device_;

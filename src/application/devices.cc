@@ -21,14 +21,10 @@ Devices::~Devices() {
 
 // ---- For processes
 
-Result<std::shared_ptr<DeviceUse>> Devices::borrow(const Controller::Wish& wish,
-                                                   std::function<void(Result<>)> ready,
-                                                   std::function<void(const std::string&)> lost) {
+Result<std::shared_ptr<DeviceUse>> Devices::borrow(const Controller::Wish& wish, DeviceUse::Events events) {
     if (!controller_) return fail(Errc::not_supported, "this host's agent borrows no devices");
+    if (!look_) look_ = fabric_.loop.every(look_interval_, [this] { look_at_due(); });
     const auto weak = std::make_shared<std::weak_ptr<DeviceUse>>();
-    DeviceUse::Events events;
-    events.ready = std::move(ready);
-    events.lost = std::move(lost);
     events.broken = [this, weak](const std::string& reason) { tell_broken(weak->lock(), reason); };
     events.gone = [this, weak] { uses_.erase(weak->lock()); };
     const auto use = std::make_shared<DeviceUse>(fabric_, std::move(events));
@@ -97,6 +93,18 @@ void Devices::let_go(const std::shared_ptr<DeviceUse>& use, const std::string& u
     else if (use->loan().id != 0)
         withdraw(use->loan().id, user);
     use->leave({}, [](const Result<>&) {});
+}
+
+void Devices::look_at_due() {
+    if (uses_.empty()) return look_.reset();
+    if (std::exchange(looking_, true)) return; // the controller takes its time
+    controller_->due([this, alive = std::weak_ptr(fabric_.alive)](const auto& loans) {
+        if (alive.expired()) return;
+        looking_ = false;
+        if (!loans) return; // later
+        for (const auto& due : *loans)
+            if (const auto use = find(due.loan)) use->due(due);
+    });
 }
 
 void Devices::tell_broken(const std::shared_ptr<DeviceUse>& use, const std::string& reason) {

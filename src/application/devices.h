@@ -17,14 +17,14 @@ class Devices {
   public:
     // BROKEN: a loan does not work any more, and the controller does not know.
     using Broken = std::function<void(const smartio::LoanKey& key, const std::string& reason)>;
-    Devices(Fabric& fabric, Controller* controller, Broken broken)
-        : fabric_(fabric), controller_(controller), broken_(std::move(broken)) {}
+    // LOOK_INTERVAL: how late a process may hear that the end of its loan has moved.
+    Devices(Fabric& fabric, Controller* controller, Broken broken, io::Duration look_interval)
+        : fabric_(fabric), controller_(controller), broken_(std::move(broken)),
+          look_interval_(look_interval) {}
     ~Devices(); // lets go of the adapter, without a word to anybody
 
-    // For a process. READY and LOST as of DeviceUse.
-    Result<std::shared_ptr<DeviceUse>> borrow(const Controller::Wish& wish,
-                                              std::function<void(Result<>)> ready,
-                                              std::function<void(const std::string&)> lost);
+    // For a process, which is told of `ready`, `lost` and `due`.
+    Result<std::shared_ptr<DeviceUse>> borrow(const Controller::Wish& wish, DeviceUse::Events events);
     // DONE: this host has let go of it.
     void give_back(const std::shared_ptr<DeviceUse>& use, const std::string& user, DeviceUse::Done done);
     struct Mapping {
@@ -60,6 +60,7 @@ class Devices {
     std::shared_ptr<DeviceUse> find(uint64_t loan) const;
     void begun(const std::shared_ptr<DeviceUse>& use, uint64_t loan, const std::string& user);
     void let_go(const std::shared_ptr<DeviceUse>& use, const std::string& user);
+    void look_at_due();
     void tell_broken(const std::shared_ptr<DeviceUse>& use, const std::string& reason);
     // Tells the controller, which may have ended the loan already.
     void withdraw(uint64_t loan, const std::string& user);
@@ -67,8 +68,11 @@ class Devices {
     Fabric& fabric_;
     Controller* const controller_;
     const Broken broken_;
+    const io::Duration look_interval_;
     std::set<std::shared_ptr<DeviceUse>> uses_;
     std::map<uint64_t, Unclaimed> unclaimed_; // attach steps, by loan
+    io::EventLoop::Registration look_;        // at when the loans end
+    bool looking_ = false;
 };
 
 } // namespace lanepool::application

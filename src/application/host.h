@@ -21,10 +21,10 @@ class Host {
     // ADAPTER, CHANNEL and CONTROLLER must outlive it.
     // CONTROLLER: null where no devices are borrowed.
     Host(io::EventLoop& loop, ntb::Adapter& adapter, ntb::Channel& channel, std::string name,
-         Controller* controller, Devices::Broken broken)
+         Controller* controller, Devices::Broken broken, io::Duration look_interval)
         : name_(std::move(name)), fabric_(loop, adapter, channel), notices_(fabric_),
           showing_(fabric_, notices_), connections_(fabric_, notices_),
-          devices_(fabric_, controller, std::move(broken)) {}
+          devices_(fabric_, controller, std::move(broken), look_interval) {}
 
     bool has_room() const { return sessions_.size() < max_sessions; }
     Result<> add_session(UniqueFd socket, const std::string& user);

@@ -87,8 +87,8 @@ void Server::answer_refused(uint64_t id) {
 }
 
 void Server::fabric_up(ntb::Adapter& adapter, ntb::Channel& channel) {
-    host_ =
-        std::make_unique<Host>(loop_, adapter, channel, options_.host, options_.controller, options_.broken);
+    host_ = std::make_unique<Host>(loop_, adapter, channel, options_.host, options_.controller,
+                                   options_.broken, options_.look_interval);
 }
 
 void Server::fabric_down() { host_.reset(); }

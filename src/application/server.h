@@ -21,6 +21,7 @@ struct ServerOptions {
     // devices. Must outlive the server.
     Controller* controller = nullptr;
     Devices::Broken broken;
+    io::Duration look_interval = std::chrono::seconds(2); // Devices'
 };
 
 class Server {

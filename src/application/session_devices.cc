@@ -67,28 +67,33 @@ Result<> Session::device_borrow(Message& call, Reply reply) {
     wish.fdid = TRY(session::get_number(call.body, "fdid"));
     wish.shared = !TRY(session::get_flag(call.body, "exclusive", false));
     wish.user = user_;
-    const auto timeout_ms = TRY(session::get_number(call.body, "timeout_ms"));
+    const auto timeout_ms = std::min<uint64_t>(TRY(session::get_number(call.body, "timeout_ms")), INT_MAX);
+    wish.deadline = host_.fabric().loop.clock().now() + std::chrono::milliseconds(timeout_ms);
     if (devices_.size() >= session::max_devices)
         return fail(Errc::no_space, "the session has {} devices, which is the limit", devices_.size());
     const uint64_t handle = new_handle();
     const std::weak_ptr weak = self_;
-    auto use = TRY(host_.devices().borrow(
-        wish,
-        [weak, handle](Result<> result) {
-            if (const auto self = weak.lock()) (*self)->device_ready(handle, std::move(result));
-        },
-        [weak, handle](const std::string& reason) {
-            if (const auto self = weak.lock()) (*self)->device_lost(handle, reason);
-        }));
+    DeviceUse::Events events;
+    events.ready = [weak, handle](Result<> result) {
+        if (const auto self = weak.lock()) (*self)->device_ready(handle, std::move(result));
+    };
+    events.lost = [weak, handle](const std::string& reason) {
+        if (const auto self = weak.lock()) (*self)->device_lost(handle, reason);
+    };
+    events.due = [weak, handle](uint64_t due_us, const std::string& reason) {
+        if (const auto self = weak.lock())
+            (*self)->event(
+                {{"event", "device_due"}, {"device", handle}, {"due_us", due_us}, {"reason", reason}}, {});
+    };
+    auto use = TRY(host_.devices().borrow(wish, std::move(events)));
     Device& device = devices_[handle];
     device.use = std::move(use);
     device.borrowed = std::move(reply);
-    device.deadline = host_.fabric().loop.after(
-        std::chrono::milliseconds(std::min<uint64_t>(timeout_ms, INT_MAX)), [this, handle, timeout_ms] {
-            const auto late = devices_.extract(handle);
-            host_.devices().abandon({late.mapped().use}, user_, {});
-            late.mapped().borrowed(fail(Errc::timeout, "the device was not ready in {} ms", timeout_ms));
-        });
+    device.deadline = host_.fabric().loop.at(wish.deadline, [this, handle, timeout_ms] {
+        const auto late = devices_.extract(handle);
+        host_.devices().abandon({late.mapped().use}, user_, {});
+        late.mapped().borrowed(fail(Errc::timeout, "the device was not ready in {} ms", timeout_ms));
+    });
     return {};
 }
 

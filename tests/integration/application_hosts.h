@@ -21,6 +21,7 @@ class ApplicationHost {
         options.socket = socket_;
         options.host = "host" + std::to_string(port);
         options.controller = controller;
+        options.look_interval = std::chrono::milliseconds(20);
         options.broken = [this](const smartio::LoanKey& key, const std::string&) {
             broken_loans.push_back(key.loan);
         };
@@ -87,7 +88,8 @@ class OneDevice final : public application::Controller {
 
     // Whose controller it is; of several hosts one after the other.
     ApplicationHost* borrower = nullptr;
-    bool silent = false; // it lends, but does not say so
+    bool silent = false;   // it lends, but does not say so
+    std::vector<Due> dues; // on the borrower's loop's thread
 
     void list(std::function<void(Result<std::vector<application::PoolDevice>>)> done) override {
         answer([done] {
@@ -116,6 +118,9 @@ class OneDevice final : public application::Controller {
                 begun(loan);
             });
         });
+    }
+    void due(std::function<void(Result<std::vector<Due>>)> done) override {
+        answer([this, done] { done(dues); });
     }
     void give_back(uint64_t loan, const std::string&, std::function<void(Result<>)> done) override {
         worker_->post([=, this] {

@@ -248,6 +248,18 @@ TEST_F(Loans, AReclaimedDeviceIsLost) {
     EXPECT_TRUE(Driver(session).borrowed.ok()); // it may be borrowed anew
 }
 
+TEST_F(Loans, AProcessHearsWhenItsLoanEnds) {
+    auto session = a.session();
+    Driver driver(session);
+    ASSERT_TRUE(driver.borrowed.ok());
+    a.host.thread.run([&] { controller.dues = {{1, 5678, ""}, {2, 9, ""}}; });
+    const auto later = session.event("device_due");
+    EXPECT_EQ(later.number("device"), driver.handle);
+    EXPECT_EQ(later.number("due_us"), 5678u);
+    a.host.thread.run([&] { controller.dues = {{1, 5678, "its time is nearly over"}}; });
+    EXPECT_EQ(session.event("device_due").body.at("reason"), "its time is nearly over");
+}
+
 TEST_F(Loans, SeveralShareADevice) {
     auto session = a.session();
     auto neighbour = store.session(); // the device's own host
