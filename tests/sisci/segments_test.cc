@@ -3,9 +3,12 @@
 // Local segments: creating, preparing, showing and removing them.
 #include "fixture.h"
 
+#include <atomic>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
 #include <sys/mman.h>
-#include <thread>
+#include <vector>
 
 namespace lanepool::sisci_test {
 namespace {
@@ -158,7 +161,7 @@ TEST_F(SisciPair, tells_a_callback_who_comes_and_goes) {
         std::mutex mutex;
         std::vector<std::pair<sci_segment_cb_reason_t, unsigned>> list;
         std::condition_variable changed;
-        sci_local_segment_t segment = nullptr;
+        std::atomic<sci_local_segment_t> segment{nullptr};
     } events;
     auto callback = [](void* arg, sci_local_segment_t segment, sci_segment_cb_reason_t reason, unsigned from,
                        unsigned adapter, sci_error_t error) {
