@@ -82,11 +82,13 @@ class Load {
             return fail(Errc::invalid_argument, "pieces of {} bytes", bytes_);
         buffer_ = TRY(drive_.allocate(uint64_t{depth_} * bytes_));
         const auto start = Clock::now();
+        uint32_t idle = 0;
         for (uint32_t slot = 0; slot < depth_; ++slot)
             TRY(next(slot));
         while (drive_.outstanding() > 0) {
-            const uint32_t answered = TRY(drive_.poll());
-            if (answered == 0) std::this_thread::yield(); // to the others, where there are more than cores
+            idle = TRY(drive_.poll()) > 0 ? 0 : idle + 1;
+            if (idle % 256 == 255)
+                std::this_thread::yield(); // to the others, where there are more than cores
             over_ = over_ || Clock::now() - start >= time || wrong_ > 0;
         }
         const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
