@@ -24,6 +24,8 @@ constexpr double shown_smoothing = 1.0 / 100;
 
 constexpr double measure_seconds = 0.004;
 constexpr double capacity_smoothing = 1.0 / 4;
+constexpr double slow_capacity_smoothing = 1.0 / 32;
+constexpr double hardly_pushed = 0.3; // of the capacity: V waits
 // The total that is aimed at while V runs by itself, of the capacity; and how soon.
 constexpr double aim = 0.96;
 constexpr double reaction_seconds = 0.008;
@@ -84,12 +86,16 @@ void Pacer::measure(double seconds) {
     const double measured = static_cast<double>(window_units_) / window_seconds_;
     const bool held = window_held_seconds_ > window_seconds_ / 2;
     const bool found_more = phase_ == Phase::probing && measured > capacity_ * worth_more;
-    // Less than before says something only where several wanted more, and nobody was held.
+    // Less than before says something only where several wanted more and nobody was held, or where V waits
+    // for who lags: then everybody is served as fast as possible. The latter is followed slowly, in both
+    // directions: on a busy machine the peaks are not what the drive can do.
     const bool all_was_let = !held && window_shared_seconds_ == window_seconds_;
     if (found_more || capacity_ == 0)
         capacity_ = measured;
-    else if (phase_ == Phase::probing || measured > capacity_ || all_was_let)
+    else if (phase_ == Phase::probing || all_was_let)
         capacity_ += (measured - capacity_) * capacity_smoothing;
+    else if (held && (measured > capacity_ || pushed_ < capacity_ * hardly_pushed))
+        capacity_ += (measured - capacity_) * slow_capacity_smoothing;
     ++windows_;
     if (held || phase_ != Phase::steady) next_phase(found_more);
     window_seconds_ = window_held_seconds_ = window_shared_seconds_ = 0;

@@ -32,6 +32,7 @@ class SimulatedDrive {
         bool paced = true;
         uint64_t tick_us = 1000;
         unsigned tick_jitter_us = 0; // a tick comes late by up to this
+        unsigned stalls = 0;         // of 1000: how often a millisecond of the drive is lost
     };
 
     SimulatedDrive(Options options, std::vector<SimulatedClient> clients)
@@ -76,12 +77,13 @@ class SimulatedDrive {
     io::TimePoint time() const { return io::TimePoint(std::chrono::microseconds(now_us_)); }
 
     void step() {
+        if (options_.stalls > 0 && now_us_ % 1000 == 0) stalled_ = random_() % 1000 < options_.stalls;
         for (auto& work : busy_)
             if (work.running && work.done_us <= static_cast<double>(now_us_)) answer(work);
         for (size_t i = 0; i < states_.size(); ++i)
             submit(i);
         for (auto& work : busy_)
-            if (!work.running) begin(work);
+            if (!work.running && !stalled_) begin(work);
         if (now_us_ >= next_tick_) tick();
     }
     void answer(Work& work) {
@@ -145,6 +147,7 @@ class SimulatedDrive {
     uint64_t now_us_ = 0;
     uint64_t last_tick_ = 0;
     uint64_t next_tick_ = 0;
+    bool stalled_ = false;
     std::mt19937 random_{7};
 };
 
