@@ -11,6 +11,7 @@ namespace {
 constexpr auto answer_timeout = 2s;
 // How soon one asks again for what is not there yet.
 constexpr auto retry_interval = 20ms;
+constexpr size_t max_asking = 32;
 } // namespace
 
 // ---- All of them
@@ -22,6 +23,15 @@ std::shared_ptr<Connection> Connections::open(Wish wish, Opened opened, Lost los
     open_.emplace(id, connection);
     connection->ask();
     return connection;
+}
+
+void Connections::answered() {
+    --asking_;
+    while (asking_ < max_asking && !queue_.empty()) {
+        const auto next = queue_.front().lock();
+        queue_.pop_front();
+        if (next && next->phase_ == Connection::Phase::waiting) next->ask();
+    }
 }
 
 void Connections::gone(ntb::Partition from, uint64_t id) {
@@ -45,12 +55,20 @@ Connection::Connection(Connections& owner, uint64_t id, Connections::Wish wish, 
       lost_(std::move(lost)) {}
 
 void Connection::ask() {
+    if (owner_.asking_ >= max_asking) {
+        phase_ = Phase::waiting;
+        owner_.queue_.push_back(weak_from_this());
+        return;
+    }
+    ++owner_.asking_;
     phase_ = Phase::asking;
     const auto body = encode(Connect{id_, wish_.number, wish_.data, wish_.user});
     // The answer is waited for also when nobody wants it any more: what was connected is disconnected.
     owner_.fabric_.channel.request(wish_.peer, static_cast<uint16_t>(wish_.kind), body, answer_timeout,
                                    [self = shared_from_this()](auto answer) {
-                                       if (!self->alive_.expired()) self->answered(std::move(answer));
+                                       if (self->alive_.expired()) return;
+                                       self->answered(std::move(answer));
+                                       self->owner_.answered();
                                    });
 }
 

@@ -7,6 +7,7 @@
 #include "application/notices.h"
 #include "pci/function.h"
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -51,10 +52,14 @@ class Connections {
 
   private:
     friend class Connection;
+    void answered(); // one of those that ask
     Fabric& fabric_;
     Notices& notices_;
     uint64_t next_id_ = 1;
     std::map<uint64_t, std::shared_ptr<Connection>> open_; // and those that want to be
+    // Few ask at a time, so that processes that ask and ask leave room on the channel for others.
+    size_t asking_ = 0;
+    std::deque<std::weak_ptr<Connection>> queue_;
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -74,7 +79,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     };
     enum class Phase { asking, waiting, opening, open, ended };
 
-    void ask();
+    void ask(); // at once, or in its turn
     void answered(Result<std::vector<std::byte>> answer);
     void refused(const Error& why);
     void open_windows(std::vector<ntb::Target> targets);

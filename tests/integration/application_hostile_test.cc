@@ -167,6 +167,14 @@ TEST_F(HostileProcess, CallsUnderWayHaveALimit) {
     for (int i = 0; i < 64; ++i)
         session.start("segment_connect", absent);
     EXPECT_EQ(session.call("segment_connect", absent).code(), "no_space");
+    // Others find their segments all the same.
+    auto other = a.session();
+    const auto memory = must(create_memory("segment", page));
+    const auto segment = other.call("segment_create", {{"segment_id", 5}, {"size", page}}, {memory.get()});
+    ASSERT_TRUE(
+        other.call("segment_available", {{"segment", segment.number("segment")}, {"available", true}}).ok());
+    EXPECT_TRUE(
+        other.call("segment_connect", {{"node", a.node()}, {"segment_id", 5}, {"timeout_ms", 5000}}).ok());
 }
 
 TEST_F(HostileProcess, AFloodIsAnsweredOrEnded) {
