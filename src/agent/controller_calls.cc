@@ -11,7 +11,9 @@ namespace {
 constexpr auto retry_interval = 50ms;
 }
 
-// One call that takes steps; destroys itself at its end. Its methods are called on gRPC's threads.
+// One call that takes steps. Its methods are called on gRPC's threads, but it is destroyed on the loop's:
+// with it may go the last that has the channel, and gRPC 1.51 does not survive that on a thread of its own
+// (it deletes the completion queue that the thread runs on).
 class ControllerCalls::Follower final : public grpc::ClientReadReactor<v1::Progress> {
   public:
     Follower(ControllerCalls& owner, ClientPtr client, std::function<void(const v1::Progress&)> progress,
@@ -29,13 +31,13 @@ class ControllerCalls::Follower final : public grpc::ClientReadReactor<v1::Progr
         StartRead(&message_);
     }
     void OnDone(const grpc::Status& status) override {
-        owner_.post([done = std::move(done_), client = client_, status] { done(client, status); });
-        {
-            const std::lock_guard lock(owner_.mutex_);
-            owner_.followers_.erase(this);
-            owner_.changed_.notify_all(); // with the lock: afterwards the owner may be gone
-        }
-        delete this;
+        auto& owner = owner_;
+        owner.loop_.post([self = std::shared_ptr<Follower>(this), alive = owner.alive_, status] {
+            if (*alive) self->done_(self->client_, status);
+        });
+        const std::lock_guard lock(owner.mutex_);
+        owner.followers_.erase(this);
+        owner.changed_.notify_all(); // with the lock: afterwards the owner may be gone
     }
 
     grpc::ClientContext context;
@@ -46,7 +48,7 @@ class ControllerCalls::Follower final : public grpc::ClientReadReactor<v1::Progr
     ControllerCalls& owner_;
     const ClientPtr client_;
     const std::function<void(const v1::Progress&)> progress_;
-    std::function<void(const ClientPtr&, const grpc::Status&)> done_;
+    const std::function<void(const ClientPtr&, const grpc::Status&)> done_;
     v1::Progress message_;
 };
 
