@@ -128,10 +128,12 @@ void DeviceState::on_lost(const Error& why) {
 }
 
 Result<> DeviceState::usable() {
-    const std::lock_guard lock(mutex);
-    if (returned) return fail(Errc::failed_precondition, "device {:x} is given back already", fdid);
-    if (lost) return fail(Errc::disconnected, "device {:x}: {}", fdid, lost_reason);
-    return {};
+    {
+        const std::lock_guard lock(mutex);
+        if (returned) return fail(Errc::failed_precondition, "device {:x} is given back already", fdid);
+        if (lost) return fail(Errc::disconnected, "device {:x}: {}", fdid, lost_reason);
+    }
+    return connection->alive(); // with the agent the loan has gone
 }
 
 Result<std::shared_ptr<RemoteState>> DeviceState::connect(const char* name, Json arguments,
