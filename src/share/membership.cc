@@ -71,6 +71,8 @@ void Membership::look(io::TimePoint now) {
             beat_ = seen_ = now;
         }
         if (standing_ == Standing::asking && now - asked_ > answer_timeout) part(now);
+    }
+    if (control_) {
         const bool lost = control_lost_->load(std::memory_order_relaxed);
         if (!lost && now - beat_ <= client_look_interval) return;
     }
