@@ -20,12 +20,13 @@ constexpr uint16_t max_depth = 128;
 
 class Nvme final : public System {
   public:
-    Nvme(std::string name, std::unique_ptr<pci::Function> function)
-        : name_(std::move(name)), function_(std::move(function)) {}
+    Nvme(std::string name, std::unique_ptr<pci::Function> own, pci::Function& function,
+         nvme::DriverOptions options)
+        : name_(std::move(name)), own_(std::move(own)), function_(function), options_(std::move(options)) {}
     const std::string& name() const override { return name_; }
 
     Result<> start() {
-        driver_ = TRY(nvme::Driver::create(*function_, io::system_clock()));
+        driver_ = TRY(nvme::Driver::create(function_, io::system_clock(), options_));
         nvme::Driver::QueueOptions options;
         options.depth = max_depth;
         queue_ = TRY(driver_->create_queue(options));
@@ -105,7 +106,9 @@ class Nvme final : public System {
 
     // The order matters: the driver goes before the function, its memory before the driver.
     std::string name_;
-    std::unique_ptr<pci::Function> function_;
+    std::unique_ptr<pci::Function> own_; // where the function is nobody else's
+    pci::Function& function_;
+    nvme::DriverOptions options_;
     std::unique_ptr<nvme::Driver> driver_;
     nvme::DmaMemory buffers_;
     nvme::QueuePair* queue_ = nullptr;
@@ -114,12 +117,22 @@ class Nvme final : public System {
 
 } // namespace
 
-Result<std::unique_ptr<System>> make_nvme(const std::string& name, const std::string& socket,
-                                          const std::string& file) {
-    auto system = std::make_unique<Nvme>(name, TRY(vfio_user::connect(socket)));
+static Result<std::unique_ptr<System>> started(std::unique_ptr<Nvme> system, const std::string& file) {
     TRY(system->start());
     TRY(system->compare_with(file));
     return std::unique_ptr<System>(std::move(system));
+}
+
+Result<std::unique_ptr<System>> make_nvme(const std::string& name, pci::Function& function,
+                                          nvme::DriverOptions options, const std::string& file) {
+    return started(std::make_unique<Nvme>(name, nullptr, function, std::move(options)), file);
+}
+
+Result<std::unique_ptr<System>> make_nvme(const std::string& name, const std::string& socket,
+                                          const std::string& file) {
+    auto function = TRY(vfio_user::connect(socket));
+    auto& used = *function;
+    return started(std::make_unique<Nvme>(name, std::move(function), used, nvme::DriverOptions{}), file);
 }
 
 } // namespace lanepool::bench

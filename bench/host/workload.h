@@ -3,6 +3,7 @@
 
 #include "base/result.h"
 #include "io/clock.h"
+#include "nvme/driver.h"
 
 #include <cstdint>
 #include <memory>
@@ -83,6 +84,9 @@ class Recorder {
 Result<std::unique_ptr<System>> make_pread(const std::string& file, bool direct);
 Result<std::unique_ptr<System>> make_libaio(const std::string& file, bool direct);
 Result<std::unique_ptr<System>> make_io_uring(const std::string& file, bool direct);
+// The drive that FUNCTION is, which must show FILE and outlive the system.
+Result<std::unique_ptr<System>> make_nvme(const std::string& name, pci::Function& function,
+                                          nvme::DriverOptions options, const std::string& file);
 // The drive at a vfio-user socket, which must show FILE: both are compared at some places first. Errors:
 // failed_precondition when they differ.
 Result<std::unique_ptr<System>> make_nvme(const std::string& name, const std::string& socket,

@@ -108,10 +108,10 @@ Result<std::unique_ptr<Outbox>> SessionFabric::connect_inbox(uint32_t node, uint
         TRY(RemoteDataInterrupt::connect(session_, node, number, in_ms(timeout))));
 }
 
-Result<std::unique_ptr<SessionDrive>> SessionDrive::borrow(Session& session, uint64_t fdid,
+Result<std::unique_ptr<SessionDrive>> SessionDrive::borrow(Session& session, uint64_t fdid, Sharing sharing,
                                                            io::Duration timeout) {
     std::unique_ptr<SessionDrive> drive(new SessionDrive(session));
-    drive->function_ = TRY(DeviceFunction::borrow(session, fdid, Sharing::shared, in_ms(timeout)));
+    drive->function_ = TRY(DeviceFunction::borrow(session, fdid, sharing, in_ms(timeout)));
     drive->node_ = drive->function_->device().node();
     return drive;
 }
@@ -143,7 +143,7 @@ Result<SharedDrive> SharedDrive::open(Session& session, uint64_t fdid, SharedDri
         std::unique_ptr<sharing::SessionDrive> drive;
     };
     auto owner = std::make_shared<Owner>(session);
-    owner->drive = TRY(sharing::SessionDrive::borrow(session, fdid, options.open_timeout));
+    owner->drive = TRY(sharing::SessionDrive::borrow(session, fdid, Sharing::shared, options.open_timeout));
     return SharedDrive(TRY(sharing::DriveClient::open(owner->fabric, *owner->drive, fdid, io::system_clock(),
                                                       std::move(options), owner)));
 }

@@ -31,11 +31,11 @@ class SessionFabric final : public Fabric {
     Session& session_;
 };
 
-// A device, borrowed shared; given back on destruction. SESSION must outlive it.
+// A borrowed drive; given back on destruction. SESSION must outlive it.
 class SessionDrive final : public BorrowedDrive, private nvme::DmaAllocator {
   public:
     // Errors: those of Device::borrow().
-    static Result<std::unique_ptr<SessionDrive>> borrow(Session& session, uint64_t fdid,
+    static Result<std::unique_ptr<SessionDrive>> borrow(Session& session, uint64_t fdid, Sharing sharing,
                                                         io::Duration timeout);
 
     pci::Function& function() override { return *function_; }
