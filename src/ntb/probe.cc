@@ -32,13 +32,6 @@ Result<uint16_t> check_kind(pci::Function& function) {
     return device;
 }
 
-// The 64 bits of ep_map are misaligned, and some bridges split or refuse such a read.
-Result<uint64_t> read_pair(const Registers& registers, uint64_t offset_bytes) {
-    const uint64_t low = TRY(registers.read32(offset_bytes));
-    const uint64_t high = TRY(registers.read32(offset_bytes + 4));
-    return low | high << 32;
-}
-
 } // namespace
 
 Result<> enable(pci::Function& function, bool on) {
@@ -71,14 +64,14 @@ Result<Identity> probe(pci::Function& function) {
 
     constexpr uint64_t every_partition = (uint64_t{1} << max_partitions) - 1;
     identity.endpoints =
-        TRY(read_pair(registers, gas::ntb_info + offsetof(switchtec::NtbInfo, ep_map))) & every_partition;
+        TRY(registers.read_partition_map(gas::ntb_info + offsetof(switchtec::NtbInfo, ep_map))) &
+        every_partition;
     if (!has_partition(identity.endpoints, identity.partition))
         return fail(Errc::protocol, "the switch does not list its partition {} as an NT endpoint", partition);
     // All zeroes: the switch was not given a list, and any pair may talk.
-    const uint64_t targets =
-        TRY(read_pair(registers, gas::ntb_info + offsetof(switchtec::NtbInfo, partitions) +
-                                     partition * sizeof(switchtec::NtbPartition) +
-                                     offsetof(switchtec::NtbPartition, targets_low)));
+    const uint64_t targets = TRY(registers.read_partition_map(
+        gas::ntb_info + offsetof(switchtec::NtbInfo, partitions) +
+        partition * sizeof(switchtec::NtbPartition) + offsetof(switchtec::NtbPartition, targets_low)));
     identity.targets =
         identity.endpoints & (targets == 0 ? every_partition : targets) & ~(uint64_t{1} << partition);
     const uint32_t requester =

@@ -29,6 +29,12 @@ Result<uint32_t> Registers::read32(uint64_t offset_bytes) const {
 Result<uint64_t> Registers::read64(uint64_t offset_bytes) const {
     return live(pci::read64(*function_, gas, offset_bytes), offset_bytes);
 }
+Result<uint64_t> Registers::read_partition_map(uint64_t offset_bytes) const {
+    // All of the first 32 partitions may be there; there are 48, so that the upper half is never all-ones.
+    const uint64_t low = TRY(pci::read32(*function_, gas, offset_bytes));
+    const uint64_t high = TRY(read32(offset_bytes + 4));
+    return low | high << 32;
+}
 Result<> Registers::write8(uint64_t offset_bytes, uint8_t value) const {
     return pci::write8(*function_, gas, offset_bytes, value);
 }

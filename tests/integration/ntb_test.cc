@@ -53,6 +53,14 @@ TEST(Adapter, KnowsWhereItIs) {
     EXPECT_GE(adapter->capacity().windows, 512u);
 }
 
+// With 32 ports the lower half of the switch's map of partitions is all-ones.
+TEST(Adapter, KnowsAsManyOthersAsASwitchCanHave) {
+    for (const unsigned ports : {32u, 33u, 48u}) {
+        VirtualSwitch fabric(ports);
+        EXPECT_EQ(fabric.adapter(0)->peers().size(), ports - 1);
+    }
+}
+
 TEST(Adapter, AWindowIsTheMemoryThatWasExported) {
     VirtualSwitch fabric(2);
     auto lender = fabric.adapter(0);
