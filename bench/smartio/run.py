@@ -26,8 +26,8 @@ def pin(pid, cores):
 
 
 def write_rules(path):
-    rules = [f'[[client]]\nhosts = ["{host}"]\nweight = {weight}\n' for host, weight in WEIGHTS.items()]
-    path.write_text("\n".join(rules) + "\n[[client]]\n")
+    weights = {**WEIGHTS, "*": 1}
+    path.write_text("\n".join(f'[[client]]\nhosts = "{host}"\nusers = "*"\nweight = {weight}\n' for host, weight in weights.items()))
 
 
 def main():
@@ -55,6 +55,7 @@ def main():
         try:
             os.sched_setaffinity(manager.pid, others)
             socket = lambda host: str(cluster.folder / f"application-{host}.sock")  # noqa: E731
+            cluster.wait_until("the drive is shared", lambda: "is shared" in (cluster.folder / "share.log").read_text(), 20)
             return subprocess.run(
                 [BENCH, "--agents", f"{socket('h0')},{socket('h1')}", "--lender", socket("store"),
                  "--drives", ",".join(f"{fdids[i]}={cluster.folder}/nvme{i}.img" for i in range(2)),

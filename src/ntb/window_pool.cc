@@ -14,8 +14,9 @@ namespace {
 
 constexpr unsigned page_log2 = 12;
 static_assert(uint64_t{1} << page_log2 == switchtec::min_window_bytes);
-// Registers of a lent device are often 16 KiB; a slot that is larger only spends BAR.
-constexpr unsigned small_entry_log2 = 14;
+// What each pair of hosts has most of, rings of 64 KiB (mailbox.h, session/protocol.h), takes one entry;
+// registers of a lent device are smaller. Entries are scarce, BAR is not.
+constexpr unsigned small_entry_log2 = 16;
 
 unsigned floor_log2(uint64_t value) { return static_cast<unsigned>(std::bit_width(value)) - 1; }
 

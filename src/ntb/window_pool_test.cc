@@ -20,7 +20,7 @@ TEST(WindowPlan, TheLargestBarGetsFewLargeWindowsAndTheOtherManySmallOnes) {
     const auto plan = plan_windows(bars, 512);
     ASSERT_EQ(plan.size(), 2u);
     EXPECT_EQ(plan[0].entries, 448u);
-    EXPECT_EQ(plan[0].entry_bytes(), 16u * 1024);
+    EXPECT_EQ(plan[0].entry_bytes(), 64u * 1024);
     EXPECT_EQ(plan[0].first_entry, 0u);
     EXPECT_EQ(plan[1].entries, 64u);
     EXPECT_EQ(plan[1].entry_bytes(), 2 * gib);
@@ -33,7 +33,7 @@ TEST(WindowPlan, ACardWithOneSmallBarUsesHalfOfItForLutWindows) {
     const auto plan = plan_windows(bars, 512);
     ASSERT_EQ(plan.size(), 1u);
     EXPECT_EQ(plan[0].entries, 512u);
-    EXPECT_EQ(plan[0].entry_bytes(), 16u * 1024);
+    EXPECT_EQ(plan[0].entry_bytes(), 64u * 1024);
     EXPECT_EQ(plan[0].direct_offset, 8 * mib);
     EXPECT_EQ(plan[0].direct_bytes(), 8 * mib);
 }
@@ -74,7 +74,7 @@ TEST(WindowPool, ASmallTargetTakesASmallSlot) {
 
 TEST(WindowPool, ATargetLargerThanAnEntryTakesConsecutiveOnes) {
     auto pool = two_bars();
-    const Target target{peer, {0x1'0000'0000}, 64 * 1024};
+    const Target target{peer, {0x1'0000'0000}, 256 * 1024};
     const auto placed = pool.allocate({&target, 1}).value();
     EXPECT_EQ(placed[0].slot, 2u);
     EXPECT_EQ(placed[0].count, 4u);
