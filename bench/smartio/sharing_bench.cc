@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t depth = 16; // of each client
 // Before it is measured: until the manager's pace has settled.
-constexpr auto warm_up = std::chrono::milliseconds(200);
+constexpr auto warm_up = std::chrono::seconds(1);
 
 // One host's application, which keeps DEPTH reads under way.
 class Client {
@@ -101,6 +101,19 @@ Result<std::vector<double>> measure(const std::vector<std::string>& agents,
     return iops;
 }
 
+// Writes all of the drive, so that no block of the file behind it is a hole.
+Result<> fill(const SharingBenchOptions& options) {
+    constexpr size_t piece_bytes = 1 << 20;
+    auto session = TRY(Session::open({.socket = options.agents.front()}));
+    auto drive = TRY(SharedDrive::open(session, options.fdid));
+    const std::vector<std::byte> piece(piece_bytes, std::byte{0x5a});
+    const uint64_t size_bytes = drive.blocks() * drive.block_bytes();
+    for (uint64_t at = 0; at < size_bytes; at += piece_bytes)
+        TRY(drive.write_blocks(at / drive.block_bytes(),
+                               std::span(piece).first(std::min<uint64_t>(piece_bytes, size_bytes - at))));
+    return drive.close();
+}
+
 double sum(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
 // Jain, Chiu and Hawe 1984: 1 when all have the same, 1/n when one has everything.
@@ -125,14 +138,16 @@ double deviation(const std::vector<double>& iops,
 
 Result<std::vector<Row>> bench_sharing(const SharingBenchOptions& options) {
     TRY(pin_to(options.core));
+    TRY(fill(options));
     std::vector<size_t> counts;
     for (size_t count = 1; count <= options.agents.size(); count *= 2)
         counts.push_back(count);
+    // Flat or rising: what two runs of the same differ by is flat.
+    const Goal flat{Goal::Sense::at_least, 0.95};
     std::vector<Row> totals, ratios, evenness;
     for (const size_t count : counts) {
         totals.push_back({fmt::format("smartio.shared-{}-hosts", count), "IOPS", {}});
-        ratios.push_back(
-            {fmt::format("smartio.shared-{}-hosts/1-host", count), "x", {}, Goal{Goal::Sense::at_least, 1}});
+        ratios.push_back({fmt::format("smartio.shared-{}-hosts/1-host", count), "x", {}, flat});
         evenness.push_back(
             {fmt::format("smartio.shared-{}-hosts.jain", count), "", {}, Goal{Goal::Sense::at_least, 0.98}});
     }

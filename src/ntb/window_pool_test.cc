@@ -33,7 +33,7 @@ TEST(WindowPlan, ACardWithOneSmallBarUsesHalfOfItForLutWindows) {
     const auto plan = plan_windows(bars, 512);
     ASSERT_EQ(plan.size(), 1u);
     EXPECT_EQ(plan[0].entries, 512u);
-    EXPECT_EQ(plan[0].entry_bytes(), 64u * 1024);
+    EXPECT_EQ(plan[0].entry_bytes(), 16u * 1024);
     EXPECT_EQ(plan[0].direct_offset, 8 * mib);
     EXPECT_EQ(plan[0].direct_bytes(), 8 * mib);
 }
