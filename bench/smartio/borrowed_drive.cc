@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "smartio/borrowed_drive.h"
 
+#include "lanepool/device_function.h"
+#include "nvme/borrowed/borrowed_memory.h"
 #include "nvme/io_commands.h"
-#include "share/session_fabric.h"
 
 #include <algorithm>
 
@@ -16,7 +17,7 @@ constexpr uint64_t fill_bytes = 1 << 20;
 // What must outlive the driver, and the driver's function, which is the drive's.
 struct Loan {
     Session session;
-    std::unique_ptr<sharing::SessionDrive> drive;
+    std::unique_ptr<DeviceFunction> function;
 };
 
 // The system owns the loan; the driver uses the function of it.
@@ -52,13 +53,12 @@ Result<> fill(pci::Function& function, const nvme::DriverOptions& options) {
 Result<std::unique_ptr<System>> make_borrowed(const std::string& name, const std::string& agent,
                                               uint64_t fdid, const std::string& file) {
     auto loan = std::make_unique<Loan>(Loan{TRY(Session::open({.socket = agent})), nullptr});
-    loan->drive = TRY(sharing::SessionDrive::borrow(loan->session, fdid, Sharing::exclusive, borrow_timeout));
+    loan->function = TRY(DeviceFunction::borrow(loan->session, fdid, Sharing::exclusive, borrow_timeout));
     nvme::DriverOptions options;
     options.reset = nvme::DriverOptions::Reset::never; // it was reset before it was lent
-    options.allocator =
-        std::shared_ptr<nvme::DmaAllocator>(std::shared_ptr<void>(), &loan->drive->allocator());
-    TRY(fill(loan->drive->function(), options));
-    auto nvme = TRY(make_nvme(name, loan->drive->function(), options, file));
+    options.allocator = std::make_shared<nvme::BorrowedMemory>(loan->session, loan->function->device());
+    TRY(fill(*loan->function, options));
+    auto nvme = TRY(make_nvme(name, *loan->function, options, file));
     return std::make_unique<Borrowed>(std::move(loan), std::move(nvme));
 }
 

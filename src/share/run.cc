@@ -90,7 +90,7 @@ Result<int> run_share(const ShareOptions& options) {
     manager_options.rules = TRY(read_rules(options.clients_file));
     auto session = TRY(Session::open({.socket = options.agent_socket}));
     const auto device = TRY(find_device(session, options.device));
-    const auto drive = TRY(SessionDrive::borrow(session, device.fdid, Sharing::shared, borrow_timeout));
+    const auto drive = TRY(SessionDrive::borrow(session, device.fdid, borrow_timeout));
     SessionFabric fabric(session);
     const auto wake = TRY(create_eventfd());
     auto manager = TRY(Manager::create(fabric, *drive, device.fdid, loop->clock(), std::move(manager_options),

@@ -52,17 +52,6 @@ class FarInbox final : public Outbox {
     RemoteDataInterrupt interrupt_;
 };
 
-class DriveBlock final : public nvme::DmaBlock {
-  public:
-    DriveBlock(Segment segment, DeviceMapping mapping)
-        : DmaBlock(segment.bytes(), Iova{mapping.address()}), segment_(std::move(segment)),
-          mapping_(std::move(mapping)) {}
-
-  private:
-    Segment segment_;
-    DeviceMapping mapping_; // taken from the drive before the memory goes
-};
-
 // USER@HOST, as a session is called.
 Sender sender_of(const DataSender& who) {
     const auto at = who.user.rfind('@');
@@ -108,27 +97,18 @@ Result<std::unique_ptr<Outbox>> SessionFabric::connect_inbox(uint32_t node, uint
         TRY(RemoteDataInterrupt::connect(session_, node, number, in_ms(timeout))));
 }
 
-Result<std::unique_ptr<SessionDrive>> SessionDrive::borrow(Session& session, uint64_t fdid, Sharing sharing,
+Result<std::unique_ptr<SessionDrive>> SessionDrive::borrow(Session& session, uint64_t fdid,
                                                            io::Duration timeout) {
-    std::unique_ptr<SessionDrive> drive(new SessionDrive(session));
-    drive->function_ = TRY(DeviceFunction::borrow(session, fdid, sharing, in_ms(timeout)));
+    std::unique_ptr<SessionDrive> drive(new SessionDrive);
+    drive->function_ = TRY(DeviceFunction::borrow(session, fdid, Sharing::shared, in_ms(timeout)));
     drive->node_ = drive->function_->device().node();
+    drive->memory_.emplace(session, drive->function_->device());
     return drive;
 }
 
 std::optional<Error> SessionDrive::lost() const {
     const auto usable = function_->device().state()->usable();
     return usable ? std::nullopt : std::optional(usable.error());
-}
-
-Result<std::unique_ptr<nvme::DmaBlock>> SessionDrive::allocate(uint64_t size_bytes, uint64_t alignment_bytes,
-                                                               Access access, const char* name) {
-    auto segment = TRY(Segment::create(session_, {.size_bytes = size_bytes, .is_private = true}));
-    auto mapping = TRY(function_->device().map(segment, {.access = access}));
-    if (mapping.address() % alignment_bytes != 0)
-        return fail(Errc::not_supported, "{} lies at {:#x} for the drive, which is no multiple of {} bytes",
-                    name, mapping.address(), alignment_bytes);
-    return std::make_unique<DriveBlock>(std::move(segment), std::move(mapping));
 }
 
 } // namespace lanepool::sharing
@@ -143,7 +123,7 @@ Result<SharedDrive> SharedDrive::open(Session& session, uint64_t fdid, SharedDri
         std::unique_ptr<sharing::SessionDrive> drive;
     };
     auto owner = std::make_shared<Owner>(session);
-    owner->drive = TRY(sharing::SessionDrive::borrow(session, fdid, Sharing::shared, options.open_timeout));
+    owner->drive = TRY(sharing::SessionDrive::borrow(session, fdid, options.open_timeout));
     return SharedDrive(TRY(sharing::DriveClient::open(owner->fabric, *owner->drive, fdid, io::system_clock(),
                                                       std::move(options), owner)));
 }

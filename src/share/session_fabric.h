@@ -5,6 +5,7 @@
 
 #include "lanepool/device_function.h"
 #include "lanepool/smartio.h"
+#include "nvme/borrowed/borrowed_memory.h"
 #include "share/fabric.h"
 
 #include <memory>
@@ -31,26 +32,24 @@ class SessionFabric final : public Fabric {
     Session& session_;
 };
 
-// A borrowed drive; given back on destruction. SESSION must outlive it.
-class SessionDrive final : public BorrowedDrive, private nvme::DmaAllocator {
+// A drive, borrowed shared; given back on destruction. SESSION must outlive it.
+class SessionDrive final : public BorrowedDrive {
   public:
     // Errors: those of Device::borrow().
-    static Result<std::unique_ptr<SessionDrive>> borrow(Session& session, uint64_t fdid, Sharing sharing,
+    static Result<std::unique_ptr<SessionDrive>> borrow(Session& session, uint64_t fdid,
                                                         io::Duration timeout);
 
     pci::Function& function() override { return *function_; }
-    nvme::DmaAllocator& allocator() override { return *this; }
+    nvme::DmaAllocator& allocator() override { return *memory_; }
     uint32_t node() const override { return node_; }
     std::optional<Error> lost() const override;
     uint64_t loan() const { return function_->device().loan(); }
 
   private:
-    explicit SessionDrive(Session& session) : session_(session) {}
-    Result<std::unique_ptr<nvme::DmaBlock>> allocate(uint64_t size_bytes, uint64_t alignment_bytes,
-                                                     Access access, const char* name) override;
+    SessionDrive() = default;
 
-    Session& session_;
     std::unique_ptr<DeviceFunction> function_;
+    std::optional<nvme::BorrowedMemory> memory_;
     uint32_t node_ = 0;
 };
 

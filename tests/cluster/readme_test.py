@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the first steps of the README, and what docs/operating.md shows of several controllers, as they stand there."""
+"""Runs the first steps of the README and its programs, and what docs/operating.md shows of several controllers, as they stand there."""
 import os
 import re
 import shutil
@@ -21,7 +21,7 @@ def run_steps(file, heading):
     environment.pop("LANEPOOL_CONTROLLER", None)
     try:
         for command in commands:
-            result = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=180)
+            result = subprocess.run(command, shell=True, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
             check(command, result.returncode == 0, result.stdout + result.stderr)
     finally:
         subprocess.run([PROGRAM, "dev", "down"], env=environment, capture_output=True, timeout=120)
@@ -30,6 +30,7 @@ def run_steps(file, heading):
 
 def main():
     run_steps("README.md", "First steps")
+    run_steps("README.md", "Programs")
     run_steps("docs/operating.md", "Several controllers")
     return 0
 
