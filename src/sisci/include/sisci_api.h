@@ -279,10 +279,10 @@ sci_segment_cb_reason_t SCIWaitForLocalSegmentEvent(sci_local_segment_t segment,
 /* ---- Remote segments ---- */
 
 /* TIMEOUT says how long to wait for the segment to be there; SCI_INFINITE_TIMEOUT, as clients expect, does
- * not wait at all. NODEID may be this host's own. CALLBACK is called (with USE_CALLBACK) when the connection
- * is there (CONNECT), and when it is LOST. Flags: USE_CALLBACK; BROADCAST and ASYNCHRONOUS_CONNECT are not
- * implemented. Errors: NO_SUCH_SEGMENT (none of that id, or it is not available), CONNECTION_REFUSED (not by
- * this user), ILLEGAL_NODEID, NO_SUCH_NODEID, NODE_NOT_RESPONDING, TIMEOUT (no answer). */
+ * not wait at all. NODEID may be this host's own. The connection is there when this returns; CALLBACK
+ * is called (with USE_CALLBACK) when it is LOST. Flags: USE_CALLBACK; BROADCAST and ASYNCHRONOUS_CONNECT are
+ * not implemented. Errors: NO_SUCH_SEGMENT (none of that id, or it is not available), CONNECTION_REFUSED (not
+ * by this user), ILLEGAL_NODEID, NO_SUCH_NODEID, NODE_NOT_RESPONDING, TIMEOUT (no answer). */
 void SCIConnectSegment(sci_desc_t sd, sci_remote_segment_t* segment, unsigned int nodeId,
                        unsigned int segmentId, unsigned int localAdapterNo, sci_cb_remote_segment_t callback,
                        void* callbackArg, unsigned int timeout, unsigned int flags, sci_error_t* error);

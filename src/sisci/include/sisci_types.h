@@ -41,10 +41,10 @@ typedef unsigned long long sci_ioaddr_t;
 
 /* Why a segment's callback was called. */
 typedef enum {
-    SCI_CB_CONNECT = 1,     /* local: somebody has connected; remote: the connection is there */
+    SCI_CB_CONNECT = 1,     /* local: somebody has connected; never of a remote one */
     SCI_CB_DISCONNECT,      /* local: somebody has disconnected; remote: it is to be disconnected */
-    SCI_CB_NOT_OPERATIONAL, /* the other host does not answer now */
-    SCI_CB_OPERATIONAL,     /* it does again */
+    SCI_CB_NOT_OPERATIONAL, /* never here: a host that does not answer is LOST */
+    SCI_CB_OPERATIONAL,     /* never here */
     SCI_CB_LOST             /* it is gone for good: unmap and disconnect */
 } sci_segment_cb_reason_t;
 
