@@ -81,13 +81,16 @@ class Controller {
         const pool::Caller caller = callers[who % callers.size()];
         switch (kind % 16) {
         case 0:
-            return ask<v1::BorrowRequest>(bytes, caller, [&](const pool::BorrowRequest& request) {
-                const auto explained = pool_->explain(request, now_);
-                require(explained.allowed || !explained.why.empty(), "an explanation says why");
-                const auto loans = pool_->borrow(request, now_);
-                require(!loans || loans->size() == request.devices.size(), "all or none");
-                return loans;
-            });
+            using Loans = Result<std::vector<pool::LoanId>>;
+            return ask<v1::BorrowRequest>(
+                bytes, caller, [&](const Result<pool::BorrowRequest>& request) -> Loans {
+                    if (!request) return tl::unexpected(request.error());
+                    const auto explained = pool_->explain(*request, now_);
+                    require(explained.allowed || !explained.why.empty(), "an explanation says why");
+                    auto loans = pool_->borrow(*request, now_);
+                    require(!loans || loans->size() == request->devices.size(), "all or none");
+                    return loans;
+                });
         case 1:
             return ask<v1::ReturnRequest>(bytes, caller, [&](auto& r) { return pool_->give_back(r, now_); });
         case 2:
