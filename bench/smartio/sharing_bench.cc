@@ -13,23 +13,26 @@ namespace lanepool::bench {
 
 namespace {
 
-constexpr uint32_t depth = 16; // of each client
+// Commands under way of each client: of those with weights as many as the heaviest needs to use its share.
+constexpr uint16_t even_depth = 16;
+constexpr uint16_t weighted_depth = 64;
 // Before it is measured: until the manager's pace has settled.
 constexpr auto warm_up = std::chrono::seconds(1);
 
-// One host's application, which keeps DEPTH reads under way.
+// One host's application, which keeps as many reads under way as it may.
 class Client {
   public:
-    static Result<std::unique_ptr<Client>> create(const std::string& agent, uint64_t fdid, uint64_t seed) {
+    static Result<std::unique_ptr<Client>> create(const std::string& agent, uint64_t fdid, uint64_t seed,
+                                                  uint16_t depth) {
         auto session = std::make_unique<Session>(TRY(Session::open({.socket = agent})));
         auto drive = TRY(SharedDrive::open(*session, fdid, {.depth = depth}));
         auto buffer = TRY(drive.allocate(uint64_t{depth} * block_bytes));
         return std::unique_ptr<Client>(
-            new Client(std::move(session), std::move(drive), std::move(buffer), seed));
+            new Client(std::move(session), std::move(drive), std::move(buffer), seed, depth));
     }
 
     Result<> start() {
-        for (uint32_t slot = 0; slot < depth; ++slot)
+        for (uint32_t slot = 0; slot < depth_; ++slot)
             TRY(read(slot));
         return {};
     }
@@ -47,8 +50,9 @@ class Client {
     uint64_t done() const { return done_; }
 
   private:
-    Client(std::unique_ptr<Session> session, SharedDrive drive, DriveBuffer buffer, uint64_t seed)
-        : session_(std::move(session)), drive_(std::move(drive)), buffer_(std::move(buffer)),
+    Client(std::unique_ptr<Session> session, SharedDrive drive, DriveBuffer buffer, uint64_t seed,
+           uint16_t depth)
+        : session_(std::move(session)), drive_(std::move(drive)), depth_(depth), buffer_(std::move(buffer)),
           positions_(seed, drive_.blocks() * drive_.block_bytes()) {}
 
     Result<> read(uint32_t slot) {
@@ -64,6 +68,7 @@ class Client {
 
     std::unique_ptr<Session> session_;
     SharedDrive drive_;
+    const uint16_t depth_;
     DriveBuffer buffer_;
     Positions positions_;
     uint64_t done_ = 0;
@@ -79,11 +84,11 @@ Result<> poll_for(const std::vector<std::unique_ptr<Client>>& clients, io::Durat
 }
 
 // Reads a second of each of AGENTS, all at the same time.
-Result<std::vector<double>> measure(const std::vector<std::string>& agents,
+Result<std::vector<double>> measure(const std::vector<std::string>& agents, uint16_t depth,
                                     const SharingBenchOptions& options) {
     std::vector<std::unique_ptr<Client>> clients;
     for (const auto& agent : agents)
-        clients.push_back(TRY(Client::create(agent, options.fdid, clients.size() + 1)));
+        clients.push_back(TRY(Client::create(agent, options.fdid, clients.size() + 1, depth)));
     for (const auto& client : clients)
         TRY(client->start());
     TRY(poll_for(clients, warm_up));
@@ -158,15 +163,16 @@ Result<std::vector<Row>> bench_sharing(const SharingBenchOptions& options) {
     for (int round = 0; round < options.rounds; ++round) {
         double alone = 0;
         for (size_t i = 0; i < counts.size(); ++i) {
-            const auto iops = TRY(measure(
-                {options.agents.begin(), options.agents.begin() + std::ptrdiff_t(counts[i])}, options));
+            const auto iops =
+                TRY(measure({options.agents.begin(), options.agents.begin() + std::ptrdiff_t(counts[i])},
+                            even_depth, options));
             if (i == 0) alone = sum(iops);
             totals[i].values.push_back(sum(iops));
             ratios[i].values.push_back(sum(iops) / alone);
             evenness[i].values.push_back(jain(iops));
         }
         if (weighted.empty()) continue;
-        const auto iops = TRY(measure(weighted, options));
+        const auto iops = TRY(measure(weighted, weighted_depth, options));
         shares.values.push_back(deviation(iops, options.weighted));
         shares.note = "the last round:";
         for (size_t i = 0; i < iops.size(); ++i)
