@@ -2,6 +2,7 @@
 #include "application/segment_protocol.h"
 
 #include "application/segment_wire.h"
+#include "base/packed.h"
 
 #include <algorithm>
 #include <cstring>
@@ -11,20 +12,8 @@ namespace lanepool::application {
 namespace {
 
 template <class T>
-void append(std::vector<std::byte>& out, const T& fields) {
-    const auto bytes = std::as_bytes(std::span(&fields, 1));
-    out.insert(out.end(), bytes.begin(), bytes.end());
-}
-
-// The fixed part at the head of BODY.
-template <class T>
 Result<T> head(std::span<const std::byte> body) {
-    T fields;
-    if (body.size() < sizeof fields)
-        return fail(Errc::protocol, "a segment message of {} bytes is shorter than its {} fixed ones",
-                    body.size(), sizeof fields);
-    std::memcpy(&fields, body.data(), sizeof fields);
-    return fields;
+    return packed_head<T>(body, "a segment message");
 }
 
 Result<> check_rest(size_t bytes, size_t expected) {
@@ -53,9 +42,9 @@ Result<SegmentRequest> segment_request(uint16_t kind) {
 std::vector<std::byte> encode(const Connect& connect) {
     const auto user = std::string_view(connect.user).substr(0, max_user_bytes);
     std::vector<std::byte> out;
-    append(out,
-           wire::Connect{connect.connection, connect.number, connect.data ? wire::connect_data : uint16_t{0},
-                         static_cast<uint16_t>(user.size())});
+    append_packed(out, wire::Connect{connect.connection, connect.number,
+                                     connect.data ? wire::connect_data : uint16_t{0},
+                                     static_cast<uint16_t>(user.size())});
     const auto bytes = std::as_bytes(std::span(user));
     out.insert(out.end(), bytes.begin(), bytes.end());
     return out;
@@ -81,7 +70,7 @@ Result<Connect> decode_connect(std::span<const std::byte> body) {
 
 std::vector<std::byte> encode(const Shown& shown) {
     std::vector<std::byte> out;
-    append(out, wire::Shown{shown.address.value, shown.size_bytes});
+    append_packed(out, wire::Shown{shown.address.value, shown.size_bytes});
     return out;
 }
 
@@ -92,7 +81,8 @@ Result<Shown> decode_shown(std::span<const std::byte> body) {
 
 std::vector<std::byte> encode(const ShownInterrupt& shown) {
     std::vector<std::byte> out;
-    append(out, wire::ShownInterrupt{shown.event.value, {shown.ring.address.value, shown.ring.size_bytes}});
+    append_packed(out,
+                  wire::ShownInterrupt{shown.event.value, {shown.ring.address.value, shown.ring.size_bytes}});
     return out;
 }
 
@@ -111,9 +101,9 @@ Result<ShownInterrupt> decode_shown_interrupt(std::span<const std::byte> body) {
 std::vector<std::byte> encode_ids(std::span<const uint64_t> ids) {
     ids = ids.first(std::min(ids.size(), max_ids));
     std::vector<std::byte> out;
-    append(out, wire::Ids{static_cast<uint32_t>(ids.size()), 0});
+    append_packed(out, wire::Ids{static_cast<uint32_t>(ids.size()), 0});
     for (const uint64_t id : ids)
-        append(out, le64(id));
+        append_packed(out, le64(id));
     return out;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "smartio/loan_protocol.h"
 
+#include "base/packed.h"
 #include "pci/config_space.h"
 #include "smartio/loan_wire.h"
 
@@ -13,27 +14,15 @@ namespace lanepool::smartio {
 namespace {
 
 template <class T>
-void append(std::vector<std::byte>& out, const T& fields) {
-    const auto bytes = std::as_bytes(std::span(&fields, 1));
-    out.insert(out.end(), bytes.begin(), bytes.end());
-}
-
-template <class T>
 std::vector<std::byte> bytes_of(const T& fields) {
     std::vector<std::byte> out;
-    append(out, fields);
+    append_packed(out, fields);
     return out;
 }
 
-// The fixed part at the head of BODY.
 template <class T>
 Result<T> head(std::span<const std::byte> body) {
-    T fields;
-    if (body.size() < sizeof fields)
-        return fail(Errc::protocol, "a loan message of {} bytes is shorter than its {} fixed ones",
-                    body.size(), sizeof fields);
-    std::memcpy(&fields, body.data(), sizeof fields);
-    return fields;
+    return packed_head<T>(body, "a loan message");
 }
 
 // The whole of BODY.
@@ -251,7 +240,7 @@ Result<std::vector<std::byte>> encode(const Opened& opened) {
                               (bar.writable ? wire::region_writable : 0),
                           static_cast<uint32_t>(bar.mappable.size())};
         for (const auto& area : bar.mappable)
-            append(areas, wire::Area{area.offset_bytes, area.size_bytes});
+            append_packed(areas, wire::Area{area.offset_bytes, area.size_bytes});
     }
     if (area_count > max_loan_areas)
         return fail(Errc::no_space, "{} mappable areas are more than the {} of a loan", area_count,

@@ -2,6 +2,7 @@
 #include "smartio/loan_ways.h"
 
 #include "ntb/mailbox.h"
+#include "smartio/keep_first.h"
 
 #include <algorithm>
 #include <utility>
@@ -10,10 +11,6 @@ namespace lanepool::smartio {
 
 namespace {
 pci::Region bar_region(size_t bar) { return static_cast<pci::Region>(bar); }
-
-void keep_first(Result<>& first, Result<> next) {
-    if (first && !next) first = std::move(next);
-}
 } // namespace
 
 Result<> LoanWays::export_bars(Opened& opened) {

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "base/result.h"
+
+namespace lanepool::smartio {
+
+// For what goes on after an error and answers with the first.
+inline void keep_first(Result<>& first, Result<> next) {
+    if (first && !next) first = std::move(next);
+}
+
+} // namespace lanepool::smartio
