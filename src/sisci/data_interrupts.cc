@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Interrupts with data.
+#include "sisci/interrupt_meanings.h"
 #include "sisci/library.h"
 
 #include <cstring>
@@ -32,14 +33,6 @@ namespace {
 
 constexpr unsigned create_flags_not_implemented =
     SCI_FLAG_SHARED_INT | SCI_FLAG_CONDITIONAL_INTERRUPT | SCI_FLAG_COUNTING_INT | SCI_FLAG_SHARE_EXTERNAL;
-
-constexpr Meaning create_meaning{.already_exists = SCI_ERR_INTNO_USED,
-                                 .disconnected = SCI_ERR_NO_LINK_ACCESS};
-constexpr Meaning connect_meaning{.not_found = SCI_ERR_NO_SUCH_INTNO,
-                                  .permission_denied = SCI_ERR_CONNECTION_REFUSED,
-                                  .disconnected = SCI_ERR_NO_LINK_ACCESS,
-                                  // One of that number is of the other kind.
-                                  .failed_precondition = SCI_ERR_NO_SUCH_INTNO};
 
 // Calls CALLBACK until it says that it does not want to be called again. It may remove what this is part of.
 std::function<void(std::span<const std::byte>)> caller(sci_cb_data_interrupt_t callback, void* arg,

@@ -2,12 +2,12 @@
 #include "smartio/device_segments.h"
 
 #include "smartio/keep_first.h"
+
 namespace lanepool::smartio {
 
 namespace {
 constexpr uint64_t page_bytes = 4096;
 constexpr unsigned loans_worth = 4; // of limits, that a device may have in all
-
 } // namespace
 
 Result<DeviceSegments::Name> DeviceSegments::name_of(uint64_t loan, SegmentScope scope, uint32_t id) {
