@@ -104,6 +104,11 @@ class Function {
     virtual Result<> reset() = 0;
     virtual bool fresh_memory_on_reset() const = 0;
 
+    // Whether somebody else may be handed the descriptors behind what this function reaches (map_dma()), as
+    // on a virtual fabric: then closing the way does not take back what he has mapped. What translates in
+    // hardware hands out nothing.
+    virtual bool hands_out_memory() const { return true; }
+
     // CALLBACK is called once, on a thread of the back-end's, when the function has gone away. At most one.
     virtual void on_disconnect(std::function<void()> callback) = 0;
 };
