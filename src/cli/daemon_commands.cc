@@ -136,6 +136,9 @@ void add_fabric(CLI::App& app, Context& context) {
     sub->add_option("--ports", options->ports, "how many ports it has")
         ->capture_default_str()
         ->check(CLI::Range(2, 48));
+    sub->add_flag("--pairs", options->pairs,
+                  "ports 2k and 2k+1 know each other only, and each may set the other's windows: for "
+                  "drivers that know one peer, such as Linux's");
     sub->callback([=, &context] {
         set_up_log("fabric");
         finish(context, fabric::run_fabric(*options));
