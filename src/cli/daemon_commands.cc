@@ -4,6 +4,7 @@
 #include "agent/run.h"
 #include "cli/context.h"
 #include "cli/log.h"
+#include "cli/units.h"
 #include "controller/run.h"
 #include "dma_model/run.h"
 #include "fabric/run.h"
@@ -139,8 +140,23 @@ void add_fabric(CLI::App& app, Context& context) {
     sub->add_flag("--pairs", options->pairs,
                   "ports 2k and 2k+1 know each other only, and each may set the other's windows: for "
                   "drivers that know one peer, such as Linux's");
+    add_capacity(sub, "--bar2", options->bar2_bytes,
+                 "the size of each port's BAR with many small windows, a power of two such as 64MiB")
+        ->capture_default_str();
+    add_capacity(sub, "--bar4", options->bar4_bytes,
+                 "the size of the one with large windows; a machine into which a port is plugged as a card "
+                 "must find room for it: 4GiB")
+        ->capture_default_str();
+    auto read_timeout_ms = std::make_shared<int64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(options->peer_read_timeout).count());
+    sub->add_option("--read-timeout-ms", *read_timeout_ms,
+                    "how long a read through a window waits for another machine's answer; below QEMU's "
+                    "x-msg-timeout, which is 5000 by default")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 60000));
     sub->callback([=, &context] {
         set_up_log("fabric");
+        options->peer_read_timeout = std::chrono::milliseconds(*read_timeout_ms);
         finish(context, fabric::run_fabric(*options));
     });
 }

@@ -29,9 +29,10 @@ struct SwitchOptions {
     uint64_t bar4_bytes = uint64_t{256} << 30;
     // One for each port; empty: everybody reaches everybody, and configures itself only.
     std::vector<PartitionPolicy> policies = {};
-    // How long an access waits for memory that only the target's client can read; all-ones after that. Must
-    // be below the server's own limit for a reply.
-    io::Duration peer_read_timeout = std::chrono::seconds(1);
+    // How long an access waits for memory that only the target's client can read; all-ones after that. A
+    // client that has the same limit for its own messages must not have to wait longer: QEMU waits
+    // x-msg-timeout, 5 s by default.
+    io::Duration peer_read_timeout = std::chrono::seconds(2);
 };
 
 // For drivers that know one peer only, such as Linux's: ports 2k and 2k+1 are a pair, and each may configure

@@ -53,15 +53,16 @@ Result<> Port::check(pci::Region index, uint64_t offset_bytes, uint64_t size_byt
 
 void Port::connected(vfio_user::Client& client) {
     client_ = &client;
+    requests_ = std::make_unique<ClientRequests>(client);
     if (link_enabled_) fabric_.link_changed(partition_);
 }
 
 void Port::disconnected() {
     const bool was_up = link_up();
     client_ = nullptr;
+    requests_.reset();
     dma_.clear();
     windows_.drop_waiting();
-    writes_in_flight_ = std::make_shared<size_t>(0);
     reset_function();
     if (was_up) fabric_.link_changed(partition_);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "fabric/client_requests.h"
 #include "fabric/counters.h"
 #include "fabric/dma_table.h"
 #include "fabric/doorbells.h"
@@ -39,9 +40,12 @@ class Port final : public vfio_user::Handler, private DoorbellEffects, private G
     Doorbells& doorbells() { return doorbells_; }
     PortCounters& counters() { return counters_; }
     const PortCounters& counters() const { return counters_; }
-    // Counts the posted writes that the client has not taken yet. A new one for each client, so that what an
-    // earlier one never took is not held against the next.
-    const std::shared_ptr<size_t>& writes_in_flight() const { return writes_in_flight_; }
+    // The way to the client's memory by messages; null: there is no client.
+    ClientRequests* requests() const { return requests_.get(); }
+    // Whether the client answers messages for addresses that it has not mapped. QEMU does: it says nothing of
+    // what its guest maps without a descriptor (registers of another device), but its guest's IOMMU lets such
+    // accesses pass or refuses them. A lanepool client says everything.
+    bool answers_for_unmapped() const { return client_ && !client_->speaks_lanepool(); }
     // The link of PARTITION has changed.
     void link_changed(unsigned partition) { gas_.link_changed(partition); }
 
@@ -91,7 +95,7 @@ class Port final : public vfio_user::Handler, private DoorbellEffects, private G
     DmaTable dma_;
     WindowAccess windows_;
     PortCounters counters_;
-    std::shared_ptr<size_t> writes_in_flight_ = std::make_shared<size_t>(0);
+    std::unique_ptr<ClientRequests> requests_;
 };
 
 } // namespace lanepool::fabric

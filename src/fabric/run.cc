@@ -38,7 +38,9 @@ Result<int> run_fabric(const FabricOptions& options) {
     const auto stop = TRY(io::stop_on_signals(*loop));
     SwitchOptions switch_options;
     switch_options.ports = options.ports;
+    switch_options.bar2_bytes = options.bar2_bytes;
     switch_options.bar4_bytes = options.bar4_bytes;
+    switch_options.peer_read_timeout = options.peer_read_timeout;
     if (options.pairs && options.ports <= ntb::switchtec::max_partitions)
         switch_options.policies = paired_policies(options.ports);
     const auto fabric = TRY(Switch::create(*loop, std::move(switch_options)));

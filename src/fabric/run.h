@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "fabric/options.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -13,8 +14,10 @@ struct FabricOptions {
     unsigned ports = 16;       // 1 to 48
     // Ports in pairs, for hosts whose driver knows one peer only (paired_policies).
     bool pairs = false;
-    // Bytes of the BAR with large windows; smaller where a guest's firmware has to place it.
-    uint64_t bar4_bytes = uint64_t{256} << 30;
+    // SwitchOptions: smaller where a machine's firmware has to place the BARs.
+    uint64_t bar2_bytes = SwitchOptions{}.bar2_bytes;
+    uint64_t bar4_bytes = SwitchOptions{}.bar4_bytes;
+    io::Duration peer_read_timeout = SwitchOptions{}.peer_read_timeout;
 };
 
 // The process `lanepool fabric`: serves the ports at DIR/portN.sock and administration at DIR/admin.sock

@@ -24,8 +24,11 @@ PortSockets::~PortSockets() {
 
 Result<> PortSockets::plug(unsigned index) {
     if (plugged(index)) return {};
+    // A read that waits for another host is answered by its own deadline, never by the server's.
+    const vfio_user::ServerOptions options{.reply_timeout =
+                                               fabric_.options().peer_read_timeout + std::chrono::seconds(1)};
     ports_[index].server =
-        TRY(vfio_user::Server::create(fabric_.loop(), path(dir_, index), fabric_.port(index), {}));
+        TRY(vfio_user::Server::create(fabric_.loop(), path(dir_, index), fabric_.port(index), options));
     return {};
 }
 

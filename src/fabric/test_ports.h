@@ -34,6 +34,7 @@ class FakeClient final : public vfio_user::Client {
         std::vector<std::byte> data;
         std::function<void(Result<>)> answer;
     };
+    bool lanepool = true; // or QEMU
     std::deque<Read> reads;
     std::deque<Write> writes;
 
@@ -45,7 +46,7 @@ class FakeClient final : public vfio_user::Client {
                    std::function<void(Result<>)> answer) override {
         writes.push_back({address, {data.begin(), data.end()}, std::move(answer)});
     }
-    bool speaks_lanepool() const override { return true; }
+    bool speaks_lanepool() const override { return lanepool; }
 };
 
 // One host: its port, driven as its driver would.

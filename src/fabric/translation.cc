@@ -35,8 +35,11 @@ std::vector<Segment> translate(Switch& fabric, const Port& source, unsigned slot
         }
         Iova address{hop.target->address.value};
         while (done < hop_end) {
-            auto place = fabric.port(hop.target->partition).dma().at(address, hop_end - done);
-            const auto unmapped = place.mapping ? std::nullopt : std::optional(Obstacle::not_mapped);
+            const Port& target = fabric.port(hop.target->partition);
+            auto place = target.dma().at(address, hop_end - done);
+            const auto unmapped = place.mapping || target.answers_for_unmapped()
+                                      ? std::nullopt
+                                      : std::optional(Obstacle::not_mapped);
             segments.push_back(
                 {done, place.size_bytes, unmapped, hop.target->partition, address, std::move(place.mapping)});
             done += place.size_bytes;

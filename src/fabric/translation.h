@@ -22,7 +22,12 @@ struct Segment {
     // Without an obstacle other than not_mapped: where it leads.
     unsigned partition = 0;
     Iova address; // the bus address, as the target's port issues it
+    // Without an obstacle: none where only the target's client knows what is there.
     std::optional<DmaMapping> mapping;
+
+    // The memory or the event that is there, if any.
+    const Backing* memory() const { return !obstacle && mapping ? mapping->memory.get() : nullptr; }
+    const UniqueFd* event() const { return !obstacle && mapping ? mapping->event.get() : nullptr; }
 };
 
 // Takes SIZE bytes at OFFSET of window BAR SLOT of SOURCE apart; the range must lie in the BAR. The segments

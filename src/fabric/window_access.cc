@@ -30,12 +30,12 @@ bool WindowAccess::read_in_place(const Segment& segment, std::span<std::byte> da
         counters.drop(*segment.obstacle);
         return true;
     }
-    const auto& mapping = *segment.mapping;
-    if (mapping.event) {
+    if (segment.event()) {
         std::ranges::fill(data, std::byte{0});
         return true;
     }
-    if (!mapping.memory) return false;
+    if (!segment.memory()) return false;
+    const auto& mapping = *segment.mapping;
     if (!mapping.memory->read(mapping.memory_offset_bytes, data)) {
         counters.drop(Obstacle::failed);
         std::ranges::fill(data, std::byte{0xff});
@@ -75,26 +75,31 @@ void WindowAccess::forward_reads(std::vector<Segment> segments, std::vector<std:
 
 void WindowAccess::forward_read(uint64_t id, const std::shared_ptr<Waiting>& waiting,
                                 const Segment& segment) {
-    auto* client = fabric_.port(segment.partition).client();
-    if (!client) { // it went while an earlier piece was sent
+    auto* requests = fabric_.port(segment.partition).requests();
+    if (!requests) { // it went while an earlier piece was sent
         source_.counters().drop(Obstacle::failed);
         return answered(id);
     }
-    ++source_.counters().forwarded_reads;
     // Holds the read weakly: once it is answered or dropped, a late answer has no effect, nor has one that
     // comes when the switch is gone.
     const std::weak_ptr<Waiting> weak = waiting;
-    client->dma_read(segment.address, segment.size_bytes,
-                     [this, id, weak, offset = segment.offset_bytes,
-                      size = segment.size_bytes](Result<std::vector<std::byte>> answer) {
-                         const auto read = weak.lock();
-                         if (!read || !waiting_.contains(id)) return;
-                         if (answer && answer->size() == size)
-                             std::ranges::copy(*answer, read->data.begin() + static_cast<ptrdiff_t>(offset));
-                         else
-                             source_.counters().drop(Obstacle::failed);
-                         answered(id);
-                     });
+    auto answer = [this, id, weak, offset = segment.offset_bytes,
+                   size = segment.size_bytes](Result<std::vector<std::byte>> bytes) {
+        const auto read = weak.lock();
+        if (!read || !waiting_.contains(id)) return;
+        if (bytes && bytes->size() == size)
+            std::ranges::copy(*bytes, read->data.begin() + static_cast<ptrdiff_t>(offset));
+        else
+            source_.counters().drop(Obstacle::failed);
+        answered(id);
+    };
+    const auto wanted = [weak] { return !weak.expired(); };
+    if (requests->read(source_.partition(), segment.address, segment.size_bytes, wanted, std::move(answer))) {
+        ++source_.counters().forwarded_reads;
+        return;
+    }
+    source_.counters().drop(Obstacle::too_many);
+    answered(id);
 }
 
 void WindowAccess::answered(uint64_t id) {
@@ -120,6 +125,7 @@ void WindowAccess::write_segment(const Segment& segment, std::span<const std::by
     if (segment.obstacle == Obstacle::not_mapped && is_msi_address(segment.address) && data.size() == 4)
         return forward_write(segment, data);
     if (segment.obstacle) return counters.drop(*segment.obstacle);
+    if (!segment.mapping) return forward_write(segment, data);
     const auto& mapping = *segment.mapping;
     if (mapping.access == Access::read_only) return counters.drop(Obstacle::read_only);
     if (mapping.event) {
@@ -132,22 +138,20 @@ void WindowAccess::write_segment(const Segment& segment, std::span<const std::by
 }
 
 void WindowAccess::forward_write(const Segment& segment, std::span<const std::byte> data) {
-    Port& target = fabric_.port(segment.partition);
+    auto* requests = fabric_.port(segment.partition).requests();
     auto& counters = source_.counters();
     // It may have gone while an earlier piece was sent.
-    if (!target.client()) return counters.drop(Obstacle::failed);
-    const auto in_flight = target.writes_in_flight();
-    if (*in_flight >= max_writes_in_flight) return counters.drop(Obstacle::too_many);
-    ++*in_flight;
+    if (!requests) return counters.drop(Obstacle::failed);
+    if (!requests->write(source_.partition(), segment.address, data))
+        return counters.drop(Obstacle::too_many);
     ++counters.forwarded_writes;
-    target.client()->dma_write(segment.address, data, [in_flight](Result<>) { --*in_flight; });
 }
 
 Result<std::vector<pci::Extent>> WindowAccess::memory(unsigned slot, uint64_t offset_bytes,
                                                       uint64_t size_bytes) {
     std::vector<pci::Extent> extents;
     for (const auto& segment : translate(fabric_, source_, slot, offset_bytes, size_bytes)) {
-        if (segment.obstacle || !segment.mapping->memory) continue;
+        if (!segment.memory()) continue;
         const uint64_t at = offset_bytes + segment.offset_bytes;
         if (!extents.empty() && continues(extents.back(), at, *segment.mapping)) {
             extents.back().memory.size_bytes += segment.size_bytes;
@@ -168,12 +172,12 @@ Result<std::vector<pci::Extent>> WindowAccess::memory(unsigned slot, uint64_t of
 Result<UniqueFd> WindowAccess::event(unsigned slot, uint64_t offset_bytes) {
     const auto segments = translate(fabric_, source_, slot, offset_bytes, 4);
     const Segment& segment = segments.front();
-    if (segments.size() != 1 || segment.obstacle || !segment.mapping->event)
+    if (segments.size() != 1 || !segment.event())
         return fail(Errc::not_supported, "offset {:#x} of the window BAR does not lead to an event{}{}",
                     offset_bytes, segment.obstacle ? ": " : "",
                     segment.obstacle ? obstacle_names[static_cast<size_t>(*segment.obstacle)] : "");
     ++source_.counters().window_lookups;
-    return segment.mapping->event->duplicate();
+    return segment.event()->duplicate();
 }
 
 } // namespace lanepool::fabric

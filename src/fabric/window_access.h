@@ -13,11 +13,8 @@
 
 namespace lanepool::fabric {
 
-// How many reads of one port may wait for other hosts' clients, and how many writes may be on their way to
-// one. A client that does not read its socket must not make the switch grow. Both together stay below what
-// its connection keeps track of (1024 messages).
+// How many reads of one port may wait for other hosts' clients.
 inline constexpr size_t max_waiting_reads = 64;
-inline constexpr size_t max_writes_in_flight = 768;
 
 // Accesses of one port's client to its window BARs that come as messages. Nothing here blocks: writes are
 // acknowledged at once, reads that only another client can answer wait for it until a deadline.

@@ -289,14 +289,79 @@ TEST_F(Forwarded, WaitingReadsAreLimited) {
     EXPECT_EQ(reads().size(), max_waiting_reads);
 }
 
-TEST_F(Forwarded, WritesInFlightAreLimited) {
-    for (size_t i = 0; i < max_writes_in_flight + 1; ++i)
+TEST_F(Forwarded, WritesWaitForTheirTurn) {
+    for (size_t i = 0; i < max_requests_in_flight + 2; ++i)
+        write32(0, static_cast<uint32_t>(i));
+    EXPECT_EQ(writes().size(), max_requests_in_flight);
+    const auto result = f[0].start_read(Region::bar2, 0, 4);
+    EXPECT_TRUE(reads().empty()) << "a read does not pass the writes before it";
+    writes()[0].answer({});
+    EXPECT_EQ(writes().size(), max_requests_in_flight + 1);
+    writes()[1].answer({});
+    writes()[2].answer(fail(Errc::io, "unmapped by the IOMMU"));
+    EXPECT_EQ(writes().size(), max_requests_in_flight + 2);
+    ASSERT_EQ(reads().size(), 1u);
+    for (size_t i = 0; i < writes().size(); ++i) {
+        le32 value;
+        std::memcpy(&value, writes()[i].data.data(), 4);
+        ASSERT_EQ(value, i) << "in the order in which they came";
+    }
+    EXPECT_EQ(f[0].dropped(Obstacle::too_many), 0u);
+}
+
+TEST_F(Forwarded, WaitingWritesAreLimitedForEachSource) {
+    f[2].open(0, 1, base);
+    for (size_t i = 0; i < max_requests_in_flight + max_requests_queued + 1; ++i)
         write32(0, 1);
     EXPECT_EQ(f[0].dropped(Obstacle::too_many), 1u);
+    EXPECT_EQ(read32(0), 0xffff'ffff);
+    EXPECT_EQ(f[0].dropped(Obstacle::too_many), 2u);
+    f[2].put<uint32_t>(0, 1, Region::bar2);
+    EXPECT_EQ(f[2].dropped(Obstacle::too_many), 0u) << "one source does not take the others' share";
     writes()[0].answer({});
     write32(0, 1);
+    EXPECT_EQ(f[0].dropped(Obstacle::too_many), 2u);
+}
+
+TEST_F(Forwarded, BytesThatWaitAreLimited) {
+    for (size_t i = 0; i < max_requests_in_flight; ++i)
+        write32(0, 1);
+    const std::vector<std::byte> block(0x4000);
+    for (size_t i = 0; i < max_request_bytes_queued / block.size() + 1; ++i)
+        must(f[0].write(Region::bar2, 0, block));
     EXPECT_EQ(f[0].dropped(Obstacle::too_many), 1u);
-    EXPECT_EQ(writes().size(), max_writes_in_flight + 1);
+}
+
+TEST_F(Forwarded, WhatWaitsGoesWithTheClient) {
+    for (size_t i = 0; i < max_requests_in_flight + 1; ++i)
+        write32(0, 1);
+    const auto late = f[0].start_read(Region::bar2, 0, 4);
+    f[1].disconnect();
+    writes()[0].answer({});
+    EXPECT_EQ(writes().size(), max_requests_in_flight);
+    f[1].client.writes.clear();
+    f[1].connect();
+    f[1].enable();
+    must(f[1].map_dma(base, 0x4000, {}));
+    write32(0, 1);
+    EXPECT_EQ(writes().size(), 1u) << "what the last client left is not held against this one";
+    EXPECT_TRUE(reads().empty());
+}
+
+TEST_F(Forwarded, AReadThatTimedOutInTheQueueIsNotSent) {
+    TestFabric quick({.ports = 2, .peer_read_timeout = std::chrono::milliseconds(20)});
+    quick.bring_up(2);
+    quick[0].open(0, 1, base);
+    must(quick[1].map_dma(base, 0x4000, {}));
+    for (size_t i = 0; i < max_requests_in_flight; ++i)
+        quick[0].put<uint32_t>(0, 1, Region::bar2);
+    const auto result = quick[0].start_read(Region::bar2, 0, 4);
+    for (int i = 0; i < 100 && !*result; ++i)
+        quick.loop->run_once(std::chrono::milliseconds(100));
+    ASSERT_TRUE(*result);
+    EXPECT_EQ((*result)->value(), bytes({0xff, 0xff, 0xff, 0xff}));
+    quick[1].client.writes[0].answer({});
+    EXPECT_TRUE(quick[1].client.reads.empty());
 }
 
 TEST_F(Forwarded, ReadsOfAClientThatWentAreForgotten) {
@@ -338,6 +403,67 @@ TEST_F(Forwarded, UnansweredReadsEndAtTheDeadline) {
     ASSERT_TRUE(*result);
     EXPECT_EQ((*result)->value(), bytes({0xff, 0xff, 0xff, 0xff}));
     quick[1].client.reads[0].answer(bytes({1, 2, 3, 4})); // too late
+}
+
+// Host 1 is a whole machine: QEMU says what RAM its guest maps, page by page, but nothing of registers.
+struct WholeHost : Window {
+    void SetUp() override {
+        f[1].client.lanepool = false;
+        Window::SetUp();
+    }
+    std::deque<FakeClient::Read>& reads() { return f[1].client.reads; }
+    std::deque<FakeClient::Write>& writes() { return f[1].client.writes; }
+};
+
+TEST_F(WholeHost, AnswersForWhatItHasNotMapped) {
+    write32(0x20, 7);
+    ASSERT_EQ(writes().size(), 1u);
+    EXPECT_EQ(writes()[0].address.value, base + 0x20);
+    const auto result = f[0].start_read(Region::bar2, 0x24, 4);
+    ASSERT_EQ(reads().size(), 1u);
+    EXPECT_EQ(reads()[0].address.value, base + 0x24);
+    reads()[0].answer(bytes({1, 2, 3, 4}));
+    EXPECT_EQ((*result)->value(), bytes({1, 2, 3, 4}));
+    EXPECT_EQ(f[0].dropped(Obstacle::not_mapped), 0u);
+}
+
+TEST_F(WholeHost, WhatItsIommuRefusesReadsAllOnes) {
+    const auto result = f[0].start_read(Region::bar2, 0, 8);
+    reads()[0].answer(fail(Errc::not_found, "no such device"));
+    EXPECT_EQ((*result)->value(), std::vector(8, std::byte{0xff}));
+    EXPECT_EQ(f[0].dropped(Obstacle::failed), 1u);
+}
+
+TEST_F(WholeHost, RamIsReachedInPlaceAndRegistersBesideItByMessages) {
+    auto memory = f[1].map_memory(base + 0x1000, 0x1000);
+    must(f[0].write(Region::bar2, 0xffe, bytes({1, 2, 3, 4})));
+    ASSERT_EQ(writes().size(), 1u);
+    EXPECT_EQ(writes()[0].data, bytes({1, 2}));
+    EXPECT_EQ(memory.data()[1], std::byte{4});
+    const auto extents = f[0].port().memory(Region::bar2, 0, 0x4000).value();
+    ASSERT_EQ(extents.size(), 1u);
+    EXPECT_EQ(extents[0].offset_bytes, 0x1000u);
+    EXPECT_EQ(f[0].port().event(Region::bar2, 0).error().code(), Errc::not_supported);
+}
+
+TEST_F(WholeHost, StaysClosedWithoutBusMasterOrLink) {
+    f[1].put<uint16_t>(pci::config::command, pci::command::memory_space, Region::config);
+    write32(0, 1);
+    EXPECT_EQ(read32(0), 0xffff'ffff);
+    f[1].enable();
+    f[1].port().enable_link(false);
+    write32(0, 1);
+    EXPECT_EQ(read32(0), 0xffff'ffff);
+    EXPECT_TRUE(writes().empty() && reads().empty());
+}
+
+TEST_F(WholeHost, UnmappedPagesAreAskedForAgain) {
+    auto memory = f[1].map_memory(base, 0x1000);
+    write32(0, 1);
+    must(f[1].unmap_dma(base, 0x1000));
+    write32(0, 2);
+    EXPECT_EQ(memory.data()[0], std::byte{1});
+    EXPECT_EQ(writes().size(), 1u) << "its IOMMU decides";
 }
 
 TEST(DmaTable, OneFileIsOneBackingHoweverOftenItIsMapped) {
