@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole Linux hosts: QEMU guests with an IOMMU, devices of QEMU's own and a port of the fabric as an adapter card.
+
+docs/whole-hosts.md says how they are made and why each part of the command line is there.
+"""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "guest"))
+from guest_exec import GuestError, GuestExec  # noqa: E402
+from guest_vm import Qmp, cache_dir  # noqa: E402
+from overlay import initramfs_with  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_PROGRAM") or ROOT / "build/lanepool")
+KERNELS = ("6.1", "6.12")
+# The machine itself, as a whole host sees it through QEMU's user network.
+THIS_MACHINE = "10.0.2.2"
+# The first root port's slot; each device has one, in the order of the list.
+FIRST_SLOT = 0x10
+
+
+class Device:
+    """One of a host's devices. driver and properties are QEMU's; 'before' goes before it on the command line.
+
+    disk_mib gives it a disk: a sparse file that lives as long as the WholeHost, also over a crash and a new boot.
+    """
+
+    def __init__(self, name, driver, disk_mib=0, before=(), behind=(), port="", **properties):
+        self.name, self.driver, self.disk_mib = name, driver, disk_mib
+        self.before, self.behind, self.port, self.properties = list(before), list(behind), port, properties
+
+    def argv(self, bus):
+        words = [self.driver, f"id={self.name}", f"bus={bus}"]
+        words += [f"{key}={value}" for key, value in self.properties.items()]
+        return [*self.before, "-device", ",".join(words), *self.behind]
+
+
+def nvme(name, disk_mib=64, **properties):
+    """QEMU's NVMe drive."""
+    return Device(name, "nvme", disk_mib, drive=f"disk-{name}", serial=name, **properties)
+
+
+def nvme_with_functions(name, functions=2, disk_mib=64):
+    """An NVMe drive with SR-IOV: each function gets a queue pair and interrupts from those that are flexible."""
+    queues, vectors = 3 * functions, 2 * functions
+    return Device(name, "nvme", disk_mib, port=",mem-reserve=8M,pref64-reserve=8M",
+                  before=["-device", f"nvme-subsys,id=subsys-{name}"],
+                  behind=["-device", f"nvme-ns,bus={name},drive=disk-{name},nsid=1,shared=on"],
+                  serial=name, subsys=f"subsys-{name}", max_ioqpairs=queues + 3, msix_qsize=vectors + 3,
+                  sriov_max_vfs=functions, sriov_vq_flexible=queues, sriov_vi_flexible=vectors)
+
+
+def igb(name, network, mac):
+    """Intel's 82576 NIC, which has SR-IOV with up to seven functions. network: arguments of -netdev, without the id."""
+    return Device(name, "igb", port=",mem-reserve=8M,pref64-reserve=8M", mac=mac, netdev=f"net-{name}",
+                  before=["-netdev", f"{network},id=net-{name}"])
+
+
+def edu(name, dma_mask=(1 << 48) - 1):
+    """QEMU's teaching device with a DMA engine. By itself it has 28 address bits, which no address of a window fits in."""
+    return Device(name, "edu", dma_mask=hex(dma_mask))
+
+
+def gpu(name):
+    """A GPU-class function whose DMA the IOMMU translates."""
+    return Device(name, "virtio-gpu-pci", iommu_platform="on", **{"disable-legacy": "on"})
+
+
+class WholeHost:
+    """A whole host; use it with 'with'. Its disks live as long as it does: kill() and boot() are a crash and a reboot."""
+
+    def __init__(self, name, kernel="6.1", devices=(), adapter_socket=None, programs=(PROGRAM,), memory_mib=512,
+                 append="", extra_args=(), boot_timeout_s=90, boot=True):
+        """adapter_socket: a port of 'lanepool fabric'. programs: executables of this machine, put into /usr/bin there.
+        append: more words for the kernel's command line. extra_args: more arguments for QEMU."""
+        assert kernel in KERNELS, kernel
+        self.name, self.kernel, self.devices = name, kernel, list(devices)
+        self.adapter_socket, self.memory_mib = adapter_socket, memory_mib
+        self.append, self.extra_args, self.boot_timeout_s = append, list(extra_args), boot_timeout_s
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"lanepool-host-{name}."))
+        self.process = self.qmp = self.exec = None
+        try:
+            self.image = cache_dir() / "hosts" / kernel
+            if not self.image.exists():
+                raise GuestError(f"{self.image} is missing: run script/bootstrap")
+            self.initramfs = initramfs_with(self.image / "initramfs.img", programs, ROOT / "build/host-programs")
+            for device in self.devices:
+                if device.disk_mib:
+                    with open(self.disk(device.name), "wb") as disk:
+                        disk.truncate(device.disk_mib << 20)
+            if boot:
+                self.boot()
+        except BaseException:
+            self.close()
+            raise
+
+    def disk(self, name):
+        """The file behind a device's disk."""
+        return self.folder / f"{name}.raw"
+
+    def argv(self):
+        folder = self.folder
+        words = [
+            str(cache_dir() / "bin/qemu-system-x86_64"),
+            "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-machine", "q35,memory-backend=ram,kernel-irqchip=split,usb=off,vmport=off",
+            "-accel", "tcg", "-cpu", "qemu64,+rdrand", "-smp", "1,maxcpus=2",
+            "-m", f"{self.memory_mib}M",
+            "-object", f"memory-backend-memfd,id=ram,size={self.memory_mib}M,share=on",
+            "-device", "intel-iommu,caching-mode=on,intremap=on",
+            "-kernel", str(self.image / "vmlinux"), "-initrd", str(self.initramfs),
+            "-append", ("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on "
+                        f"lanepool.hostname={self.name} lanepool.modules=vfio_pci,vfio_iommu_type1 lanepool.network "
+                        f"lanepool.coldplug {self.append}").strip(),
+            "-chardev", f"file,id=serial,path={folder}/serial.log,append=on", "-serial", "chardev:serial",
+            "-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off",
+            "-chardev", f"socket,id=exec,path={folder}/exec.sock,server=on,wait=off",
+            "-device", "virtio-serial-pci,id=vser,disable-legacy=on,max_ports=2",
+            "-device", "virtserialport,bus=vser.0,nr=1,chardev=exec,name=lanepool.exec",
+            "-netdev", "user,id=wan", "-device", "virtio-net-pci,netdev=wan,disable-legacy=on,romfile=",
+        ]
+        for index, device in enumerate(self.devices):
+            words += self._root_port(index, device.name, device.port)
+            if device.disk_mib:
+                words += ["-drive", f"id=disk-{device.name},file={self.disk(device.name)},format=raw,if=none"]
+            words += device.argv(f"rp-{device.name}")
+        if self.adapter_socket:
+            words += self._root_port(len(self.devices), "adapter", "")
+            words += ["-device", '{"driver":"vfio-user-pci","id":"adapter","bus":"rp-adapter","x-msg-timeout":2000,'
+                                 f'"socket":{{"type":"unix","path":"{self.adapter_socket}"}}}}']
+        return words + self.extra_args
+
+    @staticmethod
+    def _root_port(index, name, more):
+        return ["-device", f"pcie-root-port,id=rp-{name},bus=pcie.0,addr={FIRST_SLOT + index:#x},chassis={index + 1},"
+                           f"slot={index + 1}{more}"]
+
+    def boot(self):
+        """Starts it, and waits until it answers. boot_s says how long that took."""
+        start = time.monotonic()
+        try:
+            with open(self.folder / "qemu.log", "ab") as log:
+                self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.qmp = Qmp(self.folder / "qmp.sock", start + 10)
+            self.exec = GuestExec(str(self.folder / "exec.sock"), self.boot_timeout_s)
+        except GuestError as error:
+            raise GuestError(f"{error}\n{self.logs()}") from None
+        self.boot_s = time.monotonic() - start
+
+    # ---- inside ----
+
+    def run(self, command, timeout_s=60):
+        """Runs a shell command in it; a Result with status and text."""
+        return self.exec.run(command, timeout_s)
+
+    def check(self, command, timeout_s=60):
+        """Runs a command that must succeed; its output."""
+        return self.exec.check(command, timeout_s)
+
+    def put(self, path, data, mode="644"):
+        """Writes a file there."""
+        import base64
+        self.check(f"mkdir -p $(dirname {path}) && : >{path} && chmod {mode} {path}")
+        for start in range(0, len(data), 48 << 10):
+            encoded = base64.b64encode(data[start:start + (48 << 10)]).decode()
+            self.check(f"echo {encoded} | base64 -d >>{path}")
+
+    def slot(self, name):
+        """The address of the root port of a device, or of "adapter"."""
+        names = [device.name for device in self.devices] + ["adapter"]
+        return f"0000:00:{FIRST_SLOT + names.index(name):02x}.0"
+
+    def address(self, name):
+        """A device's address there, such as 0000:01:00.0; name is as in the list of devices, or "adapter"."""
+        return self.check(f"cd /sys/bus/pci/devices/{self.slot(name)} && ls -d 0000:*.0").split()[0]
+
+    def driver(self, address):
+        """The driver that a function has there, or ''."""
+        return self.check(f"basename $(readlink /sys/bus/pci/devices/{address}/driver || echo /)").strip().strip("/")
+
+    # ---- how it ends ----
+
+    def logs(self, lines=30):
+        """The last lines of QEMU's messages and of the serial line."""
+        parts = []
+        for name in ("qemu.log", "serial.log"):
+            path = self.folder / name
+            if path.exists():
+                parts.append(f"--- {self.name}: {name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]))
+        return "\n".join(parts)
+
+    def kill(self):
+        """SIGKILL to QEMU: the host is gone, without a word to anybody. boot() starts it again."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+        if self.process:
+            self.process.wait()
+        for part in (self.exec, self.qmp):
+            if part:
+                part.close()
+        self.process = self.qmp = self.exec = None
+
+    def close(self):
+        """Ends it, however it stands, and removes its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
