@@ -19,9 +19,14 @@ def cache_dir():
                         pathlib.Path(env.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "lanepool")
 
 
-def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=None):
-    """The command line of one guest whose sockets and log lie in folder. docs/guest.md says why each part is there."""
+def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=None, image=None):
+    """The command line of one guest whose sockets and log lie in folder. docs/guest.md says why each part is there.
+
+    image: a folder with another kernel and initramfs than those of guests, such as a whole host's.
+    """
     cache = cache or cache_dir()
+    image = image or cache / "guest/current"
+    kernel = next(path for path in (image / "vmlinux", image / "vmlinuz") if path.exists())
     argv = [
         str(cache / "bin/qemu-system-x86_64"),
         "-name", name,
@@ -31,8 +36,8 @@ def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=N
         "-m", f"{memory_mib}M",
         "-object", f"memory-backend-memfd,id=ram,size={memory_mib}M,share=on",
         "-device", "intel-iommu,caching-mode=on,intremap=on",
-        "-kernel", str(cache / "guest/current/vmlinuz"),
-        "-initrd", str(cache / "guest/current/initramfs.img"),
+        "-kernel", str(kernel),
+        "-initrd", str(image / "initramfs.img"),
         "-append", ("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on iommu=pt "
                     f"lanepool.hostname={name} {append}").strip(),
         "-chardev", f"file,id=serial,path={folder}/serial.log", "-serial", "chardev:serial",

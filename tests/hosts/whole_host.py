@@ -3,6 +3,7 @@
 
 docs/whole-hosts.md says how they are made and why each part of the command line is there.
 """
+import base64
 import os
 import pathlib
 import shutil
@@ -76,8 +77,9 @@ class WholeHost:
     """A whole host; use it with 'with'. Its disks live as long as it does: kill() and boot() are a crash and a reboot."""
 
     def __init__(self, name, kernel="6.1", devices=(), adapter_socket=None, programs=(PROGRAM,), memory_mib=512,
-                 append="", extra_args=(), boot_timeout_s=90, boot=True):
+                 state_mib=16, append="", extra_args=(), boot_timeout_s=90, boot=True):
         """adapter_socket: a port of 'lanepool fabric'. programs: executables of this machine, put into /usr/bin there.
+        state_mib: a disk of its own at /var/lib/lanepool; the rest of its file system is new at each boot.
         append: more words for the kernel's command line. extra_args: more arguments for QEMU."""
         assert kernel in KERNELS, kernel
         self.name, self.kernel, self.devices = name, kernel, list(devices)
@@ -90,10 +92,10 @@ class WholeHost:
             if not self.image.exists():
                 raise GuestError(f"{self.image} is missing: run script/bootstrap")
             self.initramfs = initramfs_with(self.image / "initramfs.img", programs, ROOT / "build/host-programs")
-            for device in self.devices:
-                if device.disk_mib:
-                    with open(self.disk(device.name), "wb") as disk:
-                        disk.truncate(device.disk_mib << 20)
+            disks = {device.name: device.disk_mib for device in self.devices if device.disk_mib}
+            for disk, size_mib in {**disks, "state": state_mib}.items():
+                with open(self.disk(disk), "wb") as file:
+                    file.truncate(size_mib << 20)
             if boot:
                 self.boot()
         except BaseException:
@@ -124,6 +126,9 @@ class WholeHost:
             "-device", "virtio-serial-pci,id=vser,disable-legacy=on,max_ports=2",
             "-device", "virtserialport,bus=vser.0,nr=1,chardev=exec,name=lanepool.exec",
             "-netdev", "user,id=wan", "-device", "virtio-net-pci,netdev=wan,disable-legacy=on,romfile=",
+            # What a guest has synced is on the disk when QEMU is killed, whether or not QEMU has synced it.
+            "-drive", f"id=state,file={self.disk('state')},format=raw,if=none,cache=unsafe",
+            "-device", "virtio-blk-pci,drive=state,disable-legacy=on",
         ]
         for index, device in enumerate(self.devices):
             words += self._root_port(index, device.name, device.port)
@@ -149,9 +154,11 @@ class WholeHost:
                 self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             self.qmp = Qmp(self.folder / "qmp.sock", start + 10)
             self.exec = GuestExec(str(self.folder / "exec.sock"), self.boot_timeout_s)
+            self.boot_s = time.monotonic() - start
+            self.check("mkdir -p /var/lib/lanepool && { mount -t ext4 /dev/vda /var/lib/lanepool 2>/dev/null || "
+                       "{ mke2fs -qt ext4 /dev/vda && mount -t ext4 /dev/vda /var/lib/lanepool; }; }")
         except GuestError as error:
             raise GuestError(f"{error}\n{self.logs()}") from None
-        self.boot_s = time.monotonic() - start
 
     # ---- inside ----
 
@@ -165,7 +172,6 @@ class WholeHost:
 
     def put(self, path, data, mode="644"):
         """Writes a file there."""
-        import base64
         self.check(f"mkdir -p $(dirname {path}) && : >{path} && chmod {mode} {path}")
         for start in range(0, len(data), 48 << 10):
             encoded = base64.b64encode(data[start:start + (48 << 10)]).decode()

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pool of whole hosts: the fabric and a controller that takes certificates on this machine, hosts as processes with
+a guest each, and whole hosts with the agent inside. Commands are those that people type, as in tests/cluster."""
+import concurrent.futures
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "cluster"))
+sys.path.insert(0, str(TESTS / "guest"))
+import links  # noqa: E402
+from cluster import PROGRAM, CheckFailed, Cluster, check  # noqa: E402,F401
+from guest_exec import GuestError  # noqa: E402
+from guest_vm import Guest, cache_dir  # noqa: E402
+from whole_host import THIS_MACHINE, WholeHost  # noqa: E402
+
+# So large that a whole host's firmware places the adapter as any other card.
+BAR4 = "4GiB"
+CA_FILES = ("ca.pem", "agent.pem", "agent.key")
+AGENT_LOG = "/run/lanepool/agent.log"
+
+
+class AgentHost(WholeHost):
+    """A whole host with the agent inside, which joins the cluster's controller."""
+
+    def __init__(self, cluster, name, port, lend=(), **options):
+        """lend: the names of those devices that the agent is told of."""
+        self.cluster, self.lend = cluster, list(lend)
+        super().__init__(name, adapter_socket=cluster.port_socket(port), **options)
+
+    def boot(self):
+        super().boot()
+        self.bind("adapter", "vfio-pci")
+        for file, content in self.cluster.certificates(self.name).items():
+            self.put(f"/etc/lanepool/{file}", content, "600")
+        self.check("mkdir -p /run/lanepool")
+        self.start_agent()
+
+    def bind(self, name, driver):
+        """Binds a device's function, whatever has it, to a driver."""
+        address = self.address(name)
+        self.check(f"cd /sys/bus/pci/devices/{address} && echo {driver} >driver_override && "
+                   f"{{ [ ! -e driver ] || echo {address} >driver/unbind; }} && echo {address} >/sys/bus/pci/drivers_probe && "
+                   f"[ $(basename $(readlink driver)) = {driver} ]")
+
+    def start_agent(self):
+        # One round trip for all of them.
+        slots = " ".join(self.slot(name) for name in ["adapter", *self.lend])
+        listed = self.check(f"for slot in {slots}; do cd /sys/bus/pci/devices/$slot; ls -d 0000:*.0; done").split()
+        addresses = dict(zip(["adapter", *self.lend], listed, strict=True))
+        devices = " ".join(f"--device {name}=pci:{addresses[name]}" for name in self.lend)
+        self.check(
+            f"setsid lanepool --controller {self.cluster.tcp_endpoint(THIS_MACHINE)} --tls-ca /etc/lanepool/ca.pem "
+            "--tls-cert /etc/lanepool/agent.pem --tls-key /etc/lanepool/agent.key "
+            f"agent --host {self.name} --adapter pci:{addresses['adapter']} --state /var/lib/lanepool "
+            "--admin /run/lanepool/admin.sock --application /run/lanepool/application.sock "
+            f"{devices} >>{AGENT_LOG} 2>&1 </dev/null & echo $! >/run/lanepool/agent.pid")
+
+    def kill_agent(self, signal="KILL"):
+        self.check(f"pid=$(cat /run/lanepool/agent.pid); kill -{signal} $pid; while kill -0 $pid 2>/dev/null; do sleep 0.05; done")
+
+    def logs(self, lines=30):
+        text = super().logs(lines)
+        try:
+            text += f"\n--- {self.name}: {AGENT_LOG}\n" + self.run(f"tail -n {lines} {AGENT_LOG}", 10).text
+        except (GuestError, AttributeError):
+            pass
+        return text
+
+
+class ProcessHost:
+    """A host that is an agent on this machine, with a guest that borrows."""
+
+    def __init__(self, cluster, name, port, kernel=None, memory_mib=256, modules=()):
+        """kernel: None for the guests' own (the cloud kernel), else that of a whole host."""
+        self.cluster, self.name, self.port = cluster, name, port
+        image = cache_dir() / "hosts" / kernel if kernel else None
+        append = f"lanepool.modules={','.join(modules)}" if modules else ""
+        # The agent hot-adds what it lends by a monitor of its own.
+        self.monitor = cluster.folder / f"{name}.qmp.sock"
+        self.guest = Guest(name, image=image, memory_mib=memory_mib, append=append,
+                           extra_args=["-qmp", f"unix:{self.monitor},server=on,wait=off"])
+        self.start_agent()
+
+    def start_agent(self):
+        self.cluster.spawn(f"agent-{self.name}", "--controller", self.cluster.unix_endpoint(), "agent", "--host", self.name,
+                           "--adapter", self.cluster.port_socket(self.port), "--state", self.cluster.folder / f"agent-{self.name}",
+                           "--admin", self.cluster.folder / f"agent-{self.name}.admin.sock",
+                           "--application", self.cluster.folder / f"application-{self.name}.sock",
+                           "--guest", f"{self.name}={self.monitor}")
+
+    def run(self, command, timeout_s=60):
+        return self.guest.exec.run(command, timeout_s)
+
+    def check(self, command, timeout_s=60):
+        return self.guest.exec.check(command, timeout_s)
+
+    def kill(self):
+        """SIGKILL to the guest's QEMU and to the agent: what a crash of such a host is."""
+        self.guest.process.kill()
+        self.guest.process.wait()
+        self.cluster.end(f"agent-{self.name}")
+
+    def logs(self):
+        return self.guest.logs()
+
+    def close(self):
+        self.guest.close()
+
+
+class HostCluster(Cluster):
+    """Use it with 'with'. ports: how many hosts there may be."""
+
+    def __init__(self, ports=8):
+        super().__init__()
+        self.ports, self.taken = ports, 0
+        self.hosts, self.daemons = {}, {}
+        self.tcp_port = links.free_ports(1)[0]
+        self.environment["LANEPOOL_CONTROLLER"] = self.unix_endpoint()
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            for host in self.hosts.values():
+                print(host.logs(), flush=True)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: host.close(), self.hosts.values()))
+        for name in list(self.daemons):
+            self.end(name)
+        super().__exit__(kind)
+
+    def up(self):
+        ca = self.folder / "ca"
+        self.ok("pki", "init", str(ca))
+        self.ok("pki", "issue", "pool1", "--role", "controller", "--ip", THIS_MACHINE, "--ip", "127.0.0.1", "--dir", str(ca))
+        self.spawn("fabric", "fabric", "--dir", self.folder / "fabric", "--ports", str(self.ports), "--bar4", BAR4)
+        self.spawn("controller", "controller", "--listen", f"{self.unix_endpoint()},{self.tcp_endpoint('127.0.0.1')}",
+                   "--state", self.folder / "controller", "--tls-ca", ca / "ca.pem", "--tls-cert", ca / "issued/pool1.pem",
+                   "--tls-key", ca / "issued/pool1.key", "--tls-crl", ca / "crl.pem")
+        self.wait_until("the fabric serves", lambda: self.port_socket(self.ports - 1).exists(), 10)
+        self.wait_until("the controller answers", lambda: self.run("hosts").returncode == 0, 20)
+
+    # ---- where things are ----
+
+    def unix_endpoint(self):
+        return f"unix:{self.folder}/controller.sock"
+
+    def tcp_endpoint(self, address):
+        return f"{address}:{self.tcp_port}"
+
+    def port_socket(self, port):
+        return self.folder / f"fabric/port{port}.sock"
+
+    def certificates(self, host):
+        """The files of a host's agent, issued when first asked for."""
+        ca = self.folder / "ca"
+        if not (ca / f"issued/{host}.pem").exists():
+            self.ok("pki", "issue", host, "--role", "agent", "--dir", str(ca))
+        files = (ca / "ca.pem", ca / f"issued/{host}.pem", ca / f"issued/{host}.key")
+        return dict(zip(CA_FILES, (file.read_bytes() for file in files), strict=True))
+
+    # ---- this machine's processes ----
+
+    def spawn(self, name, *words):
+        with open(self.folder / f"{name}.log", "ab") as log:
+            environment = {key: value for key, value in os.environ.items() if not key.startswith("LANEPOOL_")}
+            self.daemons[name] = subprocess.Popen([PROGRAM, *map(str, words)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                  env=environment)
+
+    def end(self, name):
+        """SIGKILL to one of them; tests that care for an orderly end do it themselves."""
+        process = self.daemons.pop(name)
+        process.kill()
+        process.wait()
+
+    # ---- hosts ----
+
+    def start_hosts(self, whole=None, process=None):
+        """Starts hosts side by side and waits until they have joined. Both: {name: options}."""
+        for name in whole or {}:
+            self.certificates(name)
+        jobs = []
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for kind, wanted in ((AgentHost, whole or {}), (ProcessHost, process or {})):
+                for name, options in wanted.items():
+                    jobs.append((name, pool.submit(kind, self, name, self.taken, **options)))
+                    self.taken += 1
+        problems = []
+        for name, job in jobs:
+            if job.exception():
+                problems.append(f"{name}: {job.exception()}")
+            else:
+                self.hosts[name] = job.result()
+        if problems:
+            raise CheckFailed("; ".join(problems))
+        self.wait_joined([name for name, _ in jobs])
+
+    def wait_joined(self, names, timeout_s=40):
+        for name in names:
+            self.wait_until(f"{name} joins", lambda: self.host(name)["state"] == "up", timeout_s)
+
+    def host(self, name):
+        return {entry["name"]: entry for entry in self.json("hosts")}[name]
+
+    def wait_device(self, device, state, timeout_s=60):
+        """Waits for a device's state; seconds that it took."""
+        start = time.monotonic()
+        self.wait_until(f"{device} is {state}", lambda: self.device(device)["state"] == state, timeout_s)
+        return time.monotonic() - start
