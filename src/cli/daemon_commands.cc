@@ -140,6 +140,10 @@ void add_fabric(CLI::App& app, Context& context) {
     sub->add_flag("--pairs", options->pairs,
                   "ports 2k and 2k+1 know each other only, and each may set the other's windows: for "
                   "drivers that know one peer, such as Linux's");
+    sub->add_option("--lut-entries", options->lut_entries,
+                    "how many small windows a port has at most; Linux's own driver works with up to 64")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 512));
     add_capacity(sub, "--bar2", options->bar2_bytes,
                  "the size of each port's BAR with many small windows, a power of two such as 64MiB")
         ->capture_default_str();

@@ -46,6 +46,21 @@ TEST_F(Control, TellsTableSizesAndWhichBarsHaveWindows) {
         EXPECT_EQ(f[0].get<uint32_t>(f[0].control(bar_entry(slot))) & 1, slot == 2 || slot == 4) << slot;
 }
 
+TEST(ControlOfASmallTable, HasTheEntriesThatItWasGiven) {
+    TestFabric f({.ports = 2, .lut_entries = 16});
+    f[0].connect();
+    EXPECT_EQ(f[0].get<uint16_t>(f[0].control(offsetof(Block, lut_entries))), 16);
+    EXPECT_FALSE(configures(f[0], [&] { f[0].put_lut_bar(2, 17, 12); }));
+    EXPECT_EQ(bar_error(f[0]), 1u << 2);
+    f[0].operate(ControlOp::reset);
+    EXPECT_TRUE(configures(f[0], [&] {
+        f[0].put_lut_bar(2, 16, 12);
+        f[0].put_lut(15, 1, 0x10000);
+        f[0].put_lut(16, 1, 0x20000); // is there, but no window's
+    }));
+    EXPECT_EQ(f[0].port().control().windows().count(), 1u);
+}
+
 TEST_F(Control, IgnoresWritesWithoutTheLock) {
     const uint64_t entry = f[0].control(offsetof(Block, lut_entry));
     f[0].put<uint64_t>(entry, switchtec::lut::entry(1, 0x10000));

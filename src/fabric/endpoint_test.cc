@@ -116,6 +116,8 @@ TEST(Endpoint, OptionsAreChecked) {
     EXPECT_EQ(code({.ports = 49}), Errc::invalid_argument);
     EXPECT_EQ(code({.ports = 2, .bar2_bytes = 3 << 20}), Errc::invalid_argument);
     EXPECT_EQ(code({.ports = 2, .bar4_bytes = uint64_t{1} << 50}), Errc::invalid_argument);
+    EXPECT_EQ(code({.ports = 2, .lut_entries = 0}), Errc::invalid_argument);
+    EXPECT_EQ(code({.ports = 2, .lut_entries = 513}), Errc::invalid_argument);
     EXPECT_EQ(code({.ports = 3, .policies = open_policies(2)}), Errc::invalid_argument);
     EXPECT_EQ(code({.ports = 2, .policies = open_policies(3)}), Errc::invalid_argument);
     EXPECT_EQ(code({.ports = 2, .policies = {{.targets = 4, .control = 1}, {}}}), Errc::invalid_argument);

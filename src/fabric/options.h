@@ -27,6 +27,9 @@ struct SwitchOptions {
     // itself needs one that its firmware can place.
     uint64_t bar2_bytes = uint64_t{64} << 20;
     uint64_t bar4_bytes = uint64_t{256} << 30;
+    // 1 to 512: what each partition has of the switch's LUT. Linux's own driver counts 128 windows at most,
+    // and fails with the ones behind them.
+    unsigned lut_entries = ntb::switchtec::max_lut_entries;
     // One for each port; empty: everybody reaches everybody, and configures itself only.
     std::vector<PartitionPolicy> policies = {};
     // How long an access waits for memory that only the target's client can read; all-ones after that. A

@@ -24,22 +24,22 @@ uint32_t entry_error(std::optional<uint16_t> entry) {
 
 } // namespace
 
-PartitionControl::PartitionControl(const WindowBars& bars, uint64_t targets)
-    : bars_(bars), targets_(targets) {
+PartitionControl::PartitionControl(const WindowBars& bars, uint64_t targets, unsigned lut_entries)
+    : bars_(bars), targets_(targets), lut_entries_(lut_entries) {
     reset();
 }
 
 void PartitionControl::reset() {
     holder_.reset();
     registers_ = {};
-    registers_.lut_entries = switchtec::max_lut_entries;
+    registers_.lut_entries = static_cast<uint16_t>(lut_entries_);
     registers_.lut_offset = offsetof(Block, lut_entry);
     registers_.requesters = requester_slots;
     registers_.requester_offset = offsetof(Block, requester_entry);
     for (unsigned slot = 0; slot < switchtec::bar_slots; ++slot)
         registers_.bar_entry[slot].ctl = switchtec::bar_ctl::Valid::of(bars_[slot] != 0);
     in_force_ = registers_;
-    windows_ = Windows(bars_);
+    windows_ = Windows(bars_, lut_entries_);
     requesters_.reset();
 }
 

@@ -17,8 +17,8 @@ namespace lanepool::fabric {
 // by ControlOp::config. Who may access it at all is decided before (gas.h).
 class PartitionControl {
   public:
-    // TARGETS: the partitions that windows may lead to, by bit.
-    PartitionControl(const WindowBars& bars, uint64_t targets);
+    // TARGETS: the partitions that windows may lead to, by bit. LUT_ENTRIES: as SwitchOptions.
+    PartitionControl(const WindowBars& bars, uint64_t targets, unsigned lut_entries);
 
     // READER and WRITER are the partitions that access it. OFFSET is in the block.
     void read(unsigned reader, uint64_t offset_bytes, std::span<std::byte> data) const;
@@ -41,6 +41,7 @@ class PartitionControl {
 
     WindowBars bars_;
     uint64_t targets_;
+    unsigned lut_entries_;
     std::optional<unsigned> holder_;
     ntb::switchtec::ControlBlock registers_{}; // as written
     ntb::switchtec::ControlBlock in_force_{};  // as last configured

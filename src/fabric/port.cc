@@ -19,7 +19,7 @@ const pci::IrqInfo vectors{.count = endpoint_vectors};
 
 Port::Port(Switch& fabric, unsigned partition, const WindowBars& bars, PartitionPolicy policy)
     : fabric_(fabric), partition_(partition), policy_(policy), config_(partition, bars),
-      control_(bars, policy.targets), doorbells_(*this),
+      control_(bars, policy.targets, fabric.options().lut_entries), doorbells_(*this),
       gas_(partition, fabric.options().ports, policy, doorbells_, *this), windows_(fabric, *this) {
     const auto add = [&](unsigned index, uint64_t size_bytes) {
         regions_[index] = {.size_bytes = size_bytes, .readable = true, .writable = true, .mappable = {}};

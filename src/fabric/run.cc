@@ -38,6 +38,7 @@ Result<int> run_fabric(const FabricOptions& options) {
     const auto stop = TRY(io::stop_on_signals(*loop));
     SwitchOptions switch_options;
     switch_options.ports = options.ports;
+    switch_options.lut_entries = options.lut_entries;
     switch_options.bar2_bytes = options.bar2_bytes;
     switch_options.bar4_bytes = options.bar4_bytes;
     switch_options.peer_read_timeout = options.peer_read_timeout;

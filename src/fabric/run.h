@@ -14,6 +14,7 @@ struct FabricOptions {
     unsigned ports = 16;       // 1 to 48
     // Ports in pairs, for hosts whose driver knows one peer only (paired_policies).
     bool pairs = false;
+    unsigned lut_entries = SwitchOptions{}.lut_entries;
     // SwitchOptions: smaller where a machine's firmware has to place the BARs.
     uint64_t bar2_bytes = SwitchOptions{}.bar2_bytes;
     uint64_t bar4_bytes = SwitchOptions{}.bar4_bytes;

@@ -18,6 +18,9 @@ Result<> check(const SwitchOptions& options) {
             return fail(Errc::invalid_argument,
                         "a window BAR of {:#x} bytes: it must be a power of two from {:#x} to {:#x}", bytes,
                         ntb::switchtec::min_window_bytes, largest_bar_bytes);
+    if (options.lut_entries < 1 || options.lut_entries > ntb::switchtec::max_lut_entries)
+        return fail(Errc::invalid_argument, "{} LUT entries a partition: it can have 1 to {}",
+                    options.lut_entries, ntb::switchtec::max_lut_entries);
     if (!options.policies.empty() && options.policies.size() != options.ports)
         return fail(Errc::invalid_argument, "{} partition policies for {} ports", options.policies.size(),
                     options.ports);

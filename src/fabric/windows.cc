@@ -22,7 +22,7 @@ bool Windows::configure_lut(unsigned slot, uint32_t ctl, unsigned& next_entry) {
     const unsigned log2 = switchtec::bar_ctl::LutSizeLog2::get(ctl);
     const unsigned count = switchtec::bar_ctl::LutCountMinus1::get(ctl) + 1;
     if (uint64_t{1} << log2 < switchtec::min_window_bytes || count > bars_[slot] >> log2 ||
-        count > switchtec::max_lut_entries - next_entry)
+        count > lut_entries_ - next_entry)
         return false;
     slots_[slot].lut_size_log2 = log2;
     slots_[slot].lut_count = count;
@@ -61,7 +61,7 @@ std::optional<uint16_t> Windows::configure_entries(const Slot& slot, const switc
 }
 
 WindowErrors Windows::configure(const switchtec::ControlBlock& registers, uint64_t targets) {
-    Windows next(bars_);
+    Windows next(bars_, lut_entries_);
     WindowErrors errors;
     unsigned next_entry = 0;
     for (unsigned slot = 0; slot < switchtec::bar_slots; ++slot) {

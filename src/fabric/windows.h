@@ -32,8 +32,8 @@ struct WindowErrors {
 class Windows {
   public:
     Windows() = default;
-    // No windows at all.
-    explicit Windows(const WindowBars& bars) : bars_(bars) {}
+    // No windows at all. LUT_ENTRIES: how many the BARs may have together, max_lut_entries at most.
+    Windows(const WindowBars& bars, unsigned lut_entries) : bars_(bars), lut_entries_(lut_entries) {}
 
     // Replaces what is in force by what REGISTERS say; TARGETS are the partitions that windows may lead to.
     // Changes nothing when there are errors.
@@ -63,6 +63,7 @@ class Windows {
                                               uint64_t targets);
 
     WindowBars bars_{};
+    unsigned lut_entries_ = 0;
     std::array<Slot, ntb::switchtec::bar_slots> slots_;
     std::array<std::optional<Hop::Target>, ntb::switchtec::max_lut_entries> entries_;
 };
