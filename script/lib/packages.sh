@@ -12,7 +12,7 @@ required_packages() {
     libsqlite3-dev libssl-dev liburing-dev libaio-dev etcd-server \
     libgtest-dev libgmock-dev \
     "clang-$llvm" "clang-tidy-$llvm" "clang-format-$llvm" "libclang-rt-$llvm-dev" "llvm-$llvm" \
-    fio jq cpio xz-utils zstd python3 curl util-linux procps binutils \
+    fio jq cpio make libelf-dev xz-utils zstd python3 curl util-linux procps binutils \
     ca-certificates debian-archive-keyring
 }
 
