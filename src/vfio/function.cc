@@ -224,6 +224,10 @@ Result<> KernelFunction::reset_device() {
     while (true) {
         const int error = kernel_.ioctl(device_->get(), VFIO_DEVICE_RESET, nullptr);
         if (error == 0) return {};
+        if (error == -EAGAIN && departure_->said())
+            return fail(Errc::disconnected,
+                        "resetting function {}: the kernel is taking it away, and resets it no more",
+                        pci::to_string(address_));
         if (error != -EAGAIN || std::chrono::steady_clock::now() >= deadline)
             return fail_errno(error, fmt::format("resetting function {}", pci::to_string(address_)));
         std::this_thread::sleep_for(reset_retry_pause);

@@ -73,9 +73,10 @@ Result<> hot_reset(Kernel& kernel, int device, const Groups& groups, const pci::
     head.count = static_cast<uint32_t>(descriptors.size());
     std::memcpy(request.data(), &head, sizeof head);
     std::copy(fds.begin(), fds.end(), request.begin() + sizeof head);
-    if (const int error = kernel.ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, request.data()); error < 0)
-        return fail_errno(error, "resetting its bus or slot");
-    return {};
+    const int error = kernel.ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, request.data());
+    if (error == -ENOTTY) // what the kernel makes of a link that does not come up again
+        return fail(Errc::io, "resetting its bus or slot: the kernel found nobody there afterwards");
+    return error < 0 ? fail_errno(error, "resetting its bus or slot") : Result<>{};
 }
 
 } // namespace lanepool::vfio

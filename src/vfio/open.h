@@ -37,7 +37,8 @@ struct Paths {
 //   function alone and every function on it is in this group and not open. It leaves bus mastering and
 //   interrupts off, and memory space and mappings as they were.
 // - on_disconnect is called when the kernel asks for the function back (it is being unplugged or unbound),
-//   and when it reports a fatal error of it. The kernel waits until the function has been closed.
+//   and when it reports a fatal error of it. The kernel waits until the function has been closed; until then
+//   it works as before, but is not reset any more (disconnected).
 //
 // Errors: failed_precondition when vfio-pci does not have the function, or not the whole IOMMU group, saying
 // who has it; not_found; busy when somebody else has the group open; permission_denied; not_supported where
