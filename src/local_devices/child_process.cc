@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "local_devices/child_process.h"
+
+#include "base/unique_fd.h"
+
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <fcntl.h>
+#include <fstream>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace lanepool::local_devices {
+
+namespace {
+
+constexpr size_t most_stuck = 16;
+constexpr int killed_status = 255; // no errno is as high
+constexpr auto death_grace = std::chrono::milliseconds(100);
+
+struct SharedRange {
+    void* start;
+    size_t size_bytes;
+};
+
+// This process's shared mappings (man 5 proc): registers of devices, and memory that is lent.
+std::vector<SharedRange> shared_ranges() {
+    std::vector<SharedRange> ranges;
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line);) {
+        uintptr_t start = 0, end = 0;
+        const char* const last = line.data() + line.size();
+        const auto dash = std::from_chars(line.data(), last, start, 16);
+        if (dash.ec != std::errc() || dash.ptr == last || *dash.ptr != '-') continue;
+        const auto space = std::from_chars(dash.ptr + 1, last, end, 16);
+        if (space.ec != std::errc() || last - space.ptr < 5 || space.ptr[4] != 's') continue;
+        ranges.push_back({reinterpret_cast<void*>(start), end - start});
+    }
+    return ranges;
+}
+
+// In the new process, which has copied the memory of one with many threads: only system calls from here on.
+// It lets go of every descriptor and mapping, because if the kernel keeps it for ever, it must not keep the
+// devices and sockets of the process that it comes from.
+[[noreturn]] void write_and_exit(const char* path, std::string_view text,
+                                 const std::vector<SharedRange>& ranges) {
+    ::syscall(SYS_close_range, 0U, ~0U, 0U);
+    for (const auto& range : ranges)
+        ::munmap(range.start, range.size_bytes);
+    const int fd = ::open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) ::_exit(errno);
+    const ssize_t count = ::write(fd, text.data(), text.size());
+    if (count < 0) ::_exit(errno);
+    ::_exit(static_cast<size_t>(count) == text.size() ? 0 : EIO);
+}
+
+int milliseconds(std::chrono::nanoseconds duration) {
+    const auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
+    return static_cast<int>(std::clamp<int64_t>(count, 0, 24 * 3600 * 1000));
+}
+
+// Whether the process has ended within the time.
+bool ended_within(int pid, std::chrono::nanoseconds timeout) {
+    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U)));
+    if (!process) return errno == ESRCH;
+    pollfd entry = {process.get(), POLLIN, 0};
+    const auto end = std::chrono::steady_clock::now() + timeout;
+    while (true) {
+        const auto left = end - std::chrono::steady_clock::now();
+        const int count = ::poll(&entry, 1, milliseconds(left));
+        if (count > 0) return true;
+        if (count == 0 || errno != EINTR) return false;
+    }
+}
+
+int reap(int pid) {
+    int status = 0;
+    pid_t result = 0;
+    do
+        result = ::waitpid(pid, &status, 0);
+    while (result < 0 && errno == EINTR);
+    return result == pid && WIFEXITED(status) ? WEXITSTATUS(status) : killed_status;
+}
+
+} // namespace
+
+Result<> ChildProcesses::check_stuck(const std::string& what) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(stuck_, [](const auto& entry) { return ::waitpid(entry.second, nullptr, WNOHANG) != 0; });
+    if (const auto found = stuck_.find(what); found != stuck_.end())
+        return fail(Errc::timeout,
+                    "{}: the kernel has not finished an earlier try (process {} waits for it; `cat "
+                    "/proc/{}/stack` shows where)",
+                    what, found->second, found->second);
+    if (stuck_.size() >= most_stuck)
+        return fail(Errc::timeout,
+                    "{}: not tried, because {} operations on devices are hanging in the kernel; "
+                    "restart this machine",
+                    what, stuck_.size());
+    return {};
+}
+
+Result<int> ChildProcesses::wait_for(int pid, const std::string& what, std::chrono::nanoseconds timeout) {
+    if (ended_within(pid, timeout)) return reap(pid);
+    ::kill(pid, SIGKILL);
+    if (ended_within(pid, death_grace)) {
+        reap(pid);
+    } else {
+        const std::lock_guard lock(mutex_);
+        stuck_[what] = pid;
+    }
+    return fail(Errc::timeout, "{}: the kernel has not finished it after {} s", what,
+                std::chrono::duration<double>(timeout).count());
+}
+
+Result<> ChildProcesses::write(const std::string& path, const std::string& text,
+                               std::chrono::nanoseconds timeout) {
+    const std::string what =
+        fmt::format("writing '{}' to {}", text.substr(0, text.find_last_not_of('\n') + 1), path);
+    TRY(check_stuck(what));
+    const auto ranges = shared_ranges();
+    const pid_t pid = ::_Fork();
+    if (pid < 0) return fail_errno(fmt::format("{}: starting a process for it", what));
+    if (pid == 0) write_and_exit(path.c_str(), text, ranges);
+    const int status = TRY(wait_for(pid, what, timeout));
+    if (status == killed_status) return fail(Errc::io, "{}: its process was killed", what);
+    if (status != 0) return fail_errno(status, what);
+    return {};
+}
+
+Result<int> ChildProcesses::run(const std::vector<std::string>& arguments, std::chrono::nanoseconds timeout) {
+    const std::string what = fmt::format("running {}", fmt::join(arguments, " "));
+    TRY(check_stuck(what));
+    std::vector<char*> pointers;
+    for (const auto& argument : arguments)
+        pointers.push_back(const_cast<char*>(argument.c_str()));
+    pointers.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    for (int fd = 0; fd < 3; ++fd)
+        ::posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+    ::posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+    pid_t pid = -1;
+    const int error = ::posix_spawn(&pid, pointers[0], &actions, nullptr, pointers.data(), environ);
+    ::posix_spawn_file_actions_destroy(&actions);
+    if (error != 0) return fail_errno(error, what);
+    return wait_for(pid, what, timeout);
+}
+
+} // namespace lanepool::local_devices
