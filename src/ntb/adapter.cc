@@ -83,6 +83,17 @@ Result<BusAddress> add_export(AdapterState& state, std::optional<BusAddress> add
     });
 }
 
+// For an adapter that cannot signal eventfds.
+Result<BusAddress> add_event_words(AdapterState& state, LocalExport::Events events, uint64_t size_bytes) {
+    return state.with([&]() -> Result<BusAddress> {
+        auto words = TRY(state.event_words().add(events.eventfds));
+        const uint64_t slot_bytes = state.tables().usual_slot_bytes(words.memory().size_bytes);
+        return state.exports().add(
+            std::move(words),
+            std::make_shared<LocalExport>(std::move(events), size_bytes, Access::read_write), slot_bytes);
+    });
+}
+
 Result<BusAddress> add_memory(AdapterState& state, std::optional<BusAddress> address, const MemoryRef& memory,
                               Access access) {
     return add_export(state, address, memory, memory.size_bytes, access,
@@ -131,9 +142,10 @@ Result<Export> Adapter::export_events(std::span<const int> eventfds) {
         return mappings;
     };
     const uint64_t size_bytes = eventfds.size() * event_bytes;
-    const auto address =
-        TRY(add_export(*state_, std::nullopt, std::move(events), size_bytes, Access::read_write, map));
-    return Export(state_, address, size_bytes);
+    auto address = add_export(*state_, std::nullopt, events, size_bytes, Access::read_write, map);
+    if (!address && address.error().code() == Errc::not_supported)
+        address = add_event_words(*state_, std::move(events), size_bytes);
+    return Export(state_, TRY(std::move(address)), size_bytes);
 }
 
 Export::Export() = default;

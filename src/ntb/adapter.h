@@ -77,10 +77,15 @@ class Window {
     // `disconnected`.
     Result<> read(uint64_t offset_bytes, std::span<std::byte> data) const;
     Result<> write(uint64_t offset_bytes, std::span<const std::byte> data) const;
-    Result<std::vector<pci::Extent>> memory(uint64_t offset_bytes,
-                                            uint64_t size_bytes) const; // extents relative to the window
+    // Descriptors that may be handed on to other processes; extents are relative to the window. None on an
+    // adapter that is a card: whoever has its descriptor has all of it.
+    Result<std::vector<pci::Extent>> memory(uint64_t offset_bytes, uint64_t size_bytes) const;
+    // An eventfd that does what a 4-byte write there does. Where the adapter gives none, its thread waits for
+    // it and writes (and sends a message, to event words), until the window is closed: then many signals may
+    // become one write. Errors: not_supported (there is no event), no_space.
     Result<UniqueFd> event(uint64_t offset_bytes) const;
-    // The whole window as memory. Errors: not_supported when not all of it has descriptors.
+    // The whole window as memory of this process; on a card, its registers: use accesses of 4 or 8 aligned
+    // bytes. Errors: not_supported when not all of it can be mapped.
     Result<Mapping> map(Access access = Access::read_write) const;
     // Lets DEVICE, which is on this host, reach the whole window from IOVA on: in place where there are
     // descriptors, one call an access elsewhere. All or nothing. The mappings must end before the device and
@@ -94,6 +99,7 @@ class Window {
     Window(std::shared_ptr<AdapterState> state, std::unique_ptr<Way> way);
     template <class T, class Switched, class Local>
     Result<T> use(uint64_t offset_bytes, uint64_t bytes, Switched switched, Local local) const;
+    Result<std::vector<pci::Extent>> extents_of(uint64_t offset_bytes, uint64_t size_bytes) const;
     std::shared_ptr<AdapterState> state_;
     std::unique_ptr<Way> way_;
 };
@@ -135,7 +141,9 @@ class Adapter {
     // DEVICE must outlive what is returned.
     Result<Export> export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
                                  uint64_t size_bytes, Access access = Access::read_write);
-    // An area of 4 bytes an eventfd: a 4-byte write at 4*i signals EVENTFDS[i] (-1: nothing happens).
+    // An area of 4 bytes an eventfd: a 4-byte write at 4*i signals EVENTFDS[i] (-1: nothing happens). On a
+    // card, which cannot signal eventfds, they are words that this host looks at when a message comes:
+    // Window::event() sends one, writes alone are seen with the next (event_words.h).
     Result<Export> export_events(std::span<const int> eventfds);
     // The same at a fixed address (a rendezvous that peers know beforehand). Errors: already_exists.
     Result<Export> export_memory_at(BusAddress address, const MemoryRef& memory, Access access);

@@ -15,7 +15,8 @@ Result<std::shared_ptr<AdapterState>> AdapterState::create(std::unique_ptr<pci::
     state->tables_ = TRY(ControlTables::create(*function, state->identity_));
     state->exports_ = std::make_unique<Exports>(*function);
     state->interrupts_ = TRY(Interrupts::create(*function, state->identity_, *state->links_,
-                                                *state->messages_, std::move(events)));
+                                                *state->messages_, state->event_words_, std::move(events)));
+    state->relays_ = std::make_unique<Relays>(state->interrupts_->loop());
     function->on_disconnect([weak = std::weak_ptr(state)] {
         if (const auto alive = weak.lock()) alive->interrupts_->report_gone();
     });

@@ -6,11 +6,13 @@
 
 #include "ntb/adapter.h"
 #include "ntb/control_tables.h"
+#include "ntb/event_words.h"
 #include "ntb/exports.h"
 #include "ntb/interrupts.h"
 #include "ntb/links.h"
 #include "ntb/messages.h"
 #include "ntb/probe.h"
+#include "ntb/relays.h"
 
 #include <memory>
 #include <shared_mutex>
@@ -43,6 +45,8 @@ class AdapterState {
     Exports& exports() { return *exports_; }
     Links& links() { return *links_; }
     Messages& messages() { return *messages_; }
+    EventWords& event_words() { return event_words_; }
+    Relays& relays() { return *relays_; }
 
     // Fails with `unavailable` unless the links of both ends are up. PARTITION is not the own one.
     Result<> check_link(Partition partition);
@@ -53,11 +57,13 @@ class AdapterState {
 
     std::shared_mutex life_; // exclusively held while the function goes
     Identity identity_;
+    EventWords event_words_;
     std::unique_ptr<Links> links_;
     std::unique_ptr<Messages> messages_;
     std::unique_ptr<ControlTables> tables_;
     std::unique_ptr<Exports> exports_;
     std::unique_ptr<Interrupts> interrupts_;
+    std::unique_ptr<Relays> relays_;          // on the loop of interrupts_
     std::unique_ptr<pci::Function> function_; // destroyed first: it calls report_gone()
 };
 

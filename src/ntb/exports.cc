@@ -10,31 +10,54 @@ namespace {
 // and the switch can address.
 const auto export_space =
     *Range<BusAddress>::create({uint64_t{1} << 32}, (uint64_t{1} << 47) - (uint64_t{1} << 32));
+const auto event_word_space = *Range<BusAddress>::create(event_words_start, event_words_bytes);
 constexpr size_t max_exports = 16384;
 } // namespace
 
-Exports::Exports(pci::Function& function) : function_(function), addresses_(export_space, max_exports) {}
+Exports::Exports(pci::Function& function)
+    : function_(function), addresses_(export_space, max_exports), words_(event_word_space, max_exports) {}
 
 Result<BusAddress> Exports::add(std::optional<BusAddress> address, std::shared_ptr<LocalExport> local,
-                                uint64_t slot_bytes, const std::function<Result<Mappings>(Iova start)>& map) {
+                                uint64_t slot_bytes, const Map& map) {
     BusAddress start;
     {
         const std::lock_guard lock(mutex_);
         if (address) {
-            TRY(addresses_.reserve(*address, local->size_bytes()));
+            TRY(space_of(*address).reserve(*address, local->size_bytes()));
             start = *address;
         } else {
             start = TRY(addresses_.allocate(local->size_bytes(), slot_bytes));
         }
     }
+    return map_at(start, {std::move(local), {}, {}}, map);
+}
+
+Result<BusAddress> Exports::add(EventWords::Area words, std::shared_ptr<LocalExport> local,
+                                uint64_t slot_bytes) {
+    const MemoryRef memory = words.memory();
+    BusAddress start;
+    {
+        const std::lock_guard lock(mutex_);
+        start = TRY(words_.allocate(memory.size_bytes, slot_bytes));
+    }
+    return map_at(start, {std::move(local), std::move(words), {}}, [&](Iova at) -> Result<Mappings> {
+        Mappings mappings;
+        mappings.push_back(TRY(
+            function_.map_dma(TRY(Range<Iova>::create(at, memory.size_bytes)), memory, Access::read_write)));
+        return mappings;
+    });
+}
+
+Result<BusAddress> Exports::map_at(BusAddress start, Entry entry, const Map& map) {
     // The adapter issues on its host's bus what a peer's window leads to: its IOVA is the bus address.
     auto mappings = map(Iova{start.value});
     const std::lock_guard lock(mutex_);
     if (!mappings) {
-        addresses_.release(start);
+        space_of(start).release(start);
         return tl::unexpected(mappings.error().within("exporting"));
     }
-    entries_.emplace(start, Entry{std::move(local), std::move(*mappings)});
+    entry.mappings = std::move(*mappings);
+    entries_.emplace(start, std::move(entry));
     return start;
 }
 
@@ -70,7 +93,7 @@ Result<> Exports::remove(BusAddress address) {
     if (taken.empty()) return {};
     TRY(withdraw(taken.mapped()));
     const std::lock_guard lock(mutex_);
-    addresses_.release(address);
+    space_of(address).release(address);
     return {};
 }
 

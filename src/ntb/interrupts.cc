@@ -8,9 +8,10 @@ namespace lanepool::ntb {
 
 Result<std::unique_ptr<Interrupts>> Interrupts::create(pci::Function& function, const Identity& identity,
                                                        const Links& links, Messages& messages,
-                                                       AdapterEvents events) {
+                                                       EventWords& words, AdapterEvents events) {
     auto loop = TRY(io::EventLoop::create());
-    std::unique_ptr<Interrupts> self(new Interrupts(std::move(loop), links, messages, std::move(events)));
+    std::unique_ptr<Interrupts> self(
+        new Interrupts(std::move(loop), links, messages, words, std::move(events)));
     TRY(self->set_up(function, identity));
     self->thread_ = std::thread([loop = self->loop_.get()] { loop->run(); });
     return self;
@@ -50,7 +51,11 @@ Result<> Interrupts::set_up(pci::Function& function, const Identity& identity) {
 void Interrupts::take_messages() {
     drain(message_eventfd_);
     // A register that is filled again while the others are looked at interrupts again.
-    const auto taken = messages_.take(events_.message);
+    const auto taken = messages_.take([this](Partition from, uint32_t message) {
+        if (message != event_message && events_.message) events_.message(from, message);
+    });
+    // After the registers have been emptied: who found them full has written before we look.
+    words_.look();
     if (!taken && taken.error().code() == Errc::disconnected) return report_gone();
     if (!taken) spdlog::warn("taking messages of the adapter: {}", taken.error().message());
 }

@@ -61,14 +61,19 @@ Result<> Messages::send(Partition partition, uint32_t message) {
 
 Result<> Messages::take(const std::function<void(Partition from, uint32_t message)>& deliver) const {
     for (unsigned i = 0; i < switchtec::message_registers; ++i) {
-        // As one access, so that text and sender belong together.
-        const uint64_t all = TRY(registers_.read64(at(in_message(i))));
-        const auto byte = [&](uint64_t offset) { return static_cast<uint8_t>(all >> (8 * offset)); };
+        // The status first: text and sender stay as they are from when it says that a message is there until
+        // the message is taken, however many accesses reading them takes.
+        constexpr uint64_t start = offsetof(switchtec::InMessage, status);
+        const uint32_t state = TRY(registers_.read32(at(in_message(i) + start)));
+        const auto byte = [&](uint64_t offset) {
+            return static_cast<uint8_t>(state >> (8 * (offset - start)));
+        };
         if ((byte(offsetof(switchtec::InMessage, status)) & switchtec::in_message_status) == 0) continue;
-        TRY(registers_.write8(at(in_message(i) + offsetof(switchtec::InMessage, status)),
-                              switchtec::in_message_status));
+        const uint32_t text =
+            TRY(registers_.read_text(at(in_message(i) + offsetof(switchtec::InMessage, msg))));
+        TRY(registers_.write8(at(in_message(i) + start), switchtec::in_message_status));
         const Partition from{byte(offsetof(switchtec::InMessage, source))};
-        if (from.value < max_partitions && deliver) deliver(from, static_cast<uint32_t>(all));
+        if (from.value < max_partitions && deliver) deliver(from, text);
     }
     return {};
 }

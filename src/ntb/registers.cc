@@ -26,8 +26,8 @@ Result<uint16_t> Registers::read16(uint64_t offset_bytes) const {
 Result<uint32_t> Registers::read32(uint64_t offset_bytes) const {
     return live(pci::read32(*function_, gas, offset_bytes), offset_bytes);
 }
-Result<uint64_t> Registers::read64(uint64_t offset_bytes) const {
-    return live(pci::read64(*function_, gas, offset_bytes), offset_bytes);
+Result<uint32_t> Registers::read_text(uint64_t offset_bytes) const {
+    return pci::read32(*function_, gas, offset_bytes);
 }
 Result<uint64_t> Registers::read_partition_map(uint64_t offset_bytes) const {
     // All of the first 32 partitions may be there; there are 48, so that the upper half is never all-ones.

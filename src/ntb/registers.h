@@ -21,7 +21,8 @@ class Registers {
     Result<uint8_t> read8(uint64_t offset_bytes) const;
     Result<uint16_t> read16(uint64_t offset_bytes) const;
     Result<uint32_t> read32(uint64_t offset_bytes) const;
-    Result<uint64_t> read64(uint64_t offset_bytes) const;
+    // What somebody else wrote: it may be all-ones.
+    Result<uint32_t> read_text(uint64_t offset_bytes) const;
     // A bit for each partition, in two reads: it may be misaligned, and some bridges split or refuse those.
     Result<uint64_t> read_partition_map(uint64_t offset_bytes) const;
     Result<> write8(uint64_t offset_bytes, uint8_t value) const;

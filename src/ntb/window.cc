@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ntb/adapter_state.h"
 
+#include <spdlog/spdlog.h>
 #include <variant>
 
 namespace lanepool::ntb {
@@ -9,6 +10,7 @@ namespace lanepool::ntb {
 struct Window::Way {
     std::variant<Placement, LocalTarget> place;
     uint64_t size_bytes;
+    Target target;
 
     const Placement* switched() const { return std::get_if<Placement>(&place); }
     const LocalTarget& local() const { return std::get<LocalTarget>(place); }
@@ -31,7 +33,8 @@ Result<std::vector<Window>> Adapter::open_windows(std::span<const Target> target
         std::vector<Target> switched;
         uint64_t checked = uint64_t{1} << partition().value;
         for (const auto& target : targets) {
-            ways.push_back(std::make_unique<Window::Way>(Window::Way{Placement{}, target.size_bytes}));
+            ways.push_back(
+                std::make_unique<Window::Way>(Window::Way{Placement{}, target.size_bytes, target}));
             if (target.partition == partition())
                 ways.back()->place = TRY(state_->exports().find(target.address, target.size_bytes));
             else
@@ -63,7 +66,10 @@ Result<> Adapter::close_windows(std::vector<Window> windows) {
     for (auto& window : windows) {
         if (window.state_ && window.state_ != state_)
             return fail(Errc::invalid_argument, "one of the windows belongs to another adapter");
-        if (window.way_ && window.way_->switched()) placements.push_back(*window.way_->switched());
+        if (window.way_ && window.way_->switched()) {
+            state_->relays().close(window.way_.get());
+            placements.push_back(*window.way_->switched());
+        }
         window.way_.reset();
         window.state_.reset();
     }
@@ -90,6 +96,7 @@ Result<> Window::close() {
     const auto state = std::exchange(state_, nullptr);
     const auto way = std::exchange(way_, nullptr);
     if (!state || !way || !way->switched()) return {};
+    state->relays().close(way.get());
     auto done = state->with([&] { return state->tables().close({way->switched(), 1}); });
     if (!done && done.error().code() == Errc::disconnected) return {};
     return done;
@@ -139,6 +146,19 @@ static Result<std::vector<pci::Extent>> within_window(std::vector<pci::Extent> e
 }
 
 Result<std::vector<pci::Extent>> Window::memory(uint64_t offset_bytes, uint64_t size_bytes) const {
+    // The descriptor of a card is all of the card.
+    if (way_ && way_->switched() && state_) {
+        const bool handed_out =
+            TRY(state_->with([&]() -> Result<bool> { return state_->function().hands_out_memory(); }));
+        if (!handed_out) {
+            TRY(way_->check(offset_bytes, size_bytes));
+            return std::vector<pci::Extent>{};
+        }
+    }
+    return extents_of(offset_bytes, size_bytes);
+}
+
+Result<std::vector<pci::Extent>> Window::extents_of(uint64_t offset_bytes, uint64_t size_bytes) const {
     using Extents = std::vector<pci::Extent>;
     return use<Extents>(
         offset_bytes, size_bytes,
@@ -151,10 +171,33 @@ Result<std::vector<pci::Extent>> Window::memory(uint64_t offset_bytes, uint64_t 
         });
 }
 
+// What the eventfd of a relay does: a write there, and a word of it where the other end has to look.
+static void relay(AdapterState& state, pci::Region region, uint64_t at, const Target& target) {
+    const auto done = state.with([&]() -> Result<> {
+        TRY(pci::write32(state.function(), region, at, 1));
+        if (!is_event_word(target.address)) return {};
+        const auto sent = state.messages().send(target.partition, event_message);
+        // Registers that are full are emptied before the words are looked at (event_words.h).
+        return !sent && sent.error().code() == Errc::busy ? Result<>{} : sent;
+    });
+    if (!done) spdlog::debug("relaying an event: {}", done.error().message());
+}
+
 Result<UniqueFd> Window::event(uint64_t offset_bytes) const {
     return use<UniqueFd>(
         offset_bytes, 4,
-        [&](pci::Region region, uint64_t at) { return state_->function().event(region, at); },
+        [&](pci::Region region, uint64_t at) -> Result<UniqueFd> {
+            auto event = state_->function().event(region, at);
+            const Target target{way_->target.partition, way_->target.address + offset_bytes, 4};
+            // On a function that gives eventfds, a place that has none is no event, except for words.
+            const bool relayed = !state_->function().hands_out_memory() || is_event_word(target.address);
+            if (event || event.error().code() != Errc::not_supported || !relayed || offset_bytes % 4 != 0)
+                return event;
+            // Nothing runs on the adapter's thread once the state has gone.
+            return state_->relays().open(
+                way_.get(), offset_bytes,
+                [state = state_.get(), region, at, target] { relay(*state, region, at, target); });
+        },
         [&](const LocalExport& exported, uint64_t at) { return exported.event(at); });
 }
 
@@ -171,7 +214,7 @@ Result<std::vector<pci::DmaMapping>> Window::map_for(pci::Function& device, Iova
 }
 
 Result<Mapping> Window::map(Access access) const {
-    const auto extents = TRY(memory(0, size_bytes()));
+    const auto extents = TRY(extents_of(0, size_bytes()));
     if (extents.size() != 1 || extents[0].offset_bytes != 0 || extents[0].memory.size_bytes != size_bytes())
         return fail(
             Errc::not_supported,

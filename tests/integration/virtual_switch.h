@@ -90,7 +90,9 @@ class VirtualSwitch {
         return folder_ / ("port" + std::to_string(index) + ".sock");
     }
     void plug_in_loop(unsigned index) {
-        servers_[index] = vfio_user::Server::create(*loop_, path(index), fabric_->port(index)).value();
+        servers_[index] = vfio_user::Server::create(*loop_, path(index), fabric_->port(index),
+                                                    {.reply_timeout = std::chrono::seconds(3)})
+                              .value();
     }
 
     TemporaryFolder folder_;

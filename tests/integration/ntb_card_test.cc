@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The adapter driver on a card, whose function gives no eventfds: event words and relays, against another
+// card and against a host of the virtual switch that has them.
+#include "integration/card_function.h"
+#include "integration/virtual_switch.h"
+#include "ntb/event_words.h"
+#include "ntb/relays.h"
+
+#include <atomic>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace lanepool::ntb {
+namespace {
+
+using integration::CardFunction;
+using integration::VirtualSwitch;
+using namespace std::chrono_literals;
+
+Partition host(unsigned index) { return Partition{static_cast<uint8_t>(index)}; }
+
+std::unique_ptr<Adapter> card(VirtualSwitch& fabric, unsigned port, AdapterEvents events = {}) {
+    auto made =
+        Adapter::create(std::make_unique<CardFunction>(fabric.function(port).value()), std::move(events));
+    EXPECT_TRUE(made) << made.error().message();
+    return std::move(*made);
+}
+
+bool arrives(const UniqueFd& eventfd) {
+    pollfd ready{eventfd.get(), POLLIN, 0};
+    return poll(&ready, 1, 5000) == 1 && drain(eventfd) > 0;
+}
+
+struct Events {
+    explicit Events(size_t count) {
+        for (size_t i = 0; i < count; ++i)
+            fds.push_back(create_eventfd().value());
+    }
+    Result<Export> export_on(Adapter& adapter) const {
+        std::vector<int> numbers;
+        for (const auto& fd : fds)
+            numbers.push_back(fd.get());
+        return adapter.export_events(numbers);
+    }
+    std::vector<UniqueFd> fds;
+};
+
+TEST(NtbCard, EventsOfACardAreWordsThatAMessageMakesItLookAt) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = card(fabric, 1);
+    Events events(3);
+    const auto exported = events.export_on(*owner).value();
+    EXPECT_TRUE(is_event_word(exported.address()));
+    EXPECT_EQ(exported.size_bytes(), 12u);
+    const auto window = peer->open_window({host(0), exported.address(), 12}).value();
+    const auto third = window.event(8).value();
+    const auto first = window.event(0).value();
+    signal(third);
+    EXPECT_TRUE(arrives(events.fds[2]));
+    EXPECT_EQ(drain(events.fds[0]) + drain(events.fds[1]), 0u);
+    signal(first);
+    EXPECT_TRUE(arrives(events.fds[0]));
+    for (int i = 0; i < 50; ++i) {
+        signal(third);
+        ASSERT_TRUE(arrives(events.fds[2])) << i;
+    }
+}
+
+TEST(NtbCard, AnyMessageShowsWords) {
+    VirtualSwitch fabric(2);
+    std::atomic<uint32_t> heard{0};
+    AdapterEvents adapter_events;
+    adapter_events.message = [&](Partition, uint32_t message) { heard = message; };
+    auto owner = card(fabric, 0, std::move(adapter_events));
+    auto peer = fabric.adapter(1);
+    Events events(1);
+    const auto exported = events.export_on(*owner).value();
+    const auto window = peer->open_window({host(0), exported.address(), 4}).value();
+    const std::array<std::byte, 4> set{std::byte{1}};
+    ASSERT_TRUE(window.write(0, set));
+    EXPECT_EQ(drain(events.fds[0]), 0u);
+    ASSERT_TRUE(peer->send_message(host(0), 77));
+    EXPECT_TRUE(arrives(events.fds[0]));
+    EXPECT_TRUE(eventually([&] { return heard == 77; }));
+    heard = 0;
+    ASSERT_TRUE(window.write(0, set));
+    ASSERT_TRUE(peer->send_message(host(0), event_message));
+    EXPECT_TRUE(arrives(events.fds[0]));
+    EXPECT_EQ(heard, 0u) << "our own message is nobody's business";
+}
+
+// A peer that is no card writes words, too, and one that is a card writes to events.
+TEST(NtbCard, CardsAndOtherHostsSignalEachOther) {
+    VirtualSwitch fabric(2);
+    auto a = card(fabric, 0);
+    auto b = fabric.adapter(1);
+    Events of_a(1), of_b(1);
+    const auto exported_a = of_a.export_on(*a).value();
+    const auto exported_b = of_b.export_on(*b).value();
+    EXPECT_FALSE(is_event_word(exported_b.address()));
+    const auto to_a = b->open_window({host(0), exported_a.address(), 4}).value();
+    const auto to_b = a->open_window({host(1), exported_b.address(), 4}).value();
+    signal(to_a.event(0).value());
+    EXPECT_TRUE(arrives(of_a.fds[0]));
+    signal(to_b.event(0).value());
+    EXPECT_TRUE(arrives(of_b.fds[0]));
+}
+
+// No signal is lost however many senders meet at the four message registers.
+TEST(NtbCard, NoSignalIsLostInACrowd) {
+    constexpr unsigned senders = 5;
+    VirtualSwitch fabric(senders + 1);
+    auto owner = card(fabric, 0);
+    Events events(senders);
+    const auto exported = events.export_on(*owner).value();
+    std::vector<std::unique_ptr<Adapter>> peers;
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < senders; ++i)
+        peers.push_back(card(fabric, i + 1));
+    for (unsigned i = 0; i < senders; ++i)
+        threads.emplace_back([&, i] {
+            const auto window =
+                peers[i]->open_window({host(0), exported.address() + i * uint64_t{4}, 4}).value();
+            const auto event = window.event(0).value();
+            for (int round = 0; round < 100; ++round) {
+                signal(event);
+                if (!arrives(events.fds[i])) {
+                    ADD_FAILURE() << "sender " << i << " round " << round;
+                    return;
+                }
+            }
+        });
+    for (auto& thread : threads)
+        thread.join();
+}
+
+TEST(NtbCard, WithdrawnEventsAreSilent) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = card(fabric, 1);
+    Events events(1), others(1);
+    auto exported = events.export_on(*owner).value();
+    const auto address = exported.address();
+    const auto kept = others.export_on(*owner).value();
+    const auto window = peer->open_window({host(0), address, 4}).value();
+    const auto event = window.event(0).value();
+    const auto other_window = peer->open_window({host(0), kept.address(), 4}).value();
+    EXPECT_TRUE(exported.withdraw());
+    signal(event);
+    signal(other_window.event(0).value()); // comes after
+    EXPECT_TRUE(arrives(others.fds[0]));
+    EXPECT_EQ(drain(events.fds[0]), 0u);
+    const auto next = events.export_on(*owner).value();
+    EXPECT_NE(next.address(), address) << "a window that was kept leads to nothing else";
+}
+
+TEST(NtbCard, AClosedWindowRelaysNothing) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = card(fabric, 1);
+    Events events(2);
+    const auto exported = events.export_on(*owner).value();
+    auto window = peer->open_window({host(0), exported.address(), 4}).value();
+    const auto event = window.event(0).value();
+    signal(window.event(0).value()); // the same
+    EXPECT_TRUE(arrives(events.fds[0]));
+    ASSERT_TRUE(window.close());
+    const auto again = peer->open_window({host(0), exported.address() + 4, 4}).value();
+    signal(event);
+    signal(again.event(0).value());
+    EXPECT_TRUE(arrives(events.fds[1]));
+    EXPECT_EQ(drain(events.fds[0]), 0u);
+    std::vector<Window> all;
+    all.push_back(peer->open_window({host(0), exported.address(), 4}).value());
+    const auto of_many = all[0].event(0).value();
+    ASSERT_TRUE(peer->close_windows(std::move(all)));
+    signal(of_many);
+    signal(again.event(0).value());
+    EXPECT_TRUE(arrives(events.fds[1]));
+    EXPECT_EQ(drain(events.fds[0]), 0u);
+}
+
+// Signals, windows and exports that come and go at the same time, and an adapter that goes before its
+// windows.
+TEST(NtbCard, GoesWhileItIsSignalled) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = card(fabric, 1);
+    const auto descriptors = [] {
+        return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+    };
+    const auto before = descriptors();
+    for (int round = 0; round < 20; ++round) {
+        Events events(2);
+        auto exported = events.export_on(*owner).value();
+        auto window = peer->open_window({host(0), exported.address(), 8}).value();
+        std::array<UniqueFd, 2> relayed = {window.event(0).value(), window.event(4).value()};
+        std::atomic<bool> stop{false};
+        std::thread sender([&] {
+            while (!stop)
+                for (const auto& event : relayed)
+                    signal(event);
+        });
+        EXPECT_TRUE(arrives(events.fds[1]));
+        EXPECT_TRUE(round % 2 == 0 ? exported.withdraw() : Result<>{});
+        EXPECT_TRUE(window.close());
+        stop = true;
+        sender.join();
+    }
+    EXPECT_TRUE(eventually([&] { return descriptors() == before; })) << descriptors() << " of " << before;
+    Events events(1);
+    const auto exported = events.export_on(*owner).value();
+    const auto window = peer->open_window({host(0), exported.address(), 4}).value();
+    const auto event = window.event(0).value();
+    peer.reset();
+    signal(event);
+    EXPECT_EQ(window.event(0).error().code(), Errc::disconnected);
+    owner.reset();
+}
+
+TEST(NtbCard, HandsOutNoDescriptorsButMapsForItself) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = card(fabric, 1);
+    const MemoryRef memory{share(create_memory("test", 65536).value()), 0, 65536};
+    const auto exported = owner->export_memory(memory, Access::read_write).value();
+    const auto window = peer->open_window({host(0), exported.address(), 65536}).value();
+    EXPECT_TRUE(window.memory(0, 65536).value().empty());
+    EXPECT_EQ(window.memory(0, 65537).error().code(), Errc::out_of_range);
+    window.map().value().data()[5] = std::byte{6};
+    EXPECT_EQ(Mapping::create(memory).value().data()[5], std::byte{6});
+    EXPECT_EQ(window.event(2).error().code(), Errc::not_supported);
+}
+
+TEST(NtbCard, ItsOwnHostSignalsWithoutTheSwitch) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    Events events(1);
+    const auto exported = events.export_on(*owner).value();
+    const auto window = owner->open_window({host(0), exported.address(), 4}).value();
+    signal(window.event(0).value());
+    EXPECT_EQ(drain(events.fds[0]), 1u);
+}
+
+TEST(NtbCard, EventWordsAreLimited) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    const auto eventfd = create_eventfd().value();
+    const std::vector<int> many(max_event_words, eventfd.get());
+    EXPECT_EQ(owner->export_events(std::span(many).first(0)).error().code(), Errc::invalid_argument);
+    // One descriptor each would be more than a process has: the limit comes first only for the sum.
+    std::vector<Export> kept;
+    Result<Export> last;
+    while ((last = owner->export_events(std::span(many).first(512)))) {
+        kept.push_back(std::move(*last));
+        if (kept.size() > max_event_words / 512) break;
+    }
+    ASSERT_FALSE(last);
+    EXPECT_TRUE(last.error().code() == Errc::no_space || last.error().code() == Errc::io)
+        << last.error().message();
+    const auto size = kept.size();
+    kept.clear();
+    for (size_t i = 0; i < size / 2; ++i)
+        kept.push_back(owner->export_events(std::span(many).first(512)).value());
+}
+
+TEST(NtbCard, RelaysAreLimited) {
+    const auto loop = io::EventLoop::create().value();
+    Relays relays(*loop);
+    std::vector<UniqueFd> handed_out;
+    Result<UniqueFd> last;
+    for (uint64_t i = 0; (last = relays.open(&relays, 4 * i, [] {})); ++i)
+        handed_out.push_back(std::move(*last));
+    EXPECT_LE(handed_out.size(), max_relays);
+    handed_out.clear();
+    relays.close(&relays);
+    while (loop->run_once(io::Duration(0))) {
+    }
+    EXPECT_TRUE(relays.open(&relays, 0, [] {}));
+}
+
+} // namespace
+} // namespace lanepool::ntb
