@@ -27,32 +27,44 @@ FIRST_SLOT = 0x10
 
 
 class Device:
-    """One of a host's devices. driver and properties are QEMU's; 'before' goes before it on the command line.
+    """One of a host's devices. driver and properties are QEMU's; 'before' and 'behind' stand around it on the command line.
 
-    disk_mib gives it a disk: a sparse file that lives as long as the WholeHost, also over a crash and a new boot.
+    disk_mib gives it a disk: a sparse file that lives as long as the WholeHost, also over a crash and a new boot. Its path
+    is {disk} in 'before' and 'behind'.
     """
 
     def __init__(self, name, driver, disk_mib=0, before=(), behind=(), port="", **properties):
         self.name, self.driver, self.disk_mib = name, driver, disk_mib
         self.before, self.behind, self.port, self.properties = list(before), list(behind), port, properties
 
-    def argv(self, bus):
+    def argv(self, bus, disk):
         words = [self.driver, f"id={self.name}", f"bus={bus}"]
         words += [f"{key}={value}" for key, value in self.properties.items()]
-        return [*self.before, "-device", ",".join(words), *self.behind]
+        argv = [*self.before, "-device", ",".join(words), *self.behind]
+        return [word.replace("{disk}", str(disk)) for word in argv]
 
 
 def nvme(name, disk_mib=64, **properties):
     """QEMU's NVMe drive."""
-    return Device(name, "nvme", disk_mib, drive=f"disk-{name}", serial=name, **properties)
+    return Device(name, "nvme", disk_mib, before=["-drive", f"id=disk-{name},file={{disk}},format=raw,if=none"],
+                  drive=f"disk-{name}", serial=name, **properties)
 
 
-def nvme_with_functions(name, functions=2, disk_mib=64):
-    """An NVMe drive with SR-IOV: each function gets a queue pair and interrupts from those that are flexible."""
+def nvme_with_functions(name, functions=2, disk_mib=32):
+    """An NVMe drive with SR-IOV. Its parent has namespace 1, and each function one of its own, from 2 on, of the same size,
+    which is attached to nobody at first: function i (from 1 on) is controller i of the subsystem and gets namespace i + 1.
+    Each function gets queues and interrupts from those that are flexible: three and two."""
     queues, vectors = 3 * functions, 2 * functions
-    return Device(name, "nvme", disk_mib, port=",mem-reserve=8M,pref64-reserve=8M",
-                  before=["-device", f"nvme-subsys,id=subsys-{name}"],
-                  behind=["-device", f"nvme-ns,bus={name},drive=disk-{name},nsid=1,shared=on"],
+    behind = []
+    for namespace in range(1, functions + 2):
+        # One file for all of them: the disks lie in it one after the other.
+        drive = f"disk-{name}-{namespace}"
+        behind += ["-drive", f"id={drive},file.filename={{disk}},file.driver=file,file.locking=off,driver=raw,offset={(namespace - 1) * disk_mib << 20},"
+                             f"size={disk_mib << 20},if=none",
+                   "-device", f"nvme-ns,bus={name},drive={drive},nsid={namespace},"
+                              + ("shared=off" if namespace == 1 else "shared=on,detached=on")]
+    return Device(name, "nvme", disk_mib * (functions + 1), port=",mem-reserve=8M,pref64-reserve=8M",
+                  before=["-device", f"nvme-subsys,id=subsys-{name}"], behind=behind,
                   serial=name, subsys=f"subsys-{name}", max_ioqpairs=queues + 3, msix_qsize=vectors + 3,
                   sriov_max_vfs=functions, sriov_vq_flexible=queues, sriov_vi_flexible=vectors)
 
@@ -132,9 +144,7 @@ class WholeHost:
         ]
         for index, device in enumerate(self.devices):
             words += self._root_port(index, device.name, device.port)
-            if device.disk_mib:
-                words += ["-drive", f"id=disk-{device.name},file={self.disk(device.name)},format=raw,if=none"]
-            words += device.argv(f"rp-{device.name}")
+            words += device.argv(f"rp-{device.name}", self.disk(device.name))
         if self.adapter_socket:
             words += self._root_port(len(self.devices), "adapter", "")
             words += ["-device", '{"driver":"vfio-user-pci","id":"adapter","bus":"rp-adapter","x-msg-timeout":2000,'
@@ -155,9 +165,10 @@ class WholeHost:
             self.qmp = Qmp(self.folder / "qmp.sock", start + 10)
             self.exec = GuestExec(str(self.folder / "exec.sock"), self.boot_timeout_s)
             self.boot_s = time.monotonic() - start
-            self.check("mkdir -p /var/lib/lanepool && { mount -t ext4 /dev/vda /var/lib/lanepool 2>/dev/null || "
+            # The kernel makes disks known when it has looked at them, which driver loading does not wait for.
+            self.check("for i in $(seq 100); do [ -b /dev/vda ] && break; sleep 0.05; done; mkdir -p /var/lib/lanepool && { mount -t ext4 /dev/vda /var/lib/lanepool 2>/dev/null || "
                        "{ mke2fs -qt ext4 /dev/vda && mount -t ext4 /dev/vda /var/lib/lanepool; }; }")
-        except GuestError as error:
+        except (GuestError, OSError) as error:
             raise GuestError(f"{error}\n{self.logs()}") from None
 
     # ---- inside ----
