@@ -19,10 +19,12 @@ def cache_dir():
                         pathlib.Path(env.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "lanepool")
 
 
-def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=None, image=None):
+def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=None, image=None,
+               initramfs=None):
     """The command line of one guest whose sockets and log lie in folder. docs/guest.md says why each part is there.
 
-    image: a folder with another kernel and initramfs than those of guests, such as a whole host's.
+    image: a folder with another kernel and initramfs than those of guests, such as a whole host's. initramfs: another
+    file system than that folder's.
     """
     cache = cache or cache_dir()
     image = image or cache / "guest/current"
@@ -37,7 +39,7 @@ def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=N
         "-object", f"memory-backend-memfd,id=ram,size={memory_mib}M,share=on",
         "-device", "intel-iommu,caching-mode=on,intremap=on",
         "-kernel", str(kernel),
-        "-initrd", str(image / "initramfs.img"),
+        "-initrd", str(initramfs or image / "initramfs.img"),
         "-append", ("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on iommu=pt "
                     f"lanepool.hostname={name} {append}").strip(),
         "-chardev", f"file,id=serial,path={folder}/serial.log", "-serial", "chardev:serial",

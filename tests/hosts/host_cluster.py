@@ -15,7 +15,8 @@ import links  # noqa: E402
 from cluster import PROGRAM, CheckFailed, Cluster, check  # noqa: E402,F401
 from guest_exec import GuestError  # noqa: E402
 from guest_vm import Guest, cache_dir  # noqa: E402
-from whole_host import THIS_MACHINE, WholeHost  # noqa: E402
+from overlay import initramfs_with  # noqa: E402
+from whole_host import STORE, THIS_MACHINE, WholeHost  # noqa: E402
 
 # So large that a whole host's firmware places the adapter as any other card.
 BAR4 = "4GiB"
@@ -74,14 +75,15 @@ class AgentHost(WholeHost):
 class ProcessHost:
     """A host that is an agent on this machine, with a guest that borrows."""
 
-    def __init__(self, cluster, name, port, kernel=None, memory_mib=256, modules=()):
-        """kernel: None for the guests' own (the cloud kernel), else that of a whole host."""
+    def __init__(self, cluster, name, port, kernel=None, memory_mib=256, modules=(), programs=()):
+        """kernel: None for the guests' own (the cloud kernel), else that of a whole host. programs: as a WholeHost's."""
         self.cluster, self.name, self.port = cluster, name, port
-        image = cache_dir() / "hosts" / kernel if kernel else None
+        image = cache_dir() / "hosts" / kernel if kernel else cache_dir() / "guest/current"
+        initramfs = initramfs_with(image / "initramfs.img", programs, STORE) if programs else None
         append = f"lanepool.modules={','.join(modules)}" if modules else ""
         # The agent hot-adds what it lends by a monitor of its own.
         self.monitor = cluster.folder / f"{name}.qmp.sock"
-        self.guest = Guest(name, image=image, memory_mib=memory_mib, append=append,
+        self.guest = Guest(name, image=image, initramfs=initramfs, memory_mib=memory_mib, append=append,
                            extra_args=["-qmp", f"unix:{self.monitor},server=on,wait=off"])
         self.start_agent()
 

@@ -19,6 +19,8 @@ from overlay import initramfs_with  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_PROGRAM") or ROOT / "build/lanepool")
+# File systems with programs in them.
+STORE = ROOT / "build/host-programs"
 KERNELS = ("6.1", "6.12")
 # The machine itself, as a whole host sees it through QEMU's user network.
 THIS_MACHINE = "10.0.2.2"
@@ -103,7 +105,7 @@ class WholeHost:
             self.image = cache_dir() / "hosts" / kernel
             if not self.image.exists():
                 raise GuestError(f"{self.image} is missing: run script/bootstrap")
-            self.initramfs = initramfs_with(self.image / "initramfs.img", programs, ROOT / "build/host-programs")
+            self.initramfs = initramfs_with(self.image / "initramfs.img", programs, STORE)
             disks = {device.name: device.disk_mib for device in self.devices if device.disk_mib}
             for disk, size_mib in {**disks, "state": state_mib}.items():
                 with open(self.disk(disk), "wb") as file:
