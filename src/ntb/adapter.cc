@@ -94,6 +94,39 @@ Result<BusAddress> add_event_words(AdapterState& state, LocalExport::Events even
     });
 }
 
+// What a card can reach of registers is what the kernel lets us map: all of AREA or nothing. The end of a BAR
+// that is smaller than a page is a page: the kernel maps it only where nothing else lies there.
+Result<Exports::Mappings> map_for_card(pci::Function& card, Iova start, pci::Function& device,
+                                       pci::Region region, pci::Area area, Access access) {
+    constexpr uint64_t page_bytes = 4096;
+    auto extents = TRY(device.memory(region, area.offset_bytes, area.size_bytes));
+    std::ranges::sort(extents, {}, &pci::Extent::offset_bytes);
+    Exports::Mappings mappings;
+    uint64_t position = area.offset_bytes;
+    for (auto& extent : extents) {
+        if (extent.offset_bytes != position) break;
+        auto& memory = extent.memory;
+        position += memory.size_bytes;
+        memory.size_bytes = (memory.size_bytes + page_bytes - 1) / page_bytes * page_bytes;
+        const auto range =
+            TRY(Range<Iova>::create(start + (extent.offset_bytes - area.offset_bytes), memory.size_bytes));
+        mappings.push_back(TRY(card.map_dma(range, memory, access)));
+    }
+    if (position == area.offset_bytes + area.size_bytes) return mappings;
+    return fail(
+        Errc::not_supported,
+        "{} bytes at {:#x} of region {} cannot be mapped, so an adapter card cannot reach them: other "
+        "registers may share the page (the kernel parameter pci=resource_alignment=12@ADDRESS gives "
+        "each BAR of a function pages of its own), or they are I/O ports",
+        area.offset_bytes + area.size_bytes - position, position, static_cast<uint32_t>(region));
+}
+
+Result<Exports::Mappings> map_registers(pci::Function& adapter, Iova start, pci::Function& device,
+                                        pci::Region region, pci::Area area, Access access) {
+    if (!adapter.hands_out_memory()) return map_for_card(adapter, start, device, region, area, access);
+    return pci::map_peer(adapter, start, device, region, area.offset_bytes, area.size_bytes, access);
+}
+
 Result<BusAddress> add_memory(AdapterState& state, std::optional<BusAddress> address, const MemoryRef& memory,
                               Access access) {
     return add_export(state, address, memory, memory.size_bytes, access,
@@ -119,9 +152,24 @@ Result<Export> Adapter::export_region(pci::Function& device, pci::Region region,
     const auto address =
         TRY(add_export(*state_, std::nullopt, LocalExport::Registers{&device, region, offset_bytes},
                        size_bytes, access, [&](Iova start) {
-                           return pci::map_peer(state_->function(), start, device, region, offset_bytes,
-                                                size_bytes, access);
+                           return map_registers(state_->function(), start, device, region,
+                                                {offset_bytes, size_bytes}, access);
                        }));
+    return Export(state_, address, size_bytes);
+}
+
+Result<Export> Adapter::export_areas(pci::Function& device, pci::Region region, uint64_t size_bytes,
+                                     std::span<const pci::Area> areas) {
+    const auto map = [&](Iova start) -> Result<Exports::Mappings> {
+        Exports::Mappings all;
+        for (const auto& area : areas)
+            for (auto& mapping : TRY(map_registers(state_->function(), start + area.offset_bytes, device,
+                                                   region, area, Access::read_write)))
+                all.push_back(std::move(mapping));
+        return all;
+    };
+    const auto address = TRY(add_export(*state_, std::nullopt, LocalExport::Registers{&device, region, 0},
+                                        size_bytes, Access::read_write, map));
     return Export(state_, address, size_bytes);
 }
 

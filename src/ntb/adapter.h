@@ -138,9 +138,14 @@ class Adapter {
 
     // A bus address is chosen so that nothing else lies in the same window of a peer's.
     Result<Export> export_memory(const MemoryRef& memory, Access access);
-    // DEVICE must outlive what is returned.
+    // DEVICE must outlive what is returned. A card reaches what the device lets it map, in whole pages.
+    // Errors: also not_supported (registers that cannot be mapped, on a card).
     Result<Export> export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
                                  uint64_t size_bytes, Access access = Access::read_write);
+    // The first SIZE_BYTES of a region, but only AREAS of them can be reached (ascending, each beginning with
+    // a page).
+    Result<Export> export_areas(pci::Function& device, pci::Region region, uint64_t size_bytes,
+                                std::span<const pci::Area> areas);
     // An area of 4 bytes an eventfd: a 4-byte write at 4*i signals EVENTFDS[i] (-1: nothing happens). On a
     // card, which cannot signal eventfds, they are words that this host looks at when a message comes:
     // Window::event() sends one, writes alone are seen with the next (event_words.h).

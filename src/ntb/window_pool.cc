@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <fmt/ranges.h>
 #include <numeric>
 #include <optional>
 
@@ -125,18 +126,32 @@ Result<Placement> WindowPool::place(const Target& target) {
         }
     }
     if (!best)
-        return fail(
-            Errc::no_space,
-            "no window of {} bytes at {:#x} of partition {}: {} of {} windows are free, the largest that "
-            "this adapter can have is {} bytes; close windows, or give the adapter larger BARs",
-            target.size_bytes, address, target.partition.value, windows_free(), windows(),
-            largest_window_bytes());
+        return fail(Errc::no_space,
+                    "no window of {} bytes at {:#x} of partition {}: {} of {} windows are free ({}), the "
+                    "largest that "
+                    "this adapter can have is {} bytes; close windows, or give the adapter larger BARs",
+                    target.size_bytes, address, target.partition.value, windows_free(), windows(),
+                    free_by_bar(), largest_window_bytes());
     if (best->direct)
         used_[best_bar].direct = true;
     else
         for (unsigned k = 0; k < best->count; ++k)
             used_[best_bar].entries[best->first + k] = true;
     return *best;
+}
+
+std::string WindowPool::free_by_bar() const {
+    std::vector<std::string> parts;
+    for (size_t i = 0; i < bars_.size(); ++i) {
+        const auto& bar = bars_[i];
+        const auto free = std::count(used_[i].entries.begin(), used_[i].entries.end(), false);
+        if (bar.entries > 0)
+            parts.push_back(fmt::format("BAR {}: {} of {} with {} KiB each", bar.slot, free, bar.entries,
+                                        bar.entry_bytes() >> 10));
+        if (bar.direct_log2 != 0 && !used_[i].direct)
+            parts.push_back(fmt::format("BAR {}: one of {} KiB", bar.slot, bar.direct_bytes() >> 10));
+    }
+    return fmt::format("{}", fmt::join(parts, ", "));
 }
 
 Result<std::vector<Placement>> WindowPool::allocate(std::span<const Target> targets) {

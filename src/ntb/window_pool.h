@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace lanepool::ntb {
@@ -75,6 +76,7 @@ class WindowPool {
         bool direct = false;
     };
     Result<Placement> place(const Target& target);
+    std::string free_by_bar() const;
 
     std::vector<BarWindows> bars_;
     std::vector<Usage> used_;

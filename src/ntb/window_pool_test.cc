@@ -89,6 +89,31 @@ TEST(WindowPool, GuestMemoryTakesALargeSlot) {
     EXPECT_EQ(placed[0].table_entry, 448u);
 }
 
+// A whole host's firmware places BARs of a few GiB: the RAM of several guests fits, in the pieces that a PC
+// has it in.
+TEST(WindowPool, RamOfSeveralGuestsInABarOfFourGiB) {
+    const std::vector<WindowBar> bars = {{2, 64 * mib}, {4, 4 * gib}};
+    WindowPool pool(plan_windows(bars, 512));
+    EXPECT_GE(pool.largest_window_bytes(), 2 * gib);
+    uint64_t address = 4 * gib;
+    std::vector<Placement> kept;
+    for (const uint64_t ram : {512 * mib, 512 * mib, 256 * mib, 128 * mib, 128 * mib})
+        for (const uint64_t piece : {uint64_t{0xa0000}, uint64_t{0x40000}, ram - mib}) {
+            const Target target{peer, {address}, piece};
+            const auto placed = pool.allocate({&target, 1});
+            ASSERT_TRUE(placed) << ram / mib << " MiB: " << placed.error().message();
+            kept.push_back(placed->front());
+            address += gib;
+        }
+    const Target more{peer, {address}, gib};
+    const auto direct = pool.allocate({&more, 1}).value();
+    EXPECT_TRUE(direct[0].direct);
+    const auto refused = pool.allocate({&more, 1});
+    EXPECT_EQ(refused.error().code(), Errc::no_space);
+    EXPECT_NE(refused.error().message().find("of 64 with 32768 KiB each"), std::string::npos)
+        << refused.error().message();
+}
+
 TEST(WindowPool, WhatIsTooLargeForLutWindowsTakesTheDirectWindow) {
     const std::vector<WindowBar> bars = {{2, 16 * mib}};
     WindowPool pool(plan_windows(bars, 4)); // 4 x 2 MiB and 8 MiB

@@ -52,6 +52,9 @@ Result<> LenderCore::open_ways(uint64_t number, ntb::Partition borrower) {
     auto& loan =
         loans_.try_emplace(number, description_, adapter_, device_, borrower, limits_, iovas_).first->second;
     const auto open = [&]() -> Result<> {
+        // The kernel maps registers of a card for another one only while they answer.
+        if (!adapter_.function().hands_out_memory())
+            TRY(change_command(device_, pci::command::memory_space, pci::command::memory_space));
         if (requester_) TRY(loan.ways.let_pass(*requester_));
         return loan.ways.export_bars(loan.opened);
     };
@@ -103,14 +106,15 @@ Result<Opened> LenderCore::describe() {
 }
 
 Result<> LenderCore::check_revocable(const Opened& opened) const {
-    if (device_.fresh_memory_on_reset()) return {};
+    // Behind a card nobody is given descriptors: what leads to the registers leads nowhere once it is closed.
+    if (device_.fresh_memory_on_reset() || !adapter_.function().hands_out_memory()) return {};
     for (size_t i = 0; i < opened.bars.size(); ++i)
         if (!opened.bars[i].mappable.empty())
             return fail(
                 Errc::not_supported,
-                "BAR {} can be mapped and a reset does not put fresh memory behind it: a borrower could "
-                "keep the mapping after the loan; serve the device with fresh memory on reset, or without "
-                "mappable areas",
+                "BAR {} can be mapped and a reset does not put fresh memory behind it: by an adapter that "
+                "hands out descriptors a borrower could keep the mapping after the loan; lend a card by an "
+                "adapter that is one, serve a model with fresh memory on reset or without mappable areas",
                 i);
     return {};
 }

@@ -3,6 +3,7 @@
 
 #include "ntb/mailbox.h"
 #include "smartio/keep_first.h"
+#include "smartio/msix_pages.h"
 
 #include <algorithm>
 #include <utility>
@@ -20,7 +21,7 @@ Result<> LoanWays::export_bars(Opened& opened) {
     for (size_t i = 0; i < bars.size(); ++i) {
         const auto& bar = opened.bars[i];
         if (bar.size_bytes == 0) continue;
-        bars[i] = TRY(adapter_.export_region(device_, bar_region(i), 0, bar.size_bytes));
+        bars[i] = TRY(export_bar(opened, i));
         opened.bars[i].address = bars[i].address();
         by_calls += bar.size_bytes;
         for (const auto& area : bar.mappable)
@@ -28,13 +29,23 @@ Result<> LoanWays::export_bars(Opened& opened) {
     }
     by_calls -= mapped;
     ntb::Export flush;
-    if (by_calls != 0 && mapped != 0)
+    if (by_calls != 0 && mapped != 0 && adapter_.function().hands_out_memory())
         flush = TRY(
             adapter_.export_region(device_, pci::Region::config, 0, opened.config.size(), Access::read_only));
     opened.flush_address = flush ? flush.address() : BusAddress{};
     bars_ = std::move(bars);
     flush_ = std::move(flush);
     return {};
+}
+
+Result<ntb::Export> LoanWays::export_bar(const Opened& opened, size_t i) {
+    const uint64_t size_bytes = opened.bars[i].size_bytes;
+    if (adapter_.function().hands_out_memory())
+        return adapter_.export_region(device_, bar_region(i), 0, size_bytes);
+    const auto areas = TRY(without_msix_pages(opened.config, static_cast<unsigned>(i), size_bytes));
+    auto exported = adapter_.export_areas(device_, bar_region(i), size_bytes, areas);
+    if (!exported) return tl::unexpected(exported.error().within(fmt::format("BAR {}", i)));
+    return exported;
 }
 
 Result<> LoanWays::withdraw_bars() {

@@ -33,7 +33,9 @@ class LoanWays {
 
     // Exports the BARs of OPENED that have a size, each exactly, and enters their addresses there. Where some
     // registers are mapped and others are reached by calls, a read-only export of the device's config space
-    // lets the borrower wait for its writes. All or nothing.
+    // lets the borrower wait for its writes. Through a card, all accesses arrive in the order in which they
+    // were sent, so that there is none; and it leaves out the pages of the MSI-X table, which it can. All or
+    // nothing.
     Result<> export_bars(Opened& opened);
     Result<> withdraw_bars(); // an error: the adapter did not confirm that they are out of reach
     Result<> let_pass(pci::RequesterId requester);
@@ -66,6 +68,7 @@ class LoanWays {
         ntb::Window window;
         std::vector<UniqueFd> events;
     };
+    Result<ntb::Export> export_bar(const Opened& opened, size_t i);
     Result<> check_limits(uint64_t size_bytes) const;
     Result<> open(Range<Iova> range, const ntb::Target& target, Access access);
     Result<> apply_irqs(pci::Irq index, const std::vector<UniqueFd>& events);

@@ -235,6 +235,109 @@ TEST(NtbCard, HandsOutNoDescriptorsButMapsForItself) {
     EXPECT_EQ(window.event(2).error().code(), Errc::not_supported);
 }
 
+// A device whose BARs are pieces of memory: what the kernel would let one map of them.
+class Device final : public pci::Function {
+  public:
+    Device(uint64_t size_bytes, std::vector<pci::Area> mappable)
+        : memory_({share(create_memory("device", 0x10000).value()), 0, 0x10000}),
+          registers(Mapping::create(memory_).value()), info_({.size_bytes = size_bytes,
+                                                              .readable = true,
+                                                              .writable = true,
+                                                              .mappable = std::move(mappable)}) {}
+    const pci::RegionInfo& region(pci::Region) const override { return info_; }
+    const pci::IrqInfo& irq(pci::Irq) const override { return irq_; }
+    bool can_reset() const override { return true; }
+    Result<> read(pci::Region, uint64_t, std::span<std::byte>) override { return {}; }
+    Result<> write(pci::Region, uint64_t, std::span<const std::byte>) override { return {}; }
+    Result<std::vector<pci::Extent>> memory(pci::Region, uint64_t offset, uint64_t size) override {
+        std::vector<pci::Extent> extents;
+        for (const auto& area : info_.mappable) {
+            const uint64_t from = std::max(offset, area.offset_bytes);
+            const uint64_t to = std::min(offset + size, area.offset_bytes + area.size_bytes);
+            if (from < to) extents.push_back({from, {memory_.fd, from, to - from}});
+        }
+        return extents;
+    }
+    Result<UniqueFd> event(pci::Region, uint64_t) override { return fail(Errc::not_supported, "none"); }
+    Result<pci::DmaMapping> map_dma(Range<Iova>, const MemoryRef&, Access) override {
+        return fail(Errc::not_supported, "none");
+    }
+    Result<pci::DmaMapping> map_dma(Range<Iova>, std::shared_ptr<pci::DmaTarget>, Access) override {
+        return fail(Errc::not_supported, "none");
+    }
+    Result<pci::DmaMapping> map_dma_event(Iova, const UniqueFd&) override {
+        return fail(Errc::not_supported, "none");
+    }
+    Result<> unmap_dma(Range<Iova>) override { return {}; }
+    Result<> set_irqs(pci::Irq, uint32_t, std::span<const int>) override { return {}; }
+    Result<> mask_irq(pci::Irq, uint32_t, bool) override { return {}; }
+    Result<> reset() override { return {}; }
+    bool fresh_memory_on_reset() const override { return false; }
+    bool hands_out_memory() const override { return false; }
+    void on_disconnect(std::function<void()>) override {}
+
+  private:
+    MemoryRef memory_;
+
+  public:
+    Mapping registers;
+
+  private:
+    const pci::RegionInfo info_;
+    const pci::IrqInfo irq_{};
+};
+
+uint32_t look(const Window& window, uint64_t offset) {
+    std::array<std::byte, 4> data{};
+    EXPECT_TRUE(window.read(offset, data));
+    le32 value;
+    std::memcpy(&value, data.data(), 4);
+    return value;
+}
+
+TEST(NtbCard, ExportsABarThatIsSmallerThanAPage) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = fabric.adapter(1);
+    Device device(256, {{0, 256}});
+    device.registers.data()[8] = std::byte{7};
+    const auto exported = owner->export_region(device, pci::Region::bar0, 0, 256).value();
+    EXPECT_EQ(exported.size_bytes(), 256u);
+    const auto window = peer->open_window({host(0), exported.address(), 256}).value();
+    EXPECT_EQ(look(window, 8), 7u);
+}
+
+TEST(NtbCard, ExportsTheAreasOfABarThatItIsTold) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = fabric.adapter(1);
+    Device device(0x4000, {{0, 0x4000}});
+    device.registers.data()[0] = device.registers.data()[0x2000] = device.registers.data()[0x3000] =
+        std::byte{7};
+    const std::vector<pci::Area> areas = {{0, 0x2000}, {0x3000, 0x1000}};
+    auto exported = owner->export_areas(device, pci::Region::bar0, 0x4000, areas).value();
+    EXPECT_EQ(exported.size_bytes(), 0x4000u);
+    const auto window = peer->open_window({host(0), exported.address(), 0x4000}).value();
+    EXPECT_EQ(look(window, 0), 7u);
+    EXPECT_EQ(look(window, 0x2000), 0xffff'ffffu);
+    EXPECT_EQ(look(window, 0x3000), 7u);
+    EXPECT_TRUE(exported.withdraw());
+    EXPECT_EQ(look(window, 0), 0xffff'ffffu);
+}
+
+TEST(NtbCard, SaysWhichRegistersItCannotReach) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    Device none(128, {});
+    const auto refused = owner->export_region(none, pci::Region::bar1, 0, 128);
+    EXPECT_EQ(refused.error().code(), Errc::not_supported);
+    EXPECT_NE(refused.error().message().find("128 bytes at 0x0 of region 1"), std::string::npos)
+        << refused.error().message();
+    Device partly(0x4000, {{0, 0x1000}, {0x2000, 0x2000}});
+    EXPECT_EQ(owner->export_region(partly, pci::Region::bar0, 0, 0x4000).error().code(), Errc::not_supported);
+    EXPECT_TRUE(owner->export_region(partly, pci::Region::bar0, 0x2000, 0x2000));
+}
+
 TEST(NtbCard, ItsOwnHostSignalsWithoutTheSwitch) {
     VirtualSwitch fabric(2);
     auto owner = card(fabric, 0);
