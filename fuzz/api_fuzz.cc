@@ -201,7 +201,8 @@ class Controller {
         const auto outcome = keep();
         require(outcome.hosts.empty() && outcome.devices.empty() && outcome.loans.empty() &&
                     outcome.steps.empty() && outcome.erased_loans.empty() && outcome.erased_steps.empty() &&
-                    outcome.usage.empty() && !outcome.site && outcome.orders.empty(),
+                    outcome.erased_devices.empty() && outcome.usage.empty() && !outcome.site &&
+                    outcome.orders.empty(),
                 "what is refused changes nothing");
         require(outcome.audit.size() <= 1, "a refusal is one entry of the trail");
         for (const auto& entry : outcome.audit)

@@ -28,6 +28,9 @@ v1::Device to_message(const pool::Device& device, const std::string& borrower) {
     message.set_borrower(borrower);
     *message.mutable_identity() = to_message(device.identity);
     message.set_draining(device.draining);
+    if (!device.parent.empty()) message.set_parent(device.host + "/" + device.parent);
+    message.set_functions(device.functions);
+    message.set_most_functions(device.most_functions);
     return message;
 }
 
@@ -119,6 +122,12 @@ v1::StepKind to_message(pool::StepKind kind) {
         return v1::STEP_EXTEND;
     case pool::StepKind::expel:
         return v1::STEP_EXPEL;
+    case pool::StepKind::take:
+        return v1::STEP_TAKE;
+    case pool::StepKind::give_back:
+        return v1::STEP_GIVE_BACK;
+    case pool::StepKind::set_functions:
+        return v1::STEP_SET_FUNCTIONS;
     }
     return v1::STEP_UNSPECIFIED;
 }
@@ -139,6 +148,7 @@ v1::Step to_message(const pool::Order& order) {
     message.set_suffices(order.step.suffices);
     message.set_access_model(std::string(name(order.access_model)));
     message.set_shared(order.shared);
+    message.set_functions(order.step.functions);
     return message;
 }
 
@@ -174,6 +184,7 @@ Result<pool::Order> from_message(const v1::Step& message) {
     order.guest = message.guest();
     order.access_model = TRY(access_model_of(message.access_model()));
     order.shared = message.shared();
+    order.step.functions = message.functions();
     return order;
 }
 
@@ -241,6 +252,10 @@ pool::KeepLocalRequest from_message(const v1::KeepLocalRequest& request, pool::C
     return {request.device(), std::move(caller)};
 }
 
+pool::SetFunctionsRequest from_message(const v1::SetFunctionsRequest& request, pool::Caller caller) {
+    return {request.device(), request.functions(), std::move(caller)};
+}
+
 namespace {
 pool::DeviceIdentity from_message(const v1::DeviceIdentity& message) {
     return {message.vendor_id(), message.device_id(), message.class_code(), message.kind(),
@@ -255,6 +270,10 @@ pool::ObservedDevice from_message(const v1::ObservedDevice& message) {
                                   message.qualified(), {}};
     for (const uint64_t loan : message.joined_loan_ids())
         observed.joined.push_back({loan});
+    observed.local = message.local();
+    observed.parent = message.parent();
+    observed.functions = message.functions();
+    observed.most_functions = message.most_functions();
     return observed;
 }
 

@@ -32,6 +32,7 @@ pool::DrainRequest from_message(const v1::DrainRequest& request, pool::Caller ca
 pool::QuarantineRequest from_message(const v1::QuarantineRequest& request, pool::Caller caller);
 pool::RestoreRequest from_message(const v1::RestoreRequest& request, pool::Caller caller);
 pool::KeepLocalRequest from_message(const v1::KeepLocalRequest& request, pool::Caller caller);
+pool::SetFunctionsRequest from_message(const v1::SetFunctionsRequest& request, pool::Caller caller);
 pool::Hello from_message(const v1::Hello& hello);
 pool::LoanLost from_message(const v1::LoanLost& lost);
 // protocol: a kind of step that does not exist; not_supported: an access model that does not. As an agent

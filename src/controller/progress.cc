@@ -33,6 +33,13 @@ std::string words(const pool::Step& step, const pool::Loan* loan) {
         return fmt::format("host {} hears of the new due time", step.host);
     case StepKind::expel:
         return fmt::format("host {} closes its ways to the device", step.host);
+    case StepKind::take:
+        return fmt::format("host {} takes the device from its own use", step.host);
+    case StepKind::give_back:
+        return fmt::format("host {} gives the device back to its own use", step.host);
+    case StepKind::set_functions:
+        return step.functions == 0 ? fmt::format("host {} removes the functions", step.host)
+                                   : fmt::format("host {} makes {} functions", step.host, step.functions);
     }
     return {};
 }
@@ -96,16 +103,23 @@ Result<bool> is_over(const pool::Pool& pool, const pool::Loan& loan) {
                 describe(*device), name(device->state), because(device->reason));
 }
 
-void judge_available(Standing& standing, const pool::Pool& pool, const pool::Device& device) {
+Error is_now(const pool::Device& device) {
+    return {pool::code_of(device.reason),
+            fmt::format("device {} is {}{}", describe(device), name(device.state), because(device.reason))};
+}
+
+void judge_device(Standing& standing, const pool::Pool& pool, const Goal& goal, const pool::Device& device) {
     *standing.progress.mutable_device() = device_message(pool, device);
     standing.progress.set_step(step_of(pool, device));
     if (pool.awaited(device.fdid) && !device.loan) return; // under way
-    if (device.state == DeviceState::quarantined || device.state == DeviceState::offline)
-        standing.error =
-            Error(Errc::failed_precondition, fmt::format("device {} is {}{}", describe(device),
-                                                         name(device.state), because(device.reason)));
-    else
+    const bool reached = goal.kind == Goal::Kind::functions_set
+                             ? device.functions == goal.functions
+                             : device.state != DeviceState::quarantined &&
+                                   device.state != DeviceState::offline && !device.with_host;
+    if (reached)
         standing.progress.set_done(true);
+    else
+        standing.error = is_now(device);
 }
 
 void judge_loans(Standing& standing, const pool::Pool& pool, const Goal& goal) {
@@ -152,10 +166,15 @@ v1::Loan loan_message(const pool::Pool& pool, const pool::Loan& loan) {
 
 Standing standing(const pool::Pool& pool, const Goal& goal) {
     Standing standing;
-    if (goal.kind == Goal::Kind::device_available)
-        judge_available(standing, pool, *pool.ledger().devices.find(goal.fdid));
-    else
+    const pool::Device* device = pool.ledger().devices.find(goal.fdid);
+    if (!goal.fdid)
         judge_loans(standing, pool, goal);
+    else if (device)
+        judge_device(standing, pool, goal, *device);
+    else
+        standing.error =
+            Error(Errc::not_found,
+                  fmt::format("device {} is gone, and its record is not kept any more", goal.fdid));
     return standing;
 }
 

@@ -10,12 +10,14 @@
 
 namespace lanepool::controller {
 
-// What somebody waits for: all of these loans to be active, one to be over, or a device to be available.
+// What somebody waits for: all of these loans to be active, one to be over, a device to be available, or to
+// have so many functions.
 struct Goal {
-    enum class Kind { loans_active, loan_over, device_available };
+    enum class Kind { loans_active, loan_over, device_available, functions_set };
     Kind kind;
     std::vector<pool::LoanId> loans; // of the first two
-    pool::Fdid fdid;                 // of the last
+    pool::Fdid fdid;                 // of the others
+    uint32_t functions = 0;          // of the last
 };
 
 struct Standing {

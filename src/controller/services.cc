@@ -31,18 +31,23 @@ auto ask_for_loan(Goal::Kind kind, LoanInput<Request> input, Message message) {
     };
 }
 
+// GOAL: for the device that INPUT finds.
 template <class Message, class Request>
-auto ask_for_device(DeviceInput<Request> input, Message message) {
-    return [input, message = std::move(message)](Core& core, const pool::Caller& caller,
-                                                 const WatchStream::Answer& answer) {
+auto ask_for_device(Goal goal, DeviceInput<Request> input, Message message) {
+    return [goal = std::move(goal), input, message = std::move(message)](
+               Core& core, const pool::Caller& caller, const WatchStream::Answer& answer) {
         const auto request = api::from_message(message, caller);
         core.decide<pool::Fdid>([&](pool::Pool& pool, pool::Now now) { return (pool.*input)(request, now); },
-                                [answer](const Result<pool::Fdid>& fdid) {
+                                [goal, answer](const Result<pool::Fdid>& fdid) {
                                     if (!fdid) return answer(tl::unexpected<Error>(fdid.error()));
-                                    answer(Goal{Goal::Kind::device_available, {}, *fdid});
+                                    Goal of_device = goal;
+                                    of_device.fdid = *fdid;
+                                    answer(of_device);
                                 });
     };
 }
+
+const Goal available{Goal::Kind::device_available, {}, {}};
 
 // Whether somebody may see a loan: his tenant's, or as an operator all of them.
 bool may_see(const pool::Pool& pool, const pool::Caller& caller, const pool::Loan& loan) {
@@ -311,11 +316,18 @@ PoolService::Writer<v1::Progress>* PoolService::Reassign(Context* context,
 }
 
 PoolService::Writer<v1::Progress>* PoolService::Reset(Context* context, const v1::ResetRequest* request) {
-    return watch(context, request->device(), ask_for_device(&pool::Pool::reset, *request));
+    return watch(context, request->device(), ask_for_device(available, &pool::Pool::reset, *request));
 }
 
 PoolService::Writer<v1::Progress>* PoolService::Restore(Context* context, const v1::RestoreRequest* request) {
-    return watch(context, request->device(), ask_for_device(&pool::Pool::restore, *request));
+    return watch(context, request->device(), ask_for_device(available, &pool::Pool::restore, *request));
+}
+
+PoolService::Writer<v1::Progress>* PoolService::SetFunctions(Context* context,
+                                                             const v1::SetFunctionsRequest* request) {
+    return watch(context, request->device(),
+                 ask_for_device({Goal::Kind::functions_set, {}, {}, request->functions()},
+                                &pool::Pool::set_functions, *request));
 }
 
 // ---- requests that are done when they are answered

@@ -40,6 +40,7 @@ class PoolService final : public v1::Pool::CallbackService {
     Writer<v1::Progress>* Reassign(Context*, const v1::ReassignRequest*) override;
     Writer<v1::Progress>* Reset(Context*, const v1::ResetRequest*) override;
     Writer<v1::Progress>* Restore(Context*, const v1::RestoreRequest*) override;
+    Writer<v1::Progress>* SetFunctions(Context*, const v1::SetFunctionsRequest*) override;
 
     // ---- Requests that are done when they are answered.
     grpc::ServerUnaryReactor* Renew(Context*, const v1::RenewRequest*, v1::Loan*) override;

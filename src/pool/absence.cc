@@ -125,9 +125,12 @@ void Pool::borrower_gone(const std::string& host) {
 
 void Pool::lender_gone(const std::string& host) {
     ledger_.change(host, [](Host& record) { record.lender_grace_steady_us = 0; });
-    for (const Fdid fdid : ledger_.devices_of(host))
+    for (const Fdid fdid : ledger_.devices_of(host)) {
         if (ledger_.devices.find(fdid)->loan || in_recovery(fdid))
             give_up(fdid, fmt::format("host {} does not answer any more", host));
+        else
+            drop_steps(fdid);
+    }
 }
 
 } // namespace lanepool::pool

@@ -139,6 +139,11 @@ Result<> Pool::check_request(const BorrowRequest& request) const {
         return fail(Errc::out_of_range, "a wait of {} s: it can be 0 to {} s, or for ever", request.wait_s,
                     options_.longest_loan_s);
     if (request.duration_s) TRY(check_duration(*request.duration_s));
+    if (request.access_model == AccessModel::vf)
+        return fail(
+            Errc::invalid_argument,
+            "access model vf is what a lending loan of an SR-IOV function is called; ask for lending, "
+            "and name the function");
     if (request.shared && request.access_model != AccessModel::smartio)
         return fail(Errc::invalid_argument,
                     "a shared loan of access model {}: a guest's driver has its device alone; only smartio "
@@ -175,7 +180,7 @@ Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& reque
         if (!selects(selector, device))
             return fail(Errc::failed_precondition, "device {} is not what else is asked for: {}",
                         describe(device), describe(selector));
-        if (request.access_model == AccessModel::lending) TRY(check_other_host(device, request.host));
+        if (is_to_guest(request.access_model)) TRY(check_other_host(device, request.host));
         wish.guest = TRY(check_receiver(request.host, request.guest, request.access_model));
         rule = TRY(policy_->admit(who, request.host, device));
         wish.wanted.device = fmt::format("{}", device.fdid);
@@ -188,7 +193,7 @@ Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& reque
 // Where no device will do, says why the first one will not.
 Result<const Rule*> Pool::rule_for_any(const Selector& selector, const Loan& wish, const Who& who) const {
     const std::string& host = wish.borrower;
-    const bool its_own = wish.access_model != AccessModel::lending; // devices will do as well
+    const bool its_own = !is_to_guest(wish.access_model); // devices will do as well
     const Rule* first = nullptr;
     std::optional<Error> refusal;
     size_t tried = 0;
@@ -257,8 +262,9 @@ Result<> Pool::check_limits(const std::vector<Loan>& wishes, const Who& who) con
 
 // What check_available() says, without the words.
 bool Pool::can_be_lent(const Device& device) const {
-    return device.state == DeviceState::available && device.draining.empty() &&
-           ledger_.hosts.find(device.host)->draining.empty() && !ledger_.loans.find(device.loan);
+    return device.state == DeviceState::available && device.draining.empty() && device.functions == 0 &&
+           !device.parent_changing && ledger_.hosts.find(device.host)->draining.empty() &&
+           !ledger_.loans.find(device.loan);
 }
 
 // Why nobody else gets a device that somebody has. WISH: for which it is asked; null: for none.
@@ -269,7 +275,7 @@ Error Pool::held(const Device& device, const Loan& loan, const Loan* wish) const
                                  : loan.state == LoanState::active ? "lent to"
                                                                    : "on its way to";
     std::string clash;
-    if (wish && wish->access_model != loan.access_model)
+    if (wish && is_to_guest(wish->access_model) != is_to_guest(loan.access_model))
         clash = fmt::format("access model {} has it, and lets in nobody by {}; ", name(loan.access_model),
                             name(wish->access_model));
     else if (wish && wish->shared != loan.shared)
@@ -299,7 +305,8 @@ Result<> Pool::check_available(const Device& device, const Loan* wish) const {
     TRY(check_not_drained(device));
     switch (device.state) {
     case DeviceState::available:
-        return {};
+        TRY(check_parent_settled(device));
+        return check_no_functions(device);
     case DeviceState::recovering:
         return fail(Errc::busy, "device {} is being reset and sanitized ({}); try again in a moment",
                     describe(device), device.reason);
@@ -356,7 +363,7 @@ Result<std::string> Pool::check_guest(const std::string& host, const std::string
 // The guest of a lending loan; of another one nothing: applications of the host come to it by themselves.
 Result<std::string> Pool::check_receiver(const std::string& host, const std::string& guest,
                                          AccessModel model) const {
-    if (model == AccessModel::lending) return check_guest(host, guest);
+    if (is_to_guest(model)) return check_guest(host, guest);
     if (!ledger_.hosts.find(host))
         return fail(Errc::not_found, "there is no host '{}'; `lanepool hosts` shows those that are there",
                     limited(host, longest_name));

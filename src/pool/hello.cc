@@ -8,6 +8,11 @@
 
 namespace lanepool::pool {
 
+namespace {
+constexpr const char* found_with_host =
+    "its own host has it again: it was restarted, or somebody has bound a driver";
+} // namespace
+
 Result<std::vector<Fdid>> Pool::hello(const Hello& hello, bool connected, Now now) {
     TRY(check(hello, options_));
     TRY(check_place(hello));
@@ -16,6 +21,8 @@ Result<std::vector<Fdid>> Pool::hello(const Hello& hello, bool connected, Now no
     const std::vector<StepId> unanswered = ledger_.steps_of(hello.host);
     const bool anew = connected || !is_up(hello.host);
     host_arrived(hello);
+    for (const Fdid fdid : forgotten_for(hello))
+        forget(fdid);
     std::vector<Fdid> fdids;
     for (const auto& device : hello.devices)
         fdids.push_back(identify(hello.host, device));
@@ -24,6 +31,8 @@ Result<std::vector<Fdid>> Pool::hello(const Hello& hello, bool connected, Now no
         if (!present.contains(fdid)) vanished(fdid);
     for (size_t i = 0; i < fdids.size(); ++i)
         observe(fdids[i], hello.devices[i]);
+    for (const Fdid fdid : fdids)
+        see_functions(fdid);
     reconcile_borrowed(hello);
     if (anew) send_again(unanswered);
     settle_groups();
@@ -54,13 +63,43 @@ Result<> Pool::check_place(const Hello& hello) const {
                     "host {} says that it has partition {}, but that is host {}'s; give each host its own "
                     "adapter",
                     hello.host, hello.partition, *name);
-    size_t known = ledger_.devices_of(hello.host).size();
-    for (const auto& device : hello.devices)
-        if (!ledger_.device_of(hello.host, device.name, device.identity.serial)) ++known;
+    const size_t known = devices_with(hello) - forgotten_for(hello).size();
     if (known > options_.devices_per_host)
         return fail(Errc::no_space, "host {} has had {} devices in all, and no more than {} are allowed",
                     hello.host, known, options_.devices_per_host);
     return {};
+}
+
+// How many there are of the host with those that are new.
+size_t Pool::devices_with(const Hello& hello) const {
+    size_t count = ledger_.devices_of(hello.host).size();
+    for (const auto& device : hello.devices)
+        if (!known(hello.host, device)) ++count;
+    return count;
+}
+
+// SR-IOV functions that are gone, in whose places others come: no more of them than are needed.
+std::vector<Fdid> Pool::forgotten_for(const Hello& hello) const {
+    std::vector<Fdid> forgotten;
+    const size_t count = devices_with(hello);
+    if (count <= options_.devices_per_host) return forgotten;
+    std::set<Fdid> present;
+    for (const auto& device : hello.devices)
+        if (const auto fdid = known(hello.host, device)) present.insert(*fdid);
+    for (const Fdid fdid : ledger_.devices_of(hello.host)) {
+        if (count - forgotten.size() <= options_.devices_per_host) break;
+        if (!present.contains(fdid) && is_forgettable(*ledger_.devices.find(fdid))) forgotten.push_back(fdid);
+    }
+    return forgotten;
+}
+
+// An SR-IOV function is the same whenever it is made again under its name; it may not tell a serial number.
+std::optional<Fdid> Pool::known(const std::string& host, const ObservedDevice& observed) const {
+    if (const auto fdid = ledger_.device_of(host, observed.name, observed.identity.serial)) return fdid;
+    if (observed.parent.empty()) return std::nullopt;
+    const auto fdid = ledger_.device_named(host + "/" + observed.name);
+    if (!fdid || ledger_.devices.find(*fdid)->parent.empty()) return std::nullopt;
+    return fdid;
 }
 
 void Pool::host_arrived(const Hello& hello) {
@@ -95,18 +134,40 @@ void Pool::host_arrived(const Hello& hello) {
     wants_decision();
 }
 
+// What its host has found out about it, and may find otherwise the next time.
+void Pool::note_traits(Fdid fdid, const ObservedDevice& observed) {
+    const Device& before = *ledger_.devices.find(fdid);
+    if (before.functions != observed.functions) {
+        AuditEntry entry;
+        entry.subject = fmt::format("device:{}", fdid);
+        entry.action = "functions";
+        entry.from = fmt::format("{}", before.functions);
+        entry.to = fmt::format("{}", observed.functions);
+        entry.fdid = fdid;
+        entry.epoch = before.epoch;
+        audit(std::move(entry));
+    }
+    if (before.iommu == observed.iommu && before.qualified == observed.qualified &&
+        before.parent == observed.parent && before.functions == observed.functions &&
+        before.most_functions == observed.most_functions && !before.gone)
+        return;
+    ledger_.change(fdid, [&](Device& device) {
+        device.iommu = observed.iommu;
+        device.qualified = observed.qualified;
+        device.parent = observed.parent;
+        device.functions = observed.functions;
+        device.most_functions = observed.most_functions;
+        device.gone = false;
+    });
+}
+
 // The fdid of what was seen: the same for ever for the same host, name and serial number.
 Fdid Pool::identify(const std::string& host, const ObservedDevice& observed) {
     DeviceIdentity identity = observed.identity;
     for (std::string* text : {&identity.kind, &identity.model, &identity.firmware})
         *text = limited(*text);
-    if (const auto known = ledger_.device_of(host, observed.name, identity.serial)) {
-        const Device& before = *ledger_.devices.find(*known);
-        if (before.iommu != observed.iommu || before.qualified != observed.qualified)
-            ledger_.change(*known, [&](Device& device) {
-                device.iommu = observed.iommu;
-                device.qualified = observed.qualified;
-            });
+    if (const auto known = this->known(host, observed)) {
+        note_traits(*known, observed);
         // A device that does not answer now has not told what it is.
         if (observed.answering && ledger_.devices.find(*known)->identity != identity)
             ledger_.change(*known, [&](Device& device) { device.identity = identity; });
@@ -122,6 +183,10 @@ Fdid Pool::identify(const std::string& host, const ObservedDevice& observed) {
     device.clean = observed.clean;
     device.iommu = observed.iommu;
     device.qualified = observed.qualified;
+    device.parent = observed.parent;
+    device.functions = observed.functions;
+    device.most_functions = observed.most_functions;
+    device.kept_local = observed.local; // until somebody wants it in the pool
     ledger_.devices.put(device.fdid, device);
     AuditEntry entry;
     entry.subject = fmt::format("device:{}", device.fdid);
@@ -135,16 +200,21 @@ Fdid Pool::identify(const std::string& host, const ObservedDevice& observed) {
 }
 
 void Pool::observe(Fdid fdid, const ObservedDevice& observed) {
+    const bool ahead = observed.epoch > ledger_.devices.find(fdid)->epoch;
+    if (observed.local) seen_with_host(fdid);
     const Device device = *ledger_.devices.find(fdid);
-    const bool ahead = observed.epoch > device.epoch;
     if (ahead) ledger_.change(fdid, [&](Device& record) { record.epoch = observed.epoch; });
     if (device.state == DeviceState::quarantined) return observe_quarantined(device, observed);
     if (in_recovery(fdid)) {
         reflect(fdid);
         // Its agent will refuse the steps that are under way: their epoch is too low.
         if (ahead)
-            quarantine(fdid, fmt::format("its host has seen epoch {}, which these records have not given out",
-                                         observed.epoch));
+            return quarantine(
+                fdid, fmt::format("its host has seen epoch {}, which these records have not given out",
+                                  observed.epoch));
+        const StepKind step = awaited(fdid)->kind;
+        if (observed.local && step != StepKind::take && step != StepKind::give_back)
+            begin_with_take(fdid, found_with_host);
         return;
     }
     if (device.loan) return observe_lent(device, observed, ahead);
@@ -153,6 +223,8 @@ void Pool::observe(Fdid fdid, const ObservedDevice& observed) {
 
 // It stays so until somebody restores it, but nobody is to have it meanwhile.
 void Pool::observe_quarantined(const Device& device, const ObservedDevice& observed) {
+    if (device.with_host && !observed.local)
+        ledger_.change(device.fdid, [](Device& record) { record.with_host = false; });
     const auto steps = ledger_.steps_for(device.fdid);
     const bool told = std::any_of(steps.begin(), steps.end(),
                                   [&](StepId id) { return ledger_.steps.find(id)->kind == StepKind::cut; });
@@ -164,9 +236,16 @@ void Pool::observe_quarantined(const Device& device, const ObservedDevice& obser
 
 void Pool::observe_idle(const Device& device, const ObservedDevice& observed, bool ahead) {
     const Fdid fdid = device.fdid;
+    // Kept for its host, it is that for as long as nobody knows that something was done with it.
+    if (device.with_host && !observed.local && !device.kept_local)
+        ledger_.change(fdid, [](Device& record) { record.with_host = false; });
     if (!observed.answering) {
         set_state(fdid, DeviceState::offline,
                   observed.problem.empty() ? "it does not answer" : limited(observed.problem));
+    } else if (observed.local && device.kept_local) {
+        observe_kept_local(device, observed);
+    } else if (observed.local) {
+        recover(fdid, std::string(found_with_host), false);
     } else if (ahead) {
         recover(
             fdid,
@@ -178,7 +257,7 @@ void Pool::observe_idle(const Device& device, const ObservedDevice& observed, bo
             fmt::format("its host has it prepared for loan {}, which is not in these records", observed.loan),
             false);
     } else if (device.kept_local) {
-        set_state(fdid, DeviceState::local, "for its host's own use");
+        observe_kept_local(device, observed);
     } else if (!observed.clean || !device.clean) {
         recover(fdid, "it has not been reset and sanitized since its last use", false);
     } else {
@@ -188,6 +267,7 @@ void Pool::observe_idle(const Device& device, const ObservedDevice& observed, bo
 
 void Pool::observe_lent(const Device& device, const ObservedDevice& observed, bool ahead) {
     const Fdid fdid = device.fdid;
+    if (observed.local) return lose_device(fdid, std::string(found_with_host));
     if (!observed.answering)
         return lose_device(fdid,
                            fmt::format("the device does not answer{}{}", observed.problem.empty() ? "" : ": ",
@@ -225,8 +305,12 @@ void Pool::observe_lent(const Device& device, const ObservedDevice& observed, bo
 void Pool::vanished(Fdid fdid) {
     const Device device = *ledger_.devices.find(fdid);
     const std::string reason = fmt::format("host {} has no such device any more", device.host);
+    if (!device.gone) ledger_.change(fdid, [](Device& record) { record.gone = true; });
     if (device.state == DeviceState::quarantined) return;
     if (device.loan || in_recovery(fdid)) return give_up(fdid, reason);
+    drop_steps(fdid);
+    if (!device.parent.empty() && device.clean) // another one may come under its name
+        ledger_.change(fdid, [](Device& record) { record.clean = false; });
     set_state(fdid, DeviceState::offline, reason);
 }
 

@@ -36,6 +36,9 @@ Result<> check_device(const ObservedDevice& device) {
     TRY(check_length("the model of a device", device.identity.model));
     TRY(check_length("the serial number of a device", device.identity.serial));
     TRY(check_length("the firmware of a device", device.identity.firmware));
+    if (!device.parent.empty()) TRY(check_name("device", device.parent));
+    if (device.parent == device.name)
+        return fail(Errc::invalid_argument, "device {} says that it is a function of itself", device.name);
     return {};
 }
 } // namespace
@@ -51,6 +54,12 @@ std::string limited(std::string_view text, size_t limit) {
     for (char& c : kept)
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
     return kept;
+}
+
+Errc code_of(std::string_view reason) {
+    const size_t open = reason.rfind('[');
+    if (open == std::string_view::npos || !reason.ends_with(']')) return Errc::failed_precondition;
+    return code_named(reason.substr(open + 1, reason.size() - open - 2)).value_or(Errc::failed_precondition);
 }
 
 bool is_name(std::string_view text) {

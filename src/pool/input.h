@@ -102,6 +102,13 @@ struct KeepLocalRequest {
     Caller caller;
 };
 
+// How many SR-IOV functions a device has that its own host has.
+struct SetFunctionsRequest {
+    std::string device;
+    uint32_t functions = 0; // 0: none any more
+    Caller caller;
+};
+
 // What would become of a borrow request, and why.
 struct Explanation {
     bool allowed = false;      // by the site
@@ -122,6 +129,10 @@ struct ObservedDevice {
     bool iommu = false;           // its host isolates it by an IOMMU
     bool qualified = false;       // there is a stored qualification of it
     std::vector<LoanId> joined{}; // further loans that it is prepared for
+    bool local = false;           // its own host has it: it has to be taken before any other step
+    std::string parent{};         // of an SR-IOV function: the name of what it is a part of, of this host
+    uint32_t functions = 0;       // SR-IOV functions that it has
+    uint32_t most_functions = 0;  // that it could have
 };
 
 struct ObservedLoan {
@@ -169,6 +180,9 @@ struct Options {
     uint32_t cut_ms = 5'000;
     uint32_t reset_ms = 70'000; // a function may take 60 s to come back from an FLR
     uint32_t sanitize_ms = 120'000;
+    uint32_t take_ms = 30'000;
+    uint32_t give_back_ms = 30'000;
+    uint32_t functions_ms = 60'000; // a driver of the host finds each of them
     uint32_t margin_ms = 2'000;
     // How long an agent may be away before the loans that its host borrows, or lends, are given up.
     uint32_t borrower_grace_ms = 2'000;
@@ -199,6 +213,9 @@ inline constexpr size_t longest_asker = 2 * longest_name + 1; // USER@HOST
 // What is kept of a text that somebody else wrote: no control characters, at most LIMIT bytes, whole
 // characters.
 std::string limited(std::string_view text, size_t limit = longest_text);
+// The code with which the step has failed that a reason tells of; the pool puts it at the end of what the
+// agent said. failed_precondition: there is none.
+Errc code_of(std::string_view reason);
 // Whether it can be a host's, guest's or device's name: letters, digits, '.', '_' and '-', the first a letter
 // or digit.
 bool is_name(std::string_view text);

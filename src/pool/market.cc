@@ -176,8 +176,8 @@ DeviceEntry::Listing Market::wanted_listing(const DeviceEntry& entry) {
     HostEntry* const listed = entry.listing.host;
     listing.host = listed != nullptr && listed->name == device.host ? listed : host(device.host);
     listing.name = device.full_name();
-    const bool may_be_lent =
-        device.draining.empty() && !device.kept_local && !device.successor && listing.host->rule.lends;
+    const bool may_be_lent = device.draining.empty() && !device.kept_local && !device.successor &&
+                             device.functions == 0 && !device.parent_changing && listing.host->rule.lends;
     const bool healthy = device.state == DeviceState::available || device.state == DeviceState::reserved ||
                          device.state == DeviceState::lent || device.state == DeviceState::recovering;
     if (may_be_lent && healthy) listing.classes = reservations_.classes_of(device);

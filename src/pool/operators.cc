@@ -50,6 +50,11 @@ Result<Fdid> Pool::try_reset(const ResetRequest& request, const Who& who) {
     if (in_recovery(device.fdid)) return device.fdid;
     if (device.loan) TRY(check_available(device));
     TRY(check_lender(device, "reset"));
+    if (device.with_host && device.state == DeviceState::local)
+        return fail(Errc::failed_precondition,
+                    "device {} is its own host's, and what is on it too; `lanepool restore {}` takes it into "
+                    "the pool, and erases it",
+                    describe(device), device.fdid);
     recover(device.fdid, fmt::format("reset by {}", actor_), false);
     return device.fdid;
 }
@@ -99,6 +104,11 @@ Result<Fdid> Pool::try_restore(const RestoreRequest& request, const Who& who) {
             "{}` resets it",
             describe(device), name(device.state), device.fdid);
     TRY(check_lender(device, "restored"));
+    TRY(check_parent_settled(device));
+    if (device.with_host) TRY(check_no_functions(device));
+    if (const Step* step = awaited(device.fdid); step && step->kind == StepKind::set_functions)
+        return fail(Errc::busy, "the functions of device {} are being changed; try again in a moment",
+                    describe(device));
     AuditEntry entry;
     entry.subject = fmt::format("device:{}", device.fdid);
     entry.action = "restore";
@@ -128,6 +138,8 @@ Result<Fdid> Pool::try_keep_local(const KeepLocalRequest& request, const Who& wh
                     describe(device), device.reason, device.fdid);
     mark_local(device.fdid);
     // One that is offline or on its way back becomes local at the end of that.
+    if (device.state == DeviceState::available && device.seen_with_host)
+        return start_give_back(device.fdid, fmt::format("kept by {}", actor_)), device.fdid;
     if (device.state == DeviceState::available) {
         ledger_.change(device.fdid, [](Device& record) { record.clean = false; });
         set_state(device.fdid, DeviceState::local, fmt::format("kept by {}", actor_));

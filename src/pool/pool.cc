@@ -10,7 +10,7 @@ namespace lanepool::pool {
 std::string describe(const Device& device) { return fmt::format("{} ({})", device.fdid, device.full_name()); }
 
 std::string describe_use(const Loan& loan) {
-    if (loan.access_model == AccessModel::lending) return "guest " + loan.guest;
+    if (is_to_guest(loan.access_model)) return "guest " + loan.guest;
     return loan.shared ? "smartio, shared" : "smartio, exclusive";
 }
 
@@ -160,7 +160,8 @@ bool Pool::is_up(const std::string& host) const {
 
 namespace {
 bool is_of_recovery(StepKind kind) {
-    return kind == StepKind::cut || kind == StepKind::reset || kind == StepKind::sanitize;
+    return kind == StepKind::take || kind == StepKind::cut || kind == StepKind::reset ||
+           kind == StepKind::sanitize || kind == StepKind::give_back;
 }
 } // namespace
 
@@ -269,7 +270,8 @@ Result<Outcome> Pool::outcome() {
     Outcome outcome;
     const auto nothing = [](const auto&) {};
     ledger_.hosts.changes([&](const Host& host) { outcome.hosts.push_back(host); }, nothing);
-    ledger_.devices.changes([&](const Device& device) { outcome.devices.push_back(device); }, nothing);
+    ledger_.devices.changes([&](const Device& device) { outcome.devices.push_back(device); },
+                            [&](Fdid fdid) { outcome.erased_devices.push_back(fdid); });
     ledger_.loans.changes([&](const Loan& loan) { outcome.loans.push_back(loan); },
                           [&](LoanId id) { outcome.erased_loans.push_back(id); });
     ledger_.steps.changes([&](const Step& step) { outcome.steps.push_back(step); },

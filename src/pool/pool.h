@@ -59,6 +59,8 @@ class Pool {
     Result<Fdid> restore(const RestoreRequest& request, Now now);
     // The device, out of the pool.
     Result<Fdid> keep_local(const KeepLocalRequest& request, Now now);
+    // The device, whose functions are being made or removed; or as it is, if it has so many.
+    Result<Fdid> set_functions(const SetFunctionsRequest& request, Now now);
     // From now on SITE decides; loans that are there go on as they were granted. TEXT, which SITE was read
     // from, is stored.
     Result<> apply_site(Site site, const std::string& text, const Caller& caller, Now now);
@@ -222,6 +224,30 @@ class Pool {
     void raise_epoch(Fdid fdid);
     void reflect(Fdid fdid);
 
+    // ---- own_host.cc
+    void seen_with_host(Fdid fdid);
+    void start_recovery(Fdid fdid);
+    void begin_with_take(Fdid fdid, const std::string& reason);
+    void leave_to_host(Fdid fdid, const std::string& reason);
+    void end_loans(Fdid fdid, const std::string& reason);
+    void start_give_back(Fdid fdid, const std::string& reason);
+    void given_back(Fdid fdid);
+    void observe_kept_local(const Device& device, const ObservedDevice& observed);
+
+    // ---- functions.cc
+    Result<Fdid> try_set_functions(const SetFunctionsRequest& request, const Who& who);
+    Result<> check_functions_unused(const Device& device) const;
+    Result<> check_room_for_functions(const Device& device, uint32_t functions) const;
+    Result<> check_parent_settled(const Device& device) const;
+    Result<> check_no_functions(const Device& device) const;
+    void await_functions(const Step& step);
+    void end_functions(Fdid fdid);
+    void see_functions(Fdid fdid);
+    void functions_made(Fdid fdid);
+    std::vector<Fdid> functions_of(const Device& device) const;
+    bool is_forgettable(const Device& device) const;
+    void forget(Fdid fdid);
+
     // ---- absence.cc
     void expire(const Timer& timer);
     void step_expired(StepId id);
@@ -231,6 +257,10 @@ class Pool {
 
     // ---- hello.cc
     Result<> check_place(const Hello& hello) const;
+    std::optional<Fdid> known(const std::string& host, const ObservedDevice& observed) const;
+    std::vector<Fdid> forgotten_for(const Hello& hello) const;
+    size_t devices_with(const Hello& hello) const;
+    void note_traits(Fdid fdid, const ObservedDevice& observed);
     void host_arrived(const Hello& hello);
     Fdid identify(const std::string& host, const ObservedDevice& observed);
     void observe(Fdid fdid, const ObservedDevice& observed);

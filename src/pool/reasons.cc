@@ -30,8 +30,7 @@ std::string holder_text(const DeviceEntry& device) {
     if (device.listing.held && device.listing.back_us == 0 && (loan.due_us == 0 || loan.preempted_by))
         until = loan.state == LoanState::active ? "and is about to give it back" : "for now";
     const std::string whose = loan.tenant.empty() ? "" : fmt::format(", tenant '{}'", loan.tenant);
-    const std::string_view by =
-        loan.access_model == AccessModel::lending ? std::string_view() : name(loan.access_model);
+    const std::string_view by = is_to_guest(loan.access_model) ? std::string_view() : name(loan.access_model);
     return fmt::format("{} is lent to {} ({}{}loan:{}{}) {}", named(device), loan.borrower, by,
                        by.empty() ? "" : ", ", loan.id, whose, until);
 }
@@ -75,6 +74,11 @@ std::string idle_text(const DeviceEntry& entry) {
     if (!device.draining.empty())
         return fmt::format("{} is being drained: {}", named(entry), device.draining);
     if (device.kept_local) return fmt::format("{} is kept for its own host", named(entry));
+    if (device.functions > 0)
+        return fmt::format("{} has {} SR-IOV functions, which are lent by themselves", named(entry),
+                           device.functions);
+    if (device.parent_changing)
+        return fmt::format("{}: the functions of its parent are being changed", named(entry));
     if (device.successor) return fmt::format("{} is promised to loan:{}", named(entry), device.successor);
     if (!host.rule.lends) return fmt::format("the site does not let host {} lend", host.name);
     if (host.record == nullptr || !host.record->up)

@@ -70,6 +70,14 @@ struct Device {
     bool qualified = false;     // there is a stored qualification of it
     uint32_t failed_resets = 0; // of the recovery that is under way, or was the last
     bool clean = false;         // false from each reservation until a reset and a sanitize have verified
+    // Its own host has it, with a driver or without: it has to be taken before anything else is done with it.
+    bool with_host = false;
+    bool seen_with_host = false; // ever: its host can have it, and it is given back there
+    std::string parent;          // of an SR-IOV function: the host's name for what it is a part of
+    uint32_t functions = 0;      // SR-IOV functions that it has; while it has any it is not taken or lent
+    uint32_t most_functions = 0;
+    bool parent_changing = false; // how many functions its parent has: nobody gets it meanwhile
+    bool gone = false;            // its host, when it was last heard, had it no more
 
     std::string full_name() const { return host + "/" + name; }
     bool operator==(const Device&) const = default;
@@ -82,14 +90,24 @@ struct StepTime {
     bool operator==(const StepTime&) const = default;
 };
 
-// Who uses the device at the borrower: the own driver of a guest; or applications of the host itself.
-enum class AccessModel { lending, smartio };
+// Who uses the device at the borrower: the own driver of a guest; or applications of the host itself. A
+// lending loan of an SR-IOV function is called vf from when it has its device: nobody asks for it as such.
+enum class AccessModel { lending, smartio, vf };
 inline std::string_view name(AccessModel model) {
-    return model == AccessModel::smartio ? "smartio" : "lending";
+    switch (model) {
+    case AccessModel::lending:
+        return "lending";
+    case AccessModel::smartio:
+        return "smartio";
+    case AccessModel::vf:
+        return "vf";
+    }
+    return "unknown";
 }
+inline bool is_to_guest(AccessModel model) { return model != AccessModel::smartio; }
 // The one of that name, if there is one.
 inline std::optional<AccessModel> access_model(std::string_view text) {
-    for (const AccessModel model : {AccessModel::lending, AccessModel::smartio})
+    for (const AccessModel model : {AccessModel::lending, AccessModel::smartio, AccessModel::vf})
         if (name(model) == text) return model;
     return std::nullopt;
 }
@@ -151,9 +169,10 @@ struct Step {
     uint32_t deadline_ms = 0; // for the agent; ours is a little later
     // prepare and extend: after so long a lender that hears nothing more ends the loan by itself; 0: never.
     int64_t lease_ms = 0;
-    bool suffices = false; // reset: no sanitize follows; the device is clean once it has verified
-    bool cleanup = false;  // nothing waits for it: a borrower that has been cut off is told to forget
-    uint32_t sent = 0;     // how often
+    bool suffices = false;  // reset: no sanitize follows; the device is clean once it has verified
+    bool cleanup = false;   // nothing waits for it: a borrower that has been cut off is told to forget
+    uint32_t functions = 0; // set_functions: how many
+    uint32_t sent = 0;      // how often
     int64_t sent_steady_us = 0;
     int64_t deadline_steady_us = 0;
 
@@ -225,6 +244,7 @@ struct Outcome {
     std::vector<Step> steps;
     std::vector<LoanId> erased_loans;
     std::vector<StepId> erased_steps;
+    std::vector<Fdid> erased_devices;
     std::vector<Usage> usage;
     std::optional<std::string> site; // a new text of the site file
     Counters counters;
@@ -233,7 +253,8 @@ struct Outcome {
 
     bool empty() const {
         return hosts.empty() && devices.empty() && loans.empty() && steps.empty() && erased_loans.empty() &&
-               erased_steps.empty() && usage.empty() && !site && audit.empty() && orders.empty();
+               erased_steps.empty() && erased_devices.empty() && usage.empty() && !site && audit.empty() &&
+               orders.empty();
     }
 };
 

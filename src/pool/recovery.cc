@@ -12,6 +12,8 @@ namespace lanepool::pool {
 namespace {
 // More than one loan ever takes; a loan that is asked for steps again and again keeps the first ones.
 constexpr size_t most_step_times = 16;
+// In bytes, of why a step has failed: so that the step and the code around it have room in a reason.
+constexpr size_t longest_cause = 200;
 } // namespace
 
 void Pool::answered(const std::string& host, const StepAnswer& answer, Now now) {
@@ -23,7 +25,8 @@ void Pool::answered(const std::string& host, const StepAnswer& answer, Now now) 
     const Step step = *found;
     const std::string why =
         answer.ok ? std::string()
-                  : limited(fmt::format("{}{}{}", limited(answer.message), answer.message.empty() ? "" : " ",
+                  : limited(fmt::format("{}{}{}", limited(answer.message, longest_cause),
+                                        answer.message.empty() ? "" : " ",
                                         answer.code.empty() ? "" : "[" + limited(answer.code, 32) + "]"));
     ledger_.steps.erase(step.id);
     AuditEntry entry;
@@ -83,8 +86,10 @@ void Pool::advance(const Step& step) {
     case StepKind::cut:
         if (const std::string why = ledger_.devices.find(step.fdid)->condemned; !why.empty())
             return quarantine(step.fdid, why);
-        for (const LoanId id : ledger_.loans_on(step.fdid))
-            set_state(id, LoanState::resetting, {});
+        for (const LoanId id :
+             ledger_.loans_on(step.fdid)) // one that its host took back has been there before
+            if (ledger_.loans.find(id)->state == LoanState::detaching)
+                set_state(id, LoanState::resetting, {});
         return issue(StepKind::reset, step.fdid, step.loan, options_.reset_ms);
     case StepKind::reset:
         ledger_.change(step.fdid, [](Device& device) { device.failed_resets = 0; });
@@ -92,6 +97,16 @@ void Pool::advance(const Step& step) {
         return issue(StepKind::sanitize, step.fdid, step.loan, options_.sanitize_ms);
     case StepKind::sanitize:
         return finish(step.fdid);
+    case StepKind::take:
+        ledger_.change(step.fdid, [](Device& device) { device.with_host = false; });
+        // Somebody has thought better of it, and nothing has been done with it yet.
+        if (ledger_.devices.find(step.fdid)->kept_local)
+            return start_give_back(step.fdid, "left to its own host");
+        return issue(StepKind::cut, step.fdid, step.loan, options_.cut_ms);
+    case StepKind::give_back:
+        return given_back(step.fdid);
+    case StepKind::set_functions:
+        return await_functions(step);
     case StepKind::extend:
         return; // nothing waits for it
     }
@@ -104,9 +119,9 @@ void Pool::step_failed(const Step& step, const std::string& why) {
         return lose(step.loan, fmt::format("{} at host {} failed: {}", name(step.kind), step.host, why));
     case StepKind::detach: {
         ledger_.change(step.loan, [&](Loan& loan) {
-            loan.reason = limited(fmt::format(
-                "{}; {} did not let go and was cut off: {}", loan.reason,
-                loan.access_model == AccessModel::lending ? "the guest" : "the application", why));
+            loan.reason =
+                limited(fmt::format("{}; {} did not let go and was cut off: {}", loan.reason,
+                                    is_to_guest(loan.access_model) ? "the guest" : "the application", why));
         });
         const Loan loan = *ledger_.loans.find(step.loan);
         if (others_stay(loan)) return leave(step.loan, loan.reason, true);
@@ -124,9 +139,18 @@ void Pool::step_failed(const Step& step, const std::string& why) {
         [[fallthrough]];
     case StepKind::cut:
     case StepKind::sanitize:
+    case StepKind::give_back:
         if (is_up(step.host))
             return quarantine(step.fdid, fmt::format("{} failed: {}", name(step.kind), why));
         return give_up(step.fdid, fmt::format("host {} is down", step.host));
+    case StepKind::take:
+        if (is_up(step.host)) return leave_to_host(step.fdid, fmt::format("take failed: {}", why));
+        return give_up(step.fdid, fmt::format("host {} is down", step.host));
+    case StepKind::set_functions:
+        end_functions(step.fdid);
+        if (is_up(step.host))
+            set_state(step.fdid, DeviceState::local, fmt::format("set-functions failed: {}", why));
+        return;
     case StepKind::extend:
         return; // the lender keeps to the end that it knows
     }
@@ -150,21 +174,20 @@ void Pool::recover(Fdid fdid, std::string reason, bool tell_borrower) {
         device.clean = false;
         device.failed_resets = 0;
     });
-    std::vector<LoanId> told;
+    std::vector<std::pair<LoanId, std::string>> told; // with its borrower
     for (const LoanId id : ledger_.loans_on(fdid)) {
         const Loan loan = *ledger_.loans.find(id);
         const bool attached = loan.state == LoanState::attaching || loan.state == LoanState::active ||
                               loan.state == LoanState::quiescing;
-        if (id == holder ? tell_borrower : attached) told.push_back(id);
+        if (id == holder ? tell_borrower : attached) told.emplace_back(id, loan.borrower);
         if (loan.state == LoanState::detaching) continue; // by itself, until now
         if (loan.reason.empty()) ledger_.change(id, [&](Loan& record) { record.reason = limited(reason); });
         set_state(id, LoanState::detaching, reason);
     }
     if (is_up(ledger_.devices.find(fdid)->host)) set_state(fdid, DeviceState::recovering, reason);
-    issue(StepKind::cut, fdid, holder, options_.cut_ms);
-    for (const LoanId id : told)
-        issue_cleanup(StepKind::detach, ledger_.loans.find(id)->borrower, fdid, id,
-                      ledger_.devices.find(fdid)->epoch);
+    start_recovery(fdid);
+    for (const auto& [id, borrower] : told)
+        issue_cleanup(StepKind::detach, borrower, fdid, id, ledger_.devices.find(fdid)->epoch);
 }
 
 // The loan cannot go on, or all of those that share its device.
@@ -179,12 +202,13 @@ void Pool::lose(LoanId id, const std::string& reason) {
 // Reset and sanitize have verified, or the reset alone where nothing has to be erased.
 void Pool::finish(Fdid fdid) {
     ledger_.change(fdid, [](Device& device) { device.clean = true; });
+    const Device device = *ledger_.devices.find(fdid);
+    if (device.kept_local && device.seen_with_host) return start_give_back(fdid, device.reason);
     for (const LoanId id : ledger_.loans_on(fdid)) {
         const Loan& loan = *ledger_.loans.find(id);
         end(id, loan.failing ? LoanState::failed : LoanState::returned, std::string(loan.reason));
     }
-    if (ledger_.devices.find(fdid)->kept_local)
-        return set_state(fdid, DeviceState::local, "for its host's own use");
+    if (device.kept_local) return set_state(fdid, DeviceState::local, "for its host's own use");
     set_state(fdid, DeviceState::available, {});
     start_successor(fdid);
 }
@@ -262,8 +286,12 @@ void Pool::fail_successor(Fdid fdid, const std::string& reason) {
 
 // All that this device waits for; what a borrower was told to forget stays.
 void Pool::drop_steps(Fdid fdid) {
-    for (const StepId id : ledger_.steps_for(fdid))
-        if (!ledger_.steps.find(id)->cleanup) ledger_.steps.erase(id);
+    for (const StepId id : ledger_.steps_for(fdid)) {
+        const Step step = *ledger_.steps.find(id);
+        if (step.cleanup) continue;
+        ledger_.steps.erase(id);
+        if (step.kind == StepKind::set_functions) end_functions(fdid);
+    }
 }
 
 void Pool::raise_epoch(Fdid fdid) {

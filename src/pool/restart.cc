@@ -32,7 +32,7 @@ Result<> check_device(const Ledger& ledger, const Device& device) {
         if (!loan || loan->fdid != device.fdid || loan->state != LoanState::queued)
             return contradiction("loan {} does not wait for device {}", device.successor, describe(device));
     }
-    if (device.state == DeviceState::available && (device.loan || !device.clean))
+    if (device.state == DeviceState::available && (device.loan || !device.clean || device.with_host))
         return contradiction("device {} is available, but not free and clean", describe(device));
     return {};
 }
@@ -48,9 +48,9 @@ bool is_beside_holder(const Ledger& ledger, const Loan& loan, const Device& devi
 Result<> check_loan(const Ledger& ledger, const Loan& loan) {
     if (loan.id >= ledger.counters.next_loan) return contradiction("loan {} was not given out", loan.id);
     const Device* device = ledger.devices.find(loan.fdid);
+    if (has_ended(loan.state)) return {}; // its device may have been forgotten
     if (loan.fdid && !device)
         return contradiction("loan {} is of device {}, which does not exist", loan.id, loan.fdid);
-    if (has_ended(loan.state)) return {};
     if (!ledger.hosts.find(loan.borrower))
         return contradiction("loan {} is of host {}, which does not exist", loan.id, loan.borrower);
     if (!device && (loan.state != LoanState::queued || loan.wanted.empty()))
@@ -92,6 +92,9 @@ std::optional<StepKind> awaited_in(LoanState state) {
     }
 }
 
+// The steps around a recovery, of devices that their own hosts can have.
+bool is_of_own_host(StepKind kind) { return kind == StepKind::take || kind == StepKind::give_back; }
+
 // A loan that nothing moves on would stay for ever.
 Result<> check_awaited(const Loan& loan, const Step* step) {
     const auto wanted = awaited_in(loan.state);
@@ -102,7 +105,8 @@ Result<> check_awaited(const Loan& loan, const Step* step) {
     const bool recovering = step && step->kind != StepKind::expel &&
                             (loan.state == LoanState::detaching || loan.state == LoanState::resetting);
     const bool another = step && ((loan.state == LoanState::resetting && step->kind == StepKind::sanitize) ||
-                                  (loan.state == LoanState::detaching && step->kind == StepKind::expel));
+                                  (loan.state == LoanState::detaching && step->kind == StepKind::expel) ||
+                                  (recovering && is_of_own_host(step->kind)));
     if (!step || (step->loan != loan.id && !recovering) || (step->kind != *wanted && !another))
         return contradiction("loan {} is {} without that step", loan.id, name(loan.state));
     return {};

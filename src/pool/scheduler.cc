@@ -100,6 +100,7 @@ bool Scheduler::same(const Host& one, const Host& other) {
 bool Scheduler::same(const Device& one, const Device& other) {
     return one.fdid == other.fdid && one.state == other.state && one.successor == other.successor &&
            one.draining.empty() == other.draining.empty() && one.kept_local == other.kept_local &&
+           (one.functions == 0) == (other.functions == 0) && one.parent_changing == other.parent_changing &&
            one.host == other.host && one.name == other.name && one.identity == other.identity;
 }
 

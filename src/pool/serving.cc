@@ -19,11 +19,13 @@ void Pool::start(LoanId id, Fdid fdid, const std::string& reservation) {
         device.clean = false;
     });
     const Epoch epoch = ledger_.devices.find(fdid)->epoch;
+    const bool is_part = !ledger_.devices.find(fdid)->parent.empty();
     ledger_.change(id, [&](Loan& loan) {
         loan.fdid = fdid;
         loan.epoch = epoch;
         loan.reservation = reservation;
         loan.reason.clear();
+        if (is_part && is_to_guest(loan.access_model)) loan.access_model = AccessModel::vf;
     });
     set_state(id, LoanState::reserved, reservation.empty() ? std::string() : "reservation " + reservation);
     set_state(fdid, DeviceState::reserved, {});

@@ -84,6 +84,12 @@ std::string_view name(StepKind kind) {
         return "extend";
     case StepKind::expel:
         return "expel";
+    case StepKind::take:
+        return "take";
+    case StepKind::give_back:
+        return "give-back";
+    case StepKind::set_functions:
+        return "set-functions";
     }
     return "unknown";
 }

@@ -40,8 +40,11 @@ enum class StepKind {
     cut,
     reset,
     sanitize,
-    extend, // the lender: the loan's end has moved; nothing waits for the answer
-    expel,  // the lender: closes the ways of one of several shared loans, and leaves the others theirs
+    extend,        // the lender: the loan's end has moved; nothing waits for the answer
+    expel,         // the lender: closes the ways of one of several shared loans, and leaves the others theirs
+    take,          // the lender: takes the device from its own host; who uses it there is named, and keeps it
+    give_back,     // the lender: gives the device back to its own host's driver
+    set_functions, // the lender: makes or removes the SR-IOV functions of a device that its own host has
 };
 
 inline constexpr std::array loan_states{LoanState::queued,    LoanState::reserved,  LoanState::preparing,
@@ -51,9 +54,10 @@ inline constexpr std::array loan_states{LoanState::queued,    LoanState::reserve
 inline constexpr std::array device_states{
     DeviceState::local,      DeviceState::available,   DeviceState::reserved, DeviceState::lent,
     DeviceState::recovering, DeviceState::quarantined, DeviceState::offline};
-inline constexpr std::array step_kinds{StepKind::prepare, StepKind::attach, StepKind::detach,
-                                       StepKind::cut,     StepKind::reset,  StepKind::sanitize,
-                                       StepKind::extend,  StepKind::expel};
+inline constexpr std::array step_kinds{StepKind::prepare,   StepKind::attach,       StepKind::detach,
+                                       StepKind::cut,       StepKind::reset,        StepKind::sanitize,
+                                       StepKind::extend,    StepKind::expel,        StepKind::take,
+                                       StepKind::give_back, StepKind::set_functions};
 
 std::string_view name(LoanState state);
 std::string_view name(DeviceState state);

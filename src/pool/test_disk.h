@@ -44,6 +44,8 @@ class Disk {
             loans_.erase(id);
         for (const auto id : outcome.erased_steps)
             steps_.erase(id);
+        for (const auto fdid : outcome.erased_devices)
+            devices_.erase(fdid);
         counters_ = outcome.counters;
         trail.insert(trail.end(), outcome.audit.begin(), outcome.audit.end());
     }

@@ -35,6 +35,8 @@ void Disk::write(const pool::Outcome& outcome) {
         loans_.erase(id);
     for (const auto id : outcome.erased_steps)
         steps_.erase(id);
+    for (const auto fdid : outcome.erased_devices)
+        devices_.erase(fdid);
     if (outcome.site) site_ = *outcome.site;
     counters_ = outcome.counters;
     constexpr size_t piece = 1024;

@@ -135,6 +135,13 @@ std::string encode(const pool::Device& device) {
     message.set_qualified(device.qualified);
     message.set_failed_resets(device.failed_resets);
     message.set_clean(device.clean);
+    message.set_with_host(device.with_host);
+    message.set_seen_with_host(device.seen_with_host);
+    message.set_parent(device.parent);
+    message.set_functions(device.functions);
+    message.set_most_functions(device.most_functions);
+    message.set_parent_changing(device.parent_changing);
+    message.set_gone(device.gone);
     return bytes_of(message);
 }
 
@@ -158,6 +165,13 @@ Result<pool::Device> decode<pool::Device>(std::string_view bytes) {
     device.qualified = message.qualified();
     device.failed_resets = message.failed_resets();
     device.clean = message.clean();
+    device.with_host = message.with_host();
+    device.seen_with_host = message.seen_with_host();
+    device.parent = message.parent();
+    device.functions = message.functions();
+    device.most_functions = message.most_functions();
+    device.parent_changing = message.parent_changing();
+    device.gone = message.gone();
     return device;
 }
 
@@ -273,6 +287,7 @@ std::string encode(const pool::Step& step) {
     message.set_lease_ms(step.lease_ms);
     message.set_suffices(step.suffices);
     message.set_cleanup(step.cleanup);
+    message.set_functions(step.functions);
     message.set_sent(step.sent);
     return bytes_of(message);
 }
@@ -291,6 +306,7 @@ Result<pool::Step> decode<pool::Step>(std::string_view bytes) {
     step.lease_ms = message.lease_ms();
     step.suffices = message.suffices();
     step.cleanup = message.cleanup();
+    step.functions = message.functions();
     step.sent = message.sent();
     return step;
 }

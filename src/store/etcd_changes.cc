@@ -73,6 +73,8 @@ void add(EtcdChanges& changes, const EtcdKeys& keys, const pool::Outcome& outcom
         changes.erase(keys.of("loan", id.value));
     for (const auto id : outcome.erased_steps)
         changes.erase(keys.of("step", id.value));
+    for (const auto fdid : outcome.erased_devices)
+        changes.erase(keys.of("device", fdid.value));
     if (outcome.site) changes.put(keys.of("single", "site"), encode_site(*outcome.site));
     changes.put(keys.of("single", "counters"), encode(outcome.counters));
     ends.next_sequence = outcome.counters.next_audit;

@@ -116,6 +116,9 @@ Result<> SqliteStore::erase(const pool::Outcome& outcome) {
     auto* erase_step = TRY(statement("DELETE FROM steps WHERE key = ?1"));
     for (const auto id : outcome.erased_steps)
         TRY(erase_step->run(id.value));
+    auto* erase_device = TRY(statement("DELETE FROM devices WHERE key = ?1"));
+    for (const auto fdid : outcome.erased_devices)
+        TRY(erase_device->run(fdid.value));
     return {};
 }
 

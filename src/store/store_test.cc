@@ -108,8 +108,10 @@ TEST_P(StoreTest, ReplacesAndErases) {
     pool::Outcome erase;
     erase.counters = changed.counters;
     erase.erased_loans.push_back({1});
+    erase.erased_devices.push_back(changed.devices[0].fdid);
     ASSERT_TRUE(store->apply(erase));
     EXPECT_TRUE(store->load()->loans.empty());
+    EXPECT_TRUE(store->load()->devices.empty());
 }
 
 TEST_P(StoreTest, ErasesWhatTheSameOutcomeWrites) {
@@ -118,8 +120,10 @@ TEST_P(StoreTest, ErasesWhatTheSameOutcomeWrites) {
     both.erased_loans.push_back({1});
     both.erased_steps.push_back({1});
     both.erased_steps.push_back({77}); // that was never there
+    both.erased_devices.push_back(both.devices[0].fdid);
     ASSERT_TRUE(store->apply(both));
     EXPECT_TRUE(store->load()->loans.empty());
+    EXPECT_TRUE(store->load()->devices.empty());
     EXPECT_TRUE(store->load()->steps.empty());
     grow(*store, 2, 3);
     EXPECT_EQ(store->load()->loans.size(), 2u);

@@ -62,8 +62,8 @@ inline void fill(pool::Host& host, uint64_t seed) {
     Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l);
 }
 inline void fill(pool::Device& device, uint64_t seed) {
-    auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = device;
-    Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);
+    auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w] = device;
+    Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w);
 }
 inline void fill(pool::Loan& loan, uint64_t seed) {
     auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee,
@@ -72,8 +72,8 @@ inline void fill(pool::Loan& loan, uint64_t seed) {
                  ee, ff, gg, hh, ii, jj);
 }
 inline void fill(pool::Step& step, uint64_t seed) {
-    auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = step;
-    Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m);
+    auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = step;
+    Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m, n);
 }
 inline void fill(pool::Usage& usage, uint64_t seed) {
     auto& [a, b, c] = usage;
