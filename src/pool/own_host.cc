@@ -83,7 +83,8 @@ void Pool::given_back(Fdid fdid) {
 void Pool::observe_kept_local(const Device& device, const ObservedDevice& observed) {
     const Fdid fdid = device.fdid;
     if (observed.local) { // where it says already why it stays there, it goes on to
-        if (device.state != DeviceState::local) set_state(fdid, DeviceState::local, is_with_host(device));
+        if (device.state != DeviceState::local || device.reason.empty())
+            set_state(fdid, DeviceState::local, is_with_host(device));
     } else if (!device.seen_with_host) {
         set_state(fdid, DeviceState::local, "for its host's own use");
     } else if (device.with_host || (device.clean && observed.clean)) {
