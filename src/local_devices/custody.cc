@@ -45,6 +45,8 @@ std::string names_of(const std::vector<pci::Address>& addresses) {
     return text;
 }
 
+bool is_process(const std::string& user) { return user.starts_with("process "); }
+
 Result<> refuse_if_used(const std::vector<std::string>& users) {
     if (users.empty()) return {};
     return fail(Errc::busy, "in use: {}", fmt::join(users, "; "));
@@ -226,7 +228,7 @@ Result<Group> LinuxCustody::prepare(const pci::Address& function) {
     for (int look = 0; look < holder_looks; ++look) {
         if (look > 0) system_->pause(between_looks);
         users = holders_of(*system_, addresses);
-        if (users.empty()) break;
+        if (!std::ranges::all_of(users, is_process) || users.empty()) break;
     }
     TRY(refuse_if_used(users));
     TRY(ensure_vfio_driver(*system_));

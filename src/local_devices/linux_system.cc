@@ -8,6 +8,9 @@
 #include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <thread>
@@ -16,6 +19,9 @@
 namespace lanepool::local_devices {
 
 namespace {
+
+// An interface with very many VFs says this much about them.
+constexpr size_t most_answer_bytes = size_t{256} * 1024;
 
 Result<std::string> read_all(const std::string& path) {
     // O_NONBLOCK: a file that is not what it should be (a FIFO) does not hold us up.
@@ -106,6 +112,32 @@ class LinuxSystem final : public System {
     Result<std::optional<std::string>> load(const std::filesystem::path& path) override {
         if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::nullopt;
         return TRY(read_all(path.string()));
+    }
+
+    Result<int> nvme_admin(const std::string& node, nvme_passthru_cmd& command) override {
+        const std::string path = here(node);
+        const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!fd) return fail_errno(fmt::format("opening {}", node));
+        const int status = ::ioctl(fd.get(), NVME_IOCTL_ADMIN_CMD, &command);
+        if (status < 0)
+            return fail_errno(fmt::format("NVMe admin command {:#x} to {}", command.opcode, node));
+        return status;
+    }
+
+    Result<std::vector<std::byte>> route_request(std::span<const std::byte> request) override {
+        const UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+        if (!fd) return fail_errno("opening a netlink socket");
+        constexpr timeval patience = {.tv_sec = 10, .tv_usec = 0};
+        ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        if (::send(fd.get(), request.data(), request.size(), 0) < 0)
+            return fail_errno("sending a netlink request");
+        std::vector<std::byte> answer(most_answer_bytes);
+        const ssize_t count = ::recv(fd.get(), answer.data(), answer.size(), MSG_TRUNC);
+        if (count < 0) return fail_errno("waiting for the answer to a netlink request");
+        if (static_cast<size_t>(count) > answer.size())
+            return fail(Errc::no_space, "the answer to a netlink request has {} bytes", count);
+        answer.resize(static_cast<size_t>(count));
+        return answer;
     }
 
     io::TimePoint now() override { return io::system_clock().now(); }

@@ -8,6 +8,7 @@
 #include "pci/address.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -45,6 +46,8 @@ class SimulatedKernel {
     bool has_vfio_module = true;
     std::string boot = "boot-1";
     std::optional<std::string> state; // the state file
+    std::function<Result<int>(const std::string&, nvme_passthru_cmd&)> nvme_admin;
+    std::function<Result<std::vector<std::byte>>(std::span<const std::byte>)> route_request;
     io::TimePoint time;
 
     // What happens at the change with this number, counted from 0; an outage, also at all that follow.
@@ -157,6 +160,15 @@ class SimulatedSystem final : public System {
         return {};
     }
     Result<std::optional<std::string>> load(const std::filesystem::path&) override { return kernel_.state; }
+
+    Result<int> nvme_admin(const std::string& node, nvme_passthru_cmd& command) override {
+        if (!kernel_.nvme_admin) return fail(Errc::not_found, "{}: no drive", node);
+        return kernel_.nvme_admin(node, command);
+    }
+    Result<std::vector<std::byte>> route_request(std::span<const std::byte> request) override {
+        if (!kernel_.route_request) return fail(Errc::not_supported, "no network");
+        return kernel_.route_request(request);
+    }
 
     io::TimePoint now() override { return kernel_.time; }
     void pause(io::Duration duration) override { kernel_.time += duration; }

@@ -8,9 +8,12 @@
 #include "io/clock.h"
 
 #include <compare>
+#include <cstddef>
 #include <filesystem>
+#include <linux/nvme_ioctl.h>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -62,6 +65,12 @@ class System {
     virtual Result<> save(const std::filesystem::path& path, const std::string& text) = 0;
     // As read(), of a file of lanepool's own; none: it is not there.
     virtual Result<std::optional<std::string>> load(const std::filesystem::path& path) = 0;
+
+    // Sends COMMAND to the admin queue of the NVMe controller with this character device; returns the status
+    // of its completion (0: success). Errors: what the system says.
+    virtual Result<int> nvme_admin(const std::string& node, nvme_passthru_cmd& command) = 0;
+    // Sends one rtnetlink request that is no dump, and returns the message with which the kernel answers.
+    virtual Result<std::vector<std::byte>> route_request(std::span<const std::byte> request) = 0;
 
     virtual io::TimePoint now() = 0;
     virtual void pause(io::Duration duration) = 0;

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Devices are taken from their host's drivers and given back, inside whole hosts with both kernels.
+
+What is tested is in custody_host_test.cc; LANEPOOL_CUSTODY_HOST_TEST names another program than
+build/tests/hosts/custody_host_test. Needs script/bootstrap and script/build.
+"""
+import os
+import pathlib
+import threading
+import unittest
+
+from whole_host import KERNELS, ROOT, WholeHost, edu, gpu, igb, nvme, nvme_with_functions
+
+PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_CUSTODY_HOST_TEST") or ROOT / "build/tests/hosts/custody_host_test")
+# What the program calls each device.
+NAMES = {"nvme0": "NVME", "edu0": "EDU", "gpu0": "GPU", "igb0": "IGB", "nvme1": "NVME_PARENT"}
+
+
+class CustodyTest(unittest.TestCase):
+    def run_on(self, kernel):
+        devices = [nvme("nvme0"), edu("edu0"), gpu("gpu0"), igb("igb0", "user", "52:54:00:00:00:10"), nvme_with_functions("nvme1")]
+        with WholeHost(f"custody-{kernel}", kernel=kernel, devices=devices, programs=[PROGRAM]) as host:
+            where = " ".join(f"{variable}={host.address(name)}" for name, variable in NAMES.items())
+            host.check("modprobe loop; modprobe dm_mod; modprobe raid1; modprobe ext4")
+            result = host.run(f"{where} custody_host_test --gtest_brief=1", timeout_s=180)
+            self.assertEqual(result.status, 0, result.text + host.logs())
+            self.assertIn("PASSED", result.text)
+            print(f"{kernel}: booted in {host.boot_s:.1f} s; {result.text.strip().splitlines()[-2]}")
+
+    def test_on_each_kernel(self):
+        failures = []
+
+        def run(kernel):
+            try:
+                self.run_on(kernel)
+            except BaseException as error:  # also failed assertions: each kernel's are told
+                failures.append(f"--- {kernel}: {error}")
+        threads = [threading.Thread(target=run, args=(kernel,)) for kernel in KERNELS]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertFalse(failures, "\n".join(failures))
+
+
+if __name__ == "__main__":
+    unittest.main()
