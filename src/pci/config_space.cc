@@ -26,11 +26,10 @@ uint32_t get32(std::span<const std::byte> config, size_t offset) { return get<ui
 void set16(std::span<std::byte> config, size_t offset, uint16_t value) { set(config, offset, value); }
 void set32(std::span<std::byte> config, size_t offset, uint32_t value) { set(config, offset, value); }
 
-Result<std::vector<CapabilityEntry>> capabilities(std::span<const std::byte> config) {
-    std::vector<CapabilityEntry> entries;
+Result<> walk_capabilities(std::span<const std::byte> config, std::vector<CapabilityEntry>& entries) {
     if (config.size() < conventional_config_bytes)
         return fail(Errc::protocol, "config space of {} bytes is too short", config.size());
-    if (!(get16(config, config::status) & status::capabilities_list)) return entries;
+    if (!(get16(config, config::status) & status::capabilities_list)) return {};
     uint16_t previous = config::capabilities;
     // The two low bits of a pointer are reserved and must be masked (PCI 3.0, 6.7).
     auto offset = static_cast<uint16_t>(std::to_integer<uint8_t>(config[config::capabilities]) & 0xfc);
@@ -45,12 +44,12 @@ Result<std::vector<CapabilityEntry>> capabilities(std::span<const std::byte> con
         previous = static_cast<uint16_t>(offset + 1);
         offset = next;
     }
-    return entries;
+    return {};
 }
 
-Result<std::vector<CapabilityEntry>> extended_capabilities(std::span<const std::byte> config) {
-    std::vector<CapabilityEntry> entries;
-    if (config.size() < extended_config_bytes) return entries;
+Result<> walk_extended_capabilities(std::span<const std::byte> config,
+                                    std::vector<CapabilityEntry>& entries) {
+    if (config.size() < extended_config_bytes) return {};
     uint16_t previous = 0;
     uint16_t offset = 0x100;
     while (offset != 0) {
@@ -68,6 +67,18 @@ Result<std::vector<CapabilityEntry>> extended_capabilities(std::span<const std::
         previous = offset;
         offset = next;
     }
+    return {};
+}
+
+Result<std::vector<CapabilityEntry>> capabilities(std::span<const std::byte> config) {
+    std::vector<CapabilityEntry> entries;
+    TRY(walk_capabilities(config, entries));
+    return entries;
+}
+
+Result<std::vector<CapabilityEntry>> extended_capabilities(std::span<const std::byte> config) {
+    std::vector<CapabilityEntry> entries;
+    TRY(walk_extended_capabilities(config, entries));
     return entries;
 }
 

@@ -80,6 +80,11 @@ struct CapabilityEntry {
 Result<std::vector<CapabilityEntry>> capabilities(std::span<const std::byte> config);
 Result<std::vector<CapabilityEntry>> extended_capabilities(std::span<const std::byte> config);
 
+// The same for a reader that makes do with what there is: what stands before the break of a broken chain is
+// in ENTRIES, which begins empty, also when this fails. A chain that loops has entries twice.
+Result<> walk_capabilities(std::span<const std::byte> config, std::vector<CapabilityEntry>& entries);
+Result<> walk_extended_capabilities(std::span<const std::byte> config, std::vector<CapabilityEntry>& entries);
+
 // Little-endian access to a config space image. OFFSET and width must lie inside: the caller has checked.
 uint16_t get16(std::span<const std::byte> config, size_t offset);
 uint32_t get32(std::span<const std::byte> config, size_t offset);

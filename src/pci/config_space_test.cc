@@ -47,6 +47,15 @@ TEST(Capabilities, APointerIntoTheHeaderIsAnError) {
     EXPECT_EQ(capabilities(config).error().code(), Errc::protocol);
 }
 
+TEST(Capabilities, AWalkKeepsWhatStandsBeforeTheBreak) {
+    auto config = with_list({{0x40, 1}, {0x50, 5}});
+    config[0x51] = std::byte{0x10};
+    std::vector<CapabilityEntry> entries;
+    EXPECT_EQ(walk_capabilities(config, entries).error().code(), Errc::protocol);
+    ASSERT_EQ(entries.size(), 2u);
+    EXPECT_EQ(entries[1].offset, 0x50);
+}
+
 TEST(ExtendedCapabilities, FollowsTheChainAndStopsLoops) {
     std::array<std::byte, extended_config_bytes> config{};
     set32(config, 0x100, 0x0003u | 1u << 16 | 0x140u << 20);
