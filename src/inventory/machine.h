@@ -46,6 +46,12 @@ struct Sriov {
     bool operator==(const Sriov&) const = default;
 };
 
+// The buses below a bridge.
+struct BridgeBuses {
+    uint8_t secondary = 0, subordinate = 0;
+    bool operator==(const BridgeBuses&) const = default;
+};
+
 // Access Control Services (PCI Express Base Specification 7.7.11), capability and control bits as registers.
 struct Acs {
     uint16_t capabilities = 0;
@@ -81,6 +87,8 @@ struct Function {
     std::string vendor_name, device_name, class_name; // from pci.ids; empty: not there
     FunctionType type = FunctionType::other;
     bool bridge = false;                  // header type 1
+    std::optional<BridgeBuses> buses;     // of a bridge
+    bool multi_function = false;          // there are others of its device, virtual functions not counted
     std::optional<pci::Address> upstream; // the bridge above; absent on a root bus
     std::optional<unsigned> slot;         // physical slot number
     std::string model, serial,
@@ -88,13 +96,13 @@ struct Function {
     std::optional<Driver> driver;
     std::string driver_override;
     std::array<Bar, pci::bar_count> bars;
-    std::optional<Link> link, best_link;        // absent: no PCI Express link
-    std::optional<int> numa_node;               // absent: -1 or none
-    std::vector<std::string> reset_methods;     // as the kernel would try them; empty: none
-    bool has_flr = false;                       // Device Capabilities bit 28, or AF FLR
-    std::optional<Sriov> sriov;                 // of a parent
-    std::optional<pci::Address> parent;         // of a VF (physfn)
-    unsigned msi_vectors = 0, msix_vectors = 0; // that it could have
+    std::optional<Link> link, best_link;               // absent: no PCI Express link
+    std::optional<int> numa_node;                      // absent: -1 or none
+    std::vector<std::string> reset_methods;            // as the kernel would try them; empty: none
+    std::optional<bool> has_flr;                       // Device Capabilities bit 28, or AF FLR
+    std::optional<Sriov> sriov;                        // of a parent
+    std::optional<pci::Address> parent;                // of a VF (physfn)
+    std::optional<unsigned> msi_vectors, msix_vectors; // that it could have
     bool intx = false;
     std::optional<unsigned> iommu_group; // a number of the moment, no identity
     std::optional<Acs> acs;
@@ -102,17 +110,9 @@ struct Function {
     std::optional<unsigned> dma_bits;      // that its kernel driver has asked for; absent: not known
     std::string power_state;               // "D0", ...; empty: not known
     bool config_complete = false;          // its whole config space could be read (takes CAP_SYS_ADMIN)
+    bool config_broken = false;            // and a chain of capabilities in it is not as it should be
     std::vector<std::string> device_nodes; // "/dev/nvme0n1", "/dev/dri/card0", interface names "eth0"
     std::vector<std::string> notes;        // what was odd, or could not be read
-};
-
-// How two functions reach each other without the processor.
-enum class PeerPath {
-    same_switch,  // below a common bridge, and no ACS redirects on the way
-    redirected,   // below a common bridge, but ACS sends it up to the root complex
-    root_complex, // through the root complex of one socket
-    between_sockets,
-    unknown
 };
 
 struct IommuGroup {
@@ -122,8 +122,10 @@ struct IommuGroup {
     struct Reserved {
         uint64_t first = 0, last = 0;
         std::string type; // "msi", "direct", ...
+        bool operator==(const Reserved&) const = default;
     };
     std::vector<Reserved> reserved;
+    bool operator==(const IommuGroup&) const = default;
 };
 
 // A Switchtec NT endpoint. Window facts take access to its registers (root): absent otherwise.
@@ -131,6 +133,7 @@ struct NtbAdapter {
     pci::Address address;
     std::optional<unsigned> partition, partitions, lut_entries, requester_slots;
     std::vector<uint64_t> window_bar_bytes;
+    bool operator==(const NtbAdapter&) const = default;
 };
 
 enum class IommuMode { none, off, passthrough, translated_lazy, translated_strict, unknown };
@@ -139,12 +142,14 @@ struct Host {
     std::string name, os, kernel_release, kernel_version, architecture, cpu_vendor, cpu_model, board;
     unsigned cpu_family = 0;
     unsigned processors = 0, numa_nodes = 0;
+    std::map<unsigned, unsigned> node_packages; // NUMA node to the socket (physical package) that it is in
     IommuMode iommu = IommuMode::unknown;
     std::vector<std::string> iommu_units; // "dmar0", "ivhd0"
     bool interrupt_remapping = false;
-    std::string command_line;      // only the options about IOMMU, PCI and VFIO
-    std::vector<std::string> vfio; // "vfio_pci", "type1", "iommufd": what this kernel offers
-    std::string lockdown;          // "none", "integrity", "confidentiality"; empty: not known
+    std::string command_line; // only the options about IOMMU, PCI and VFIO
+    // "vfio_pci", "type1", "iommufd": what this kernel has, or has as modules; absent: not known
+    std::optional<std::vector<std::string>> vfio;
+    std::string lockdown; // "none", "integrity", "confidentiality"; empty: not known
 };
 
 struct Machine {
