@@ -89,6 +89,7 @@ int run(int argc, char** argv) {
     app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 held by somebody else, 5 not "
                "reachable, 6 timed out.");
     add_query_commands(app, context);
+    add_inventory_command(app, context);
     add_controllers_command(app, context);
     add_borrow_command(app, context);
     add_loan_commands(app, context);
