@@ -74,7 +74,8 @@ void print_table(const Arguments& arguments, const inventory::Machine& machine) 
     }
     std::cout << table.text();
     if (bridges > 0 && arguments.kinds.empty())
-        std::cerr << fmt::format("{} bridges are not shown; --tree shows where everything is\n", bridges);
+        std::cerr << fmt::format("not shown: {} bridge{}; --tree shows where everything is\n", bridges,
+                                 bridges == 1 ? "" : "s");
 }
 
 void print_lines(const std::vector<std::pair<std::string, std::string>>& lines) {
