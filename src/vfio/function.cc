@@ -26,7 +26,7 @@ constexpr uint16_t all_ones = 0xffff;
 constexpr auto reset_retry_limit = std::chrono::seconds(5);
 constexpr auto reset_retry_pause = std::chrono::milliseconds(10);
 // The kernel has waited for the function itself; this is for what comes a little late.
-constexpr auto revival_limit = std::chrono::seconds(1);
+constexpr auto revival_limit = std::chrono::milliseconds(200);
 constexpr auto revival_poll = std::chrono::milliseconds(5);
 
 uint32_t number(Region region) { return static_cast<uint32_t>(region); }
