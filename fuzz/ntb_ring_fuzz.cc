@@ -82,8 +82,8 @@ class Game {
     void turn(unsigned what) {
         switch (what) {
         case 0: {
-            const uint64_t where = 8 * (input_.word() % (mailbox::area_bytes / 8));
-            return store(where, input_.word());
+            const uint64_t where = 4 * (input_.word() % (mailbox::area_bytes / 4));
+            return store(where, static_cast<uint32_t>(input_.word()));
         }
         case 1:
             return meet(input_.byte());
@@ -94,35 +94,39 @@ class Game {
         case 4:
             return fabric_.run(std::chrono::milliseconds(10 * input_.byte()));
         case 5:
-            return store(8 * (input_.byte() % 8), input_.word());
+            return store(4 * (input_.byte() % 16), static_cast<uint32_t>(input_.word()));
         case 6:
             return link_->wake();
         }
     }
-    void store(uint64_t where, uint64_t value) {
-        if (!link_->store64(where, value)) std::abort();
+    void store(uint64_t where, uint32_t value) {
+        if (!link_->store32(where, value)) std::abort();
+    }
+    void introduce() {
+        if (!mailbox::store(*link_, mailbox::Identity{own_, theirs_, 0})) std::abort();
     }
     // What an honest peer would write when it meets the victim.
     void meet(uint64_t incarnation) {
         own_ = 1000 + incarnation;
-        for (const auto field : {mailbox::Field::acknowledged, mailbox::Field::head, mailbox::Field::tail})
-            store(static_cast<uint64_t>(field), 0);
-        store(static_cast<uint64_t>(mailbox::Field::magic), mailbox::signature);
-        store(static_cast<uint64_t>(mailbox::Field::incarnation), own_);
+        theirs_ = 0;
+        store(static_cast<uint64_t>(mailbox::Field::seal), 0);
+        for (const auto field : {mailbox::Field::head, mailbox::Field::tail})
+            store(static_cast<uint64_t>(field), static_cast<uint32_t>(mailbox::first_count));
+        introduce();
         link_->wake();
         fabric_.run(std::chrono::milliseconds(30));
         const auto view = read_mailbox(memory_->areas[victim.value].bytes);
         if (!view) return;
         theirs_ = view->incarnation;
         writer_.reset(own_ ^ (theirs_ << 1 | theirs_ >> 63));
-        store(static_cast<uint64_t>(mailbox::Field::acknowledged), theirs_);
+        introduce();
         link_->wake();
     }
     void say(std::span<const std::byte> record) {
         if (const auto view = read_mailbox(memory_->areas[victim.value].bytes)) [[maybe_unused]]
             const auto believed = writer_.consumed(view->tail);
         if (!writer_.write(*link_, record)) std::abort();
-        store(static_cast<uint64_t>(mailbox::Field::head), writer_.head());
+        store(static_cast<uint64_t>(mailbox::Field::head), static_cast<uint32_t>(writer_.head()));
         link_->wake();
     }
     void ask(std::span<const std::byte> body) {

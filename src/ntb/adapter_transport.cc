@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ntb/adapter_transport.h"
 
+#include "base/endian.h"
+
 #include <atomic>
 #include <cstring>
+#include <mutex>
+#include <optional>
 #include <spdlog/spdlog.h>
 
 namespace lanepool::ntb {
@@ -69,52 +73,103 @@ class MessageWaker {
     std::atomic<bool> pending_{false};
 };
 
-class AdapterLink final : public PeerLink {
+// The windows to one peer.
+struct Way {
+    std::vector<Window> windows; // to our area there, and to its event
+    Mapping area;                // none: reached by calls
+    UniqueFd event;              // none: messages
+};
+
+// Writes that go by calls, which may block, in their order: the worker's.
+class Calls {
   public:
-    AdapterLink(std::shared_ptr<Worker> worker, std::shared_ptr<MessageWaker> waker, Mapping area,
-                UniqueFd event, std::vector<Window> windows)
-        : worker_(std::move(worker)), waker_(std::move(waker)), area_(std::move(area)),
-          event_(std::move(event)), windows_(std::make_shared<std::vector<Window>>(std::move(windows))) {}
+    explicit Calls(std::shared_ptr<Way> way) : way_(std::move(way)) {}
 
-    // Closing asks the switch, so it is the worker's; a worker that has stopped leaves it to us.
-    ~AdapterLink() override {
-        worker_->post([windows = std::move(windows_)] { windows->clear(); });
-    }
-
-    Result<> write(uint64_t offset_bytes, std::span<const std::byte> data) override {
-        if (offset_bytes > area_.size_bytes() || data.size() > area_.size_bytes() - offset_bytes)
-            return fail(Errc::out_of_range, "{} bytes at {:#x} of a mailbox area", data.size(), offset_bytes);
-        if (!data.empty()) std::memcpy(area_.data() + offset_bytes, data.data(), data.size());
+    // Takes DATA for the worker. Errors: those of earlier calls, no_space.
+    Result<> add(Worker& worker, const std::shared_ptr<Calls>& self, uint64_t offset_bytes,
+                 std::span<const std::byte> data) {
+        {
+            const std::lock_guard lock(mutex_);
+            if (failed_) return tl::unexpected<Error>(*failed_);
+            if (waiting_bytes_ > max_waiting_bytes)
+                return fail(Errc::no_space, "the adapter does not take what is written to a mailbox area");
+            waiting_bytes_ += data.size();
+        }
+        worker.post([self, offset_bytes, bytes = std::vector<std::byte>(data.begin(), data.end())] {
+            self->call(offset_bytes, bytes);
+        });
         return {};
     }
 
-    Result<> store64(uint64_t offset_bytes, uint64_t value) override {
-        if (offset_bytes % 8 != 0 || offset_bytes > area_.size_bytes() - 8)
-            return fail(Errc::out_of_range, "8 bytes at {:#x} of a mailbox area", offset_bytes);
-        auto& word = *reinterpret_cast<uint64_t*>(area_.data() + offset_bytes);
+  private:
+    void call(uint64_t offset_bytes, std::span<const std::byte> data) {
+        const auto done = way_->windows.front().write(offset_bytes, data);
+        const std::lock_guard lock(mutex_);
+        waiting_bytes_ -= data.size();
+        if (!done && !failed_) failed_ = done.error();
+    }
+
+    static constexpr size_t max_waiting_bytes = 16 * mailbox::ring_bytes;
+    const std::shared_ptr<Way> way_;
+    std::mutex mutex_;
+    size_t waiting_bytes_ = 0;
+    std::optional<Error> failed_;
+};
+
+class AdapterLink final : public PeerLink {
+  public:
+    AdapterLink(std::shared_ptr<Worker> worker, std::shared_ptr<MessageWaker> waker, Way way)
+        : worker_(std::move(worker)), waker_(std::move(waker)), way_(std::make_shared<Way>(std::move(way))),
+          calls_(std::make_shared<Calls>(way_)) {}
+
+    // Closing asks the switch, so it is the worker's; a worker that has stopped leaves it to us.
+    ~AdapterLink() override {
+        calls_.reset();
+        worker_->post([way = std::move(way_)] { way->windows.clear(); });
+    }
+
+    Result<> write(uint64_t offset_bytes, std::span<const std::byte> data) override {
+        TRY(check(offset_bytes, data.size()));
+        if (data.empty()) return {};
+        if (!way_->area) return calls_->add(*worker_, calls_, offset_bytes, data);
+        std::memcpy(way_->area.data() + offset_bytes, data.data(), data.size());
+        return {};
+    }
+
+    Result<> store32(uint64_t offset_bytes, uint32_t value) override {
+        TRY(check(offset_bytes, sizeof value));
+        if (offset_bytes % sizeof value != 0)
+            return fail(Errc::invalid_argument, "a word at {:#x} of a mailbox area", offset_bytes);
+        if (!way_->area) {
+            const le32 bytes = value;
+            return calls_->add(*worker_, calls_, offset_bytes, std::as_bytes(std::span(&bytes, 1)));
+        }
+        auto& word = *reinterpret_cast<uint32_t*>(way_->area.data() + offset_bytes);
         std::atomic_ref(word).store(value, std::memory_order_release);
         return {};
     }
 
     void wake() override {
-        if (event_)
-            signal(event_);
+        // What was written by calls must be there before.
+        if (way_->event && way_->area)
+            signal(way_->event);
+        else if (way_->event)
+            worker_->post([way = way_] { signal(way->event); });
         else if (waker_->start())
             worker_->post([waker = waker_] { waker->run(); });
     }
 
   private:
+    static Result<> check(uint64_t offset_bytes, size_t size_bytes) {
+        if (offset_bytes <= mailbox::area_bytes && size_bytes <= mailbox::area_bytes - offset_bytes)
+            return {};
+        return fail(Errc::out_of_range, "{} bytes at {:#x} of a mailbox area", size_bytes, offset_bytes);
+    }
+
     std::shared_ptr<Worker> worker_;
     std::shared_ptr<MessageWaker> waker_;
-    Mapping area_;
-    UniqueFd event_; // none: messages
-    std::shared_ptr<std::vector<Window>> windows_;
-};
-
-struct Way {
-    std::vector<Window> windows;
-    Mapping area;
-    UniqueFd event;
+    std::shared_ptr<Way> way_;
+    std::shared_ptr<Calls> calls_;
 };
 
 Result<Way> open_way(Adapter& adapter, Partition peer, uint64_t wake_address) {
@@ -126,7 +181,10 @@ Result<Way> open_way(Adapter& adapter, Partition peer, uint64_t wake_address) {
     auto windows = adapter.open_windows(targets);
     if (!windows && targets.size() > 1) windows = adapter.open_windows({targets.data(), 1});
     way.windows = TRY(std::move(windows));
-    way.area = TRY(way.windows[0].map());
+    // Without a descriptor by calls: what lies behind the window is a whole machine's, or the adapter is a
+    // card. A card's window could be mapped, but then a card that fails would end this process (SIGBUS).
+    if (auto extents = TRY(way.windows[0].memory(0, mailbox::area_bytes)); !extents.empty())
+        way.area = TRY(way.windows[0].map());
     if (way.windows.size() > 1) {
         if (auto event = way.windows[1].event(0))
             way.event = std::move(*event);
@@ -175,8 +233,7 @@ void AdapterTransport::connect(Partition peer, uint64_t wake_address, Connected 
             tl::unexpected(Error(Errc::unavailable, "no way")));
         if (way)
             *result = std::make_unique<AdapterLink>(worker_, std::make_shared<MessageWaker>(adapter_, peer),
-                                                    std::move(way->area), std::move(way->event),
-                                                    std::move(way->windows));
+                                                    std::move(*way));
         else
             *result = tl::unexpected(way.error());
         gate->post([connected, result] { connected(std::move(*result)); });

@@ -280,25 +280,28 @@ class Hostile {
         : fabric_(fabric), memory_(std::make_shared<testing::HostMemory>()),
           link_(fabric, own, fabric.memory[victim]) {
         fabric.memory[own] = memory_;
-        put(mailbox::Field::magic, mailbox::signature);
-        put(mailbox::Field::incarnation, own_);
+        for (const auto field : {mailbox::Field::head, mailbox::Field::tail})
+            EXPECT_TRUE(mailbox::store(link_, field, static_cast<uint32_t>(mailbox::first_count)));
+        introduce(0);
         link_.wake();
         fabric.run(30ms);
         const auto theirs = read_mailbox(memory_->areas[victim].bytes).value().incarnation;
         writer_.reset(own_ ^ (theirs << 1 | theirs >> 63));
-        put(mailbox::Field::acknowledged, theirs);
+        introduce(theirs);
         link_.wake();
         fabric.settle();
     }
     void say(const std::vector<std::byte>& record) {
         EXPECT_TRUE(writer_.write(link_, record).value());
-        put(mailbox::Field::head, writer_.head());
+        EXPECT_TRUE(mailbox::store(link_, mailbox::Field::head, static_cast<uint32_t>(writer_.head())));
         link_.wake();
         fabric_.settle();
     }
 
   private:
-    void put(mailbox::Field field, uint64_t value) { EXPECT_TRUE(mailbox::store(link_, field, value)); }
+    void introduce(uint64_t theirs) {
+        EXPECT_TRUE(mailbox::store(link_, mailbox::Identity{own_, theirs, 0}));
+    }
 
     static constexpr uint64_t own_ = 900;
     MemoryFabric& fabric_;
@@ -455,13 +458,41 @@ TEST(Channel, APeerThatChangesItsIncarnationAllTheTimeCostsLittle) {
     fabric.settle();
     const auto before = fabric.connects;
     for (uint64_t i = 1; i <= 1000; ++i) {
-        const uint64_t incarnation = 1000 + i;
-        std::memcpy(fabric.memory[0]->areas[1].bytes + static_cast<uint64_t>(mailbox::Field::incarnation),
-                    &incarnation, 8);
+        testing::MemoryLink link(fabric, 1, fabric.memory[0]);
+        ASSERT_TRUE(mailbox::store(link, mailbox::Identity{1000 + i, 0, 0}));
         signal(fabric.memory[0]->wake);
         fabric.settle();
     }
     EXPECT_LE(fabric.connects - before, 4u);
+}
+
+// Each half of an identity that another one replaces, as it is seen when 8 bytes are two accesses.
+TEST(Mailbox, AnIdentityIsSeenWholeOrNotAtAll) {
+    MemoryFabric fabric(2);
+    const auto memory = std::make_shared<testing::HostMemory>();
+    const std::span<std::byte> area(memory->areas[1].bytes);
+    testing::MemoryLink link(fabric, 1, memory);
+    EXPECT_FALSE(read_mailbox(area));
+    const mailbox::Identity before{0x1111'1111'2222'2222, 0x3333'3333'4444'4444, 0x5555'5555'6666'6666};
+    const mailbox::Identity after{0x1111'1112'2222'2223, 0x3333'3334'4444'4445, 0};
+    ASSERT_TRUE(mailbox::store(link, before));
+    ASSERT_TRUE(read_mailbox(area));
+    EXPECT_EQ(read_mailbox(area)->wake, before.wake);
+    for (const auto field :
+         {mailbox::LongField::incarnation, mailbox::LongField::acknowledged, mailbox::LongField::wake})
+        for (const uint64_t half : {0u, 4u}) {
+            const uint64_t offset = static_cast<uint64_t>(field) + half;
+            uint32_t word;
+            std::memcpy(&word, area.data() + offset, 4);
+            ASSERT_TRUE(link.store32(offset, ~word));
+            EXPECT_FALSE(read_mailbox(area)) << offset;
+            ASSERT_TRUE(link.store32(offset, word));
+            EXPECT_TRUE(read_mailbox(area));
+        }
+    ASSERT_TRUE(mailbox::store(link, mailbox::Field::seal, 0));
+    EXPECT_FALSE(read_mailbox(area));
+    ASSERT_TRUE(mailbox::store(link, after));
+    EXPECT_EQ(read_mailbox(area)->incarnation, after.incarnation);
 }
 
 TEST(Channel, AnIdleChannelWakesNobody) {

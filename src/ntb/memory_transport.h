@@ -75,7 +75,7 @@ class MemoryLink final : public PeerLink {
             std::memcpy(memory_->areas[own_].bytes + offset_bytes, data.data(), data.size());
         return {};
     }
-    Result<> store64(uint64_t offset_bytes, uint64_t value) override {
+    Result<> store32(uint64_t offset_bytes, uint32_t value) override {
         return write(offset_bytes, std::as_bytes(std::span(&value, 1)));
     }
     void wake() override {

@@ -13,6 +13,11 @@ constexpr uint64_t padded(uint64_t size_bytes) { return (size_bytes + 7) & ~uint
 constexpr uint64_t footprint(uint64_t record_bytes) { return sizeof(RecordHeader) + padded(record_bytes); }
 static_assert(ring_bytes % 8 == 0 && footprint(max_record_bytes) * 2 <= ring_bytes);
 
+// The first count from BEFORE on whose lower half is LOWER.
+uint64_t following(uint64_t before, uint32_t lower) {
+    return before + static_cast<uint32_t>(lower - static_cast<uint32_t>(before));
+}
+
 // Copies out of memory that somebody else may be writing: each byte is read once, and the compiler may not
 // read it again later.
 void copy_out(std::span<const std::byte> ring, uint64_t position, std::span<std::byte> to) {
@@ -47,8 +52,9 @@ uint32_t record_checksum(uint64_t session, uint64_t position, std::span<const st
     return static_cast<uint32_t>(sum >> 32);
 }
 
-Result<> RingWriter::consumed(uint64_t tail) {
-    if (tail < tail_ || tail > head_)
+Result<> RingWriter::consumed(uint32_t told) {
+    const uint64_t tail = following(tail_, told);
+    if (tail > head_)
         return fail(Errc::protocol, "the reader of a ring says that it has read {} bytes, after {} of {}",
                     tail, tail_, head_);
     tail_ = tail;
@@ -79,9 +85,10 @@ Result<bool> RingWriter::write(RemoteMemory& remote, std::span<const std::byte> 
 }
 
 Result<std::optional<std::vector<std::byte>>> RingReader::read(std::span<const std::byte> ring,
-                                                               uint64_t head) {
+                                                               uint32_t told) {
+    const uint64_t head = following(tail_, told);
     if (head == tail_) return std::nullopt;
-    if (head < tail_ || head - tail_ > ring_bytes || head % 8 != 0 || head - tail_ < sizeof(RecordHeader))
+    if (head - tail_ > ring_bytes || head % 8 != 0 || head - tail_ < sizeof(RecordHeader))
         return fail(Errc::protocol,
                     "the writer of a ring of {} bytes says that it has written {}, {} of them are read",
                     ring_bytes, head, tail_);

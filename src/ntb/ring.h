@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One direction of a channel: records in a ring that lies in the reader's memory. The writer owns the head,
-// the reader the tail; both are counts of bytes since the session began and never wrap. Neither trusts the
-// other: the reader copies a record before it looks at it, and every number is checked against what the owner
-// of the number cannot change.
+// the reader the tail; both are counts of bytes since the session began. Of these counts only the lower
+// halves are told, the upper ones follow from what is known. Neither trusts the other: the reader copies a
+// record before it looks at it, and every number is checked against what the owner of the number cannot
+// change.
 #pragma once
 
 #include "base/endian.h"
@@ -34,10 +35,10 @@ class RingWriter {
     // A new session: the ring is empty.
     void reset(uint64_t session) {
         session_ = session;
-        head_ = tail_ = 0;
+        head_ = tail_ = mailbox::first_count;
     }
-    // The reader's word that it has read up to TAIL. Errors: protocol.
-    Result<> consumed(uint64_t tail);
+    // The reader's word that it has read up to TAIL, the lower half of the count. Errors: protocol.
+    Result<> consumed(uint32_t tail);
     // Whether there was room. The reader sees it when head() is stored in the header. RECORD has at most
     // max_record_bytes. Errors: what REMOTE reports.
     Result<bool> write(RemoteMemory& remote, std::span<const std::byte> record);
@@ -55,11 +56,11 @@ class RingReader {
   public:
     void reset(uint64_t session) {
         session_ = session;
-        tail_ = 0;
+        tail_ = mailbox::first_count;
     }
-    // The next record below HEAD, if there is one; RING is mailbox::ring_bytes of memory that the writer may
-    // change at any time. Errors: protocol; then the session is over.
-    Result<std::optional<std::vector<std::byte>>> read(std::span<const std::byte> ring, uint64_t head);
+    // The next record below HEAD (the lower half of the count), if there is one; RING is mailbox::ring_bytes
+    // of memory that the writer may change at any time. Errors: protocol; then the session is over.
+    Result<std::optional<std::vector<std::byte>>> read(std::span<const std::byte> ring, uint32_t head);
     uint64_t tail() const { return tail_; }
 
   private:

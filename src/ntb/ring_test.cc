@@ -10,6 +10,8 @@ namespace {
 
 constexpr uint64_t session = 42;
 
+uint32_t lower(uint64_t count) { return static_cast<uint32_t>(count); }
+
 // The reader's memory, written as over the fabric.
 class Area final : public RemoteMemory {
   public:
@@ -18,7 +20,7 @@ class Area final : public RemoteMemory {
         if (!data.empty()) std::memcpy(bytes_.data() + offset_bytes, data.data(), data.size());
         return {};
     }
-    Result<> store64(uint64_t offset_bytes, uint64_t value) override {
+    Result<> store32(uint64_t offset_bytes, uint32_t value) override {
         return write(offset_bytes, std::as_bytes(std::span(&value, 1)));
     }
     std::span<std::byte> ring() { return std::span(bytes_).subspan(mailbox::ring_offset); }
@@ -37,9 +39,9 @@ struct Ring {
     RingReader reader;
 
     bool write(const std::vector<std::byte>& record) { return writer.write(area, record).value(); }
-    std::vector<std::byte> read() { return reader.read(area.ring(), writer.head()).value().value(); }
+    std::vector<std::byte> read() { return reader.read(area.ring(), lower(writer.head())).value().value(); }
     Errc refused(uint64_t head) {
-        const auto result = reader.read(area.ring(), head);
+        const auto result = reader.read(area.ring(), lower(head));
         return result ? Errc::internal : result.error().code();
     }
     RecordHeader header() {
@@ -64,9 +66,9 @@ TEST(Ring, CarriesRecordsOfEverySizeAroundTheEnd) {
         const auto record = record_of(i == 0 ? 0 : random() % (max_record_bytes + 1), i);
         ASSERT_TRUE(ring.write(record));
         ASSERT_EQ(ring.read(), record);
-        ASSERT_TRUE(ring.writer.consumed(ring.reader.tail()));
+        ASSERT_TRUE(ring.writer.consumed(lower(ring.reader.tail())));
     }
-    EXPECT_FALSE(ring.reader.read(ring.area.ring(), ring.writer.head()).value());
+    EXPECT_FALSE(ring.reader.read(ring.area.ring(), lower(ring.writer.head())).value());
 }
 
 TEST(Ring, IsFullUntilTheReaderSaysWhatItRead) {
@@ -79,8 +81,21 @@ TEST(Ring, IsFullUntilTheReaderSaysWhatItRead) {
     for (size_t i = 0; i < count; ++i)
         EXPECT_EQ(ring.read(), record);
     EXPECT_FALSE(ring.write(record));
-    ASSERT_TRUE(ring.writer.consumed(ring.reader.tail()));
+    ASSERT_TRUE(ring.writer.consumed(lower(ring.reader.tail())));
     EXPECT_TRUE(ring.write(record));
+}
+
+TEST(Ring, GoesOnWhereTheLowerHalvesOfItsCountsWrap) {
+    Ring ring;
+    unsigned i = 0;
+    while (ring.writer.head() < (uint64_t{1} << 32) + 2 * mailbox::ring_bytes) {
+        const auto record = record_of(4000 + i % 100, i);
+        ++i;
+        ASSERT_TRUE(ring.write(record));
+        ASSERT_EQ(ring.read(), record);
+        ASSERT_TRUE(ring.writer.consumed(lower(ring.reader.tail())));
+    }
+    EXPECT_EQ(ring.writer.consumed(lower(ring.writer.head() + 8)).error().code(), Errc::protocol);
 }
 
 TEST(Ring, RefusesARecordThatIsTooLarge) {
@@ -92,20 +107,22 @@ TEST(Ring, RefusesARecordThatIsTooLarge) {
 TEST(Ring, TheWriterBelievesNoImpossibleTail) {
     Ring ring;
     ring.write(record_of(8, 0));
-    EXPECT_EQ(ring.writer.consumed(ring.writer.head() + 1).error().code(), Errc::protocol);
-    ASSERT_TRUE(ring.writer.consumed(ring.writer.head()));
-    EXPECT_EQ(ring.writer.consumed(0).error().code(), Errc::protocol);
+    EXPECT_EQ(ring.writer.consumed(lower(ring.writer.head() + 1)).error().code(), Errc::protocol);
+    ASSERT_TRUE(ring.writer.consumed(lower(ring.writer.head())));
+    EXPECT_EQ(ring.writer.consumed(lower(mailbox::first_count)).error().code(), Errc::protocol);
 }
 
 TEST(Ring, TheReaderBelievesNoImpossibleHead) {
     Ring ring;
     ring.write(record_of(8, 0));
-    EXPECT_EQ(ring.refused(mailbox::ring_bytes + 8), Errc::protocol);
-    EXPECT_EQ(ring.refused(~uint64_t{0} & ~uint64_t{7}), Errc::protocol);
-    EXPECT_EQ(ring.refused(8), Errc::protocol);
-    EXPECT_EQ(ring.refused(23), Errc::protocol);
-    EXPECT_EQ(ring.refused(16), Errc::protocol); // the header without its record
+    const auto refused_after = [&](uint64_t written) { return ring.refused(mailbox::first_count + written); };
+    EXPECT_EQ(refused_after(mailbox::ring_bytes + 8), Errc::protocol);
+    EXPECT_EQ(refused_after(uint64_t{0} - 8), Errc::protocol);
+    EXPECT_EQ(refused_after(8), Errc::protocol);
+    EXPECT_EQ(refused_after(23), Errc::protocol);
+    EXPECT_EQ(refused_after(16), Errc::protocol); // the header without its record
     ring.read();
+    EXPECT_EQ(refused_after(0), Errc::protocol);
     EXPECT_EQ(ring.refused(0), Errc::protocol);
 }
 

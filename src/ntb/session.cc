@@ -17,7 +17,9 @@ constexpr io::Duration report_pause = 1s;
 // Of one peer in one look, so that a busy one leaves room for others.
 constexpr int records_a_look = 64;
 // Of heartbeats: how often a peer that was never heard of is told about us again.
-constexpr uint64_t stranger_interval = 16;
+constexpr uint32_t stranger_interval = 16;
+
+uint32_t lower_half(uint64_t count) { return static_cast<uint32_t>(count); }
 } // namespace
 
 Session::Session(Transport& transport, const io::Clock& clock, Partition peer, uint64_t incarnation,
@@ -66,14 +68,11 @@ void Session::link_state(bool link_up) {
 
 // Repeated with every heartbeat: a word that a failing link has lost is there after the next.
 Result<> Session::write_header(bool changes_session) {
-    if (changes_session) TRY(mailbox::store(*link_, Field::acknowledged, 0));
-    TRY(mailbox::store(*link_, Field::head, writer_.head()));
-    TRY(mailbox::store(*link_, Field::tail, reader_.tail()));
-    TRY(mailbox::store(*link_, Field::wake, transport_.wake_address()));
+    if (changes_session) TRY(mailbox::store(*link_, Field::seal, 0));
+    TRY(mailbox::store(*link_, Field::head, lower_half(writer_.head())));
+    TRY(mailbox::store(*link_, Field::tail, lower_half(reader_.tail())));
     TRY(mailbox::store(*link_, Field::heartbeat, own_heartbeat_));
-    TRY(mailbox::store(*link_, Field::incarnation, own_incarnation_));
-    TRY(mailbox::store(*link_, Field::acknowledged, peer_incarnation_));
-    return mailbox::store(*link_, Field::magic, mailbox::signature);
+    return mailbox::store(*link_, {own_incarnation_, peer_incarnation_, transport_.wake_address()});
 }
 
 // ---- Beginnings and ends
@@ -81,7 +80,7 @@ Result<> Session::write_header(bool changes_session) {
 void Session::reset_rings() {
     writer_.reset(ring_session(own_incarnation_, peer_incarnation_));
     reader_.reset(ring_session(peer_incarnation_, own_incarnation_));
-    told_tail_ = waked_tail_ = 0;
+    told_tail_ = waked_tail_ = reader_.tail();
     queue_.clear();
 }
 
@@ -178,7 +177,7 @@ Result<bool> Session::receive(const MailboxView& view) {
     }
     const uint64_t tail = reader_.tail();
     if (tail != told_tail_) {
-        TRY(mailbox::store(*link_, Field::tail, tail));
+        TRY(mailbox::store(*link_, Field::tail, lower_half(tail)));
         told_tail_ = tail;
     }
     // A writer waits only for a ring that is nearly full, so it is enough to wake it a few times a round.
@@ -187,7 +186,7 @@ Result<bool> Session::receive(const MailboxView& view) {
         link_->wake();
     }
     TRY(flush());
-    return tail != view.head;
+    return lower_half(tail) != view.head;
 }
 
 Result<> Session::flush() {
@@ -197,7 +196,7 @@ Result<> Session::flush() {
         written = true;
     }
     if (!written) return {};
-    TRY(mailbox::store(*link_, Field::head, writer_.head()));
+    TRY(mailbox::store(*link_, Field::head, lower_half(writer_.head())));
     link_->wake();
     return {};
 }

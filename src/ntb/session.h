@@ -70,7 +70,7 @@ class Session {
     uint64_t own_incarnation_;
     uint64_t peer_incarnation_ = 0; // 0: never heard of
     uint64_t peer_wake_ = 0;
-    uint64_t peer_heartbeat_ = 0;
+    uint32_t peer_heartbeat_ = 0;
     io::TimePoint heard_{};
     bool up_ = false;
 
@@ -81,7 +81,7 @@ class Session {
     io::Duration connect_pause_{}; // doubles with each failure
     io::TimePoint next_meeting_{}; // a peer that changes its incarnation all the time does not keep us busy
     io::TimePoint next_report_{};
-    uint64_t own_heartbeat_ = 0;
+    uint32_t own_heartbeat_ = 0;
 
     RingWriter writer_;
     RingReader reader_;

@@ -2,8 +2,7 @@
 //
 // The adapter driver on a card, whose function gives no eventfds: event words and relays, against another
 // card and against a host of the virtual switch that has them.
-#include "integration/card_function.h"
-#include "integration/virtual_switch.h"
+#include "integration/ntb_host.h"
 #include "ntb/event_words.h"
 #include "ntb/relays.h"
 
@@ -219,6 +218,28 @@ TEST(NtbCard, GoesWhileItIsSignalled) {
     signal(event);
     EXPECT_EQ(window.event(0).error().code(), Errc::disconnected);
     owner.reset();
+}
+
+TEST(NtbCard, ChannelsBetweenCardsAndOtherHosts) {
+    VirtualSwitch fabric(3);
+    integration::Host first(fabric, 0, true);
+    auto second = std::make_unique<integration::Host>(fabric, 1, true);
+    integration::Host third(fabric, 2);
+    ASSERT_TRUE(eventually([&] {
+        return first.alive(1) && first.alive(2) && second->alive(0) && second->alive(2) && third.alive(0) &&
+               third.alive(1);
+    }));
+    for (const size_t size : {0, 1, 3, 4, 9, 8000})
+        for (int i = 0; i < 3; ++i) {
+            ASSERT_TRUE(first.echoes(1, size)) << size;
+            ASSERT_TRUE(second->echoes(2, size)) << size;
+            ASSERT_TRUE(third.echoes(0, size)) << size;
+        }
+    second.reset();
+    EXPECT_TRUE(eventually([&] { return !first.alive(1) && !third.alive(1); }));
+    second = std::make_unique<integration::Host>(fabric, 1, true);
+    EXPECT_TRUE(eventually([&] { return first.alive(1) && third.alive(1); }));
+    EXPECT_TRUE(first.echoes(1) && third.echoes(1));
 }
 
 TEST(NtbCard, HandsOutNoDescriptorsButMapsForItself) {

@@ -3,6 +3,7 @@
 // For tests: a host of the virtual switch with a channel to the others.
 #pragma once
 
+#include "integration/card_function.h"
 #include "integration/virtual_switch.h"
 #include "ntb/channel.h"
 
@@ -18,7 +19,8 @@ inline ntb::Partition host(unsigned index) { return ntb::Partition{static_cast<u
 // A host's agent, as far as it matters here: an adapter, and a channel on a loop of its own that echoes.
 class Host {
   public:
-    Host(VirtualSwitch& fabric, unsigned port) : loop_(io::EventLoop::create().value()) {
+    Host(VirtualSwitch& fabric, unsigned port, bool is_card = false)
+        : loop_(io::EventLoop::create().value()) {
         ntb::AdapterEvents events;
         events.message = [this](ntb::Partition from, uint32_t message) {
             const std::lock_guard lock(mutex_);
@@ -28,7 +30,9 @@ class Host {
             const std::lock_guard lock(mutex_);
             if (owned_) owned_->link_changed();
         };
-        adapter = fabric.adapter(port, std::move(events));
+        auto function = fabric.function(port).value();
+        if (is_card) function = std::make_unique<CardFunction>(std::move(function));
+        adapter = ntb::Adapter::create(std::move(function), std::move(events)).value();
         ntb::ChannelEvents channel_events;
         channel_events.request = [this](ntb::Partition, uint16_t, std::vector<std::byte> body,
                                         ntb::ChannelReply reply) {
