@@ -42,10 +42,11 @@ class Port final : public vfio_user::Handler, private DoorbellEffects, private G
     const PortCounters& counters() const { return counters_; }
     // The way to the client's memory by messages; null: there is no client.
     ClientRequests* requests() const { return requests_.get(); }
-    // Whether the client answers messages for addresses that it has not mapped. QEMU does: it says nothing of
-    // what its guest maps without a descriptor (registers of another device), but its guest's IOMMU lets such
-    // accesses pass or refuses them. A lanepool client says everything.
-    bool answers_for_unmapped() const { return client_ && !client_->speaks_lanepool(); }
+    // Whether the client is QEMU, and so this port a card of a whole machine. Then it answers messages for
+    // addresses that it has not mapped: it says nothing of what its guest maps without a descriptor
+    // (registers of another device), but its guest's IOMMU lets such accesses pass or refuses them. And the
+    // descriptors that it gives are of all the machine's memory: nobody else may have them.
+    bool whole_machine() const { return client_ && !client_->speaks_lanepool(); }
     // The link of PARTITION has changed.
     void link_changed(unsigned partition) { gas_.link_changed(partition); }
 

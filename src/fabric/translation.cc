@@ -37,9 +37,8 @@ std::vector<Segment> translate(Switch& fabric, const Port& source, unsigned slot
         while (done < hop_end) {
             const Port& target = fabric.port(hop.target->partition);
             auto place = target.dma().at(address, hop_end - done);
-            const auto unmapped = place.mapping || target.answers_for_unmapped()
-                                      ? std::nullopt
-                                      : std::optional(Obstacle::not_mapped);
+            const auto unmapped =
+                place.mapping || target.whole_machine() ? std::nullopt : std::optional(Obstacle::not_mapped);
             segments.push_back(
                 {done, place.size_bytes, unmapped, hop.target->partition, address, std::move(place.mapping)});
             done += place.size_bytes;

@@ -151,7 +151,7 @@ Result<std::vector<pci::Extent>> WindowAccess::memory(unsigned slot, uint64_t of
                                                       uint64_t size_bytes) {
     std::vector<pci::Extent> extents;
     for (const auto& segment : translate(fabric_, source_, slot, offset_bytes, size_bytes)) {
-        if (!segment.memory()) continue;
+        if (!segment.memory() || fabric_.port(segment.partition).whole_machine()) continue;
         const uint64_t at = offset_bytes + segment.offset_bytes;
         if (!extents.empty() && continues(extents.back(), at, *segment.mapping)) {
             extents.back().memory.size_bytes += segment.size_bytes;

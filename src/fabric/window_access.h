@@ -25,7 +25,7 @@ class WindowAccess {
     void read(unsigned slot, uint64_t offset_bytes, size_t size_bytes,
               vfio_user::Reply<std::vector<std::byte>> reply);
     void write(unsigned slot, uint64_t offset_bytes, std::span<const std::byte> data);
-    // The descriptors behind a range, neighbours joined.
+    // The descriptors behind a range, neighbours joined; not those of whole machines.
     Result<std::vector<pci::Extent>> memory(unsigned slot, uint64_t offset_bytes, uint64_t size_bytes);
     // The eventfd behind the 4 bytes at OFFSET.
     Result<UniqueFd> event(unsigned slot, uint64_t offset_bytes);

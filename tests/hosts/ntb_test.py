@@ -14,6 +14,7 @@ import unittest
 
 from whole_host import PROGRAM as LANEPOOL
 from whole_host import ROOT, Device, WholeHost, edu
+from guest_exec import Result  # whole_host finds it
 
 PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_NTB_HOST_TEST") or ROOT / "build/tests/hosts/ntb_host_test")
 
@@ -56,26 +57,40 @@ class NtbTest(unittest.TestCase):
         self.addCleanup(host.close)
         return host
 
-    def judge(self, result, *hosts):
-        logs = "".join(host.logs() for host in hosts)
-        self.assertEqual(result.status, 0, result.text + logs)
+    def play(self, pool, tester, server, without="-"):
+        """Each of the two is a port and a function that runs a command with its environment."""
+        (tester_port, tester_runs), (server_port, server_runs) = tester, server
+        serving = pool.submit(server_runs, f"PEER={tester_port}", "serve")
+        result = tester_runs(f"PEER={server_port}", f"--gtest_brief=1 --gtest_filter={without}")
+        served = serving.result()
+        self.assertEqual((result.status, served.status), (0, 0), result.text + served.text + self.logs())
         self.assertIn("PASSED", result.text)
         print("\n".join(line for line in result.text.splitlines() if "ms" in line or "PASSED" in line))
 
-    def test_between_hosts_with_both_kernels(self):
+    def logs(self):
+        return "".join(host.logs() for host in self.hosts) + (self.folder / "fabric.log").read_text()
+
+    def test_between_hosts_with_both_kernels_and_a_process(self):
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            first, second = pool.map(self.start, (0, 1), ("6.1", "6.12"))
+            first, second = self.hosts = list(pool.map(self.start, (0, 1), ("6.1", "6.12")))
             print(f"booted in {first.boot_s:.1f} and {second.boot_s:.1f} s")
-            at_first, at_second = pool.map(bind, (first, second))
+
+            def runs(host, where):
+                return lambda more, arguments: host.run(f"{where} {more} ntb_host_test {arguments} 2>&1", 60)
+            old, new = ((port, runs(host, where)) for port, (host, where) in
+                        enumerate(zip(self.hosts, pool.map(bind, self.hosts))))
+            process = (2, self.run_here)
             # Each once in each role: both kernels lend, and both borrow.
-            for tester, at_tester, server, at_server in ((first, at_first, second, at_second),
-                                                         (second, at_second, first, at_first)):
-                peer = {first: 1, second: 0}[tester]
-                serving = pool.submit(server.run, f"{at_server} PEER={1 - peer} ntb_host_test serve 2>&1", 60)
-                result = tester.run(f"{at_tester} PEER={peer} ntb_host_test --gtest_brief=1 2>&1", 60)
-                served = serving.result()
-                self.judge(result, first, second)
-                self.assertEqual(served.status, 0, served.text)
+            self.play(pool, old, new)
+            self.play(pool, new, old)
+            # A host that is a process has no devices.
+            self.play(pool, old, process, without="-*OfADeviceThere")
+            self.play(pool, process, new, without="-*ADeviceHere*")
+
+    def run_here(self, more, arguments):
+        done = subprocess.run(f"ADAPTER={self.folder}/port2.sock {more} {PROGRAM} {arguments} 2>&1", shell=True,
+                              stdout=subprocess.PIPE, timeout=60, check=False)
+        return Result(done.returncode, "", done.stdout)
 
 
 if __name__ == "__main__":
