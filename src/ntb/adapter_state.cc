@@ -20,6 +20,7 @@ Result<std::shared_ptr<AdapterState>> AdapterState::create(std::unique_ptr<pci::
     function->on_disconnect([weak = std::weak_ptr(state)] {
         if (const auto alive = weak.lock()) alive->interrupts_->report_gone();
     });
+    state->window_bars_ = std::make_unique<WideAccess>(*function);
     state->function_ = std::move(function);
     return state;
 }
@@ -34,6 +35,7 @@ void AdapterState::shut_down() {
     [[maybe_unused]] const auto masters = enable(*function_, false);
     const auto index = function_->irq(pci::Irq::msix).count > 0 ? pci::Irq::msix : pci::Irq::msi;
     [[maybe_unused]] const auto irqs = function_->set_irqs(index, 0, {});
+    window_bars_.reset();
     function_.reset();
 }
 

@@ -13,6 +13,7 @@
 #include "ntb/messages.h"
 #include "ntb/probe.h"
 #include "ntb/relays.h"
+#include "ntb/wide_access.h"
 
 #include <memory>
 #include <shared_mutex>
@@ -47,6 +48,7 @@ class AdapterState {
     Messages& messages() { return *messages_; }
     EventWords& event_words() { return event_words_; }
     Relays& relays() { return *relays_; }
+    WideAccess& window_bars() { return *window_bars_; }
 
     // Fails with `unavailable` unless the links of both ends are up. PARTITION is not the own one.
     Result<> check_link(Partition partition);
@@ -64,6 +66,7 @@ class AdapterState {
     std::unique_ptr<Exports> exports_;
     std::unique_ptr<Interrupts> interrupts_;
     std::unique_ptr<Relays> relays_;          // on the loop of interrupts_
+    std::unique_ptr<WideAccess> window_bars_; // keeps parts of the function mapped
     std::unique_ptr<pci::Function> function_; // destroyed first: it calls report_gone()
 };
 

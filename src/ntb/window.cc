@@ -122,14 +122,14 @@ Result<T> Window::use(uint64_t offset_bytes, uint64_t bytes, Switched switched, 
 Result<> Window::read(uint64_t offset_bytes, std::span<std::byte> data) const {
     return use<void>(
         offset_bytes, data.size(),
-        [&](pci::Region region, uint64_t at) { return state_->function().read(region, at, data); },
+        [&](pci::Region region, uint64_t at) { return state_->window_bars().read(region, at, data); },
         [&](const LocalExport& exported, uint64_t at) { return exported.read(at, data); });
 }
 
 Result<> Window::write(uint64_t offset_bytes, std::span<const std::byte> data) const {
     return use<void>(
         offset_bytes, data.size(),
-        [&](pci::Region region, uint64_t at) { return state_->function().write(region, at, data); },
+        [&](pci::Region region, uint64_t at) { return state_->window_bars().write(region, at, data); },
         [&](const LocalExport& exported, uint64_t at) { return exported.write(at, data); });
 }
 

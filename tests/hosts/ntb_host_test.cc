@@ -313,6 +313,9 @@ TEST_F(NtbHosts, RegistersOfADeviceThere) {
         ASSERT_TRUE(window.write(4, std::as_bytes(std::span(&value, 1))));
         ASSERT_EQ(read(4), ~(0x1000'0000u + i)); // its liveness check
     }
+    // Its DMA source takes 8 bytes, or 4 without the rest: halves would be something else.
+    put(window, 0x80, 0x1234'5678'9abc'def0);
+    EXPECT_EQ(word(window, 0x80), 0x1234'5678'9abc'def0u);
     EXPECT_TRUE(window.memory(0, there.size_bytes).value().empty());
     host().ask(withdraw, there);
     EXPECT_EQ(read(0), 0xffff'ffffu);
