@@ -136,6 +136,28 @@ TEST(NtbCard, NoSignalIsLostInACrowd) {
         thread.join();
 }
 
+// Registers that are full will do: the owner looks after it has emptied them.
+TEST(NtbCard, AWordThatIsWrittenWhileAllRegistersAreFullIsSeen) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = fabric.adapter(1);
+    Events events(1);
+    const auto exported = events.export_on(*owner).value();
+    const auto window = peer->open_window({host(0), exported.address(), 4}).value();
+    const std::array<std::byte, 4> set{std::byte{1}};
+    int full = 0;
+    for (int round = 0; round < 2000 && full < 120; ++round) {
+        while (peer->send_message(host(0), event_message)) {
+        }
+        ASSERT_TRUE(window.write(0, set));
+        const auto sent = peer->send_message(host(0), event_message);
+        if (!sent && sent.error().code() == Errc::busy) ++full;
+        ASSERT_TRUE(arrives(events.fds[0]))
+            << "round " << round << ", after " << full << " with full registers";
+    }
+    EXPECT_GT(full, 0);
+}
+
 TEST(NtbCard, WithdrawnEventsAreSilent) {
     VirtualSwitch fabric(2);
     auto owner = card(fabric, 0);
