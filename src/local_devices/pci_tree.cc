@@ -13,6 +13,7 @@ namespace {
 constexpr std::string_view functions_folder = "/sys/bus/pci/devices/";
 constexpr std::string_view white_space = " \t\n";
 constexpr uint32_t bridge_class = 0x06;
+constexpr uint32_t other_bridge = 0x0680; // no way to others: an NT endpoint
 
 std::string trimmed(std::string_view text) {
     const size_t first = text.find_first_not_of(white_space);
@@ -108,7 +109,7 @@ std::optional<uint32_t> class_code_of(System& system, const pci::Address& functi
 
 bool is_bridge(System& system, const pci::Address& function) {
     const auto class_code = class_code_of(system, function);
-    return class_code && *class_code >> 16 == bridge_class;
+    return class_code && *class_code >> 16 == bridge_class && *class_code >> 8 != other_bridge;
 }
 
 Result<std::vector<pci::Address>> iommu_group_of(System& system, const pci::Address& function) {

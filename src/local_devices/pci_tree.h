@@ -41,7 +41,7 @@ Identity identity_of(System& system, const pci::Address& function);
 // False where another card has been put into its place.
 bool may_be_same(const Identity& one, const Identity& other);
 
-// Header type 1, or another kind of bridge (class 06).
+// What others are reached by (class 06). Not so an NT endpoint, which is of its subclass "other" (80).
 bool is_bridge(System& system, const pci::Address& function);
 std::optional<uint32_t> class_code_of(System& system, const pci::Address& function); // 24 bits
 
