@@ -17,19 +17,21 @@ constexpr int64_t reset_retry_us = 5'000'000;
 } // namespace
 
 std::string_view name(LenderFence::State state) {
-    constexpr std::array<std::string_view, 11> names = {"absent",    "verifying",  "unverified", "ready",
-                                                        "opening",   "open",       "expelling",  "closing",
-                                                        "resetting", "sanitizing", "broken"};
+    constexpr std::array<std::string_view, 15> names = {
+        "absent",    "its own host's", "being taken", "being given back", "its own host's",
+        "verifying", "unverified",     "ready",       "opening",          "open",
+        "expelling", "closing",        "resetting",   "sanitizing",       "broken"};
     return names.at(static_cast<size_t>(state));
 }
 
-LenderFence::LenderFence(std::string device, DeviceRecord found, FencePorts& ports)
-    : device_(std::move(device)), record_(std::move(found)), ports_(ports) {}
+LenderFence::LenderFence(std::string device, DeviceRecord found, FencePorts& ports, HostPorts* host)
+    : device_(std::move(device)), record_(std::move(found)), ports_(ports), host_(host) {}
 
 FenceObservation LenderFence::observed() const {
     FenceObservation seen;
+    seen.local = state_ == State::local || state_ == State::taking || state_ == State::changing;
     seen.answering = answering_;
-    seen.clean = record_.clean;
+    seen.clean = record_.clean && !seen.local;
     seen.epoch = {record_.epoch};
     for (const Lent& lent : lent_) {
         if (!seen.loan)
@@ -116,6 +118,17 @@ void LenderFence::begin(const Pending& pending, int64_t now_us) {
         return ports_.answer(pending.order,
                              fail(Errc::stale_epoch, "device {} is at epoch {}, this step is of epoch {}",
                                   device_, record_.epoch, step.epoch));
+    switch (step.kind) {
+    case StepKind::take:
+        return take(pending, now_us);
+    case StepKind::give_back:
+        return give_back(pending, now_us);
+    case StepKind::set_functions:
+        return set_functions(pending, now_us);
+    default:
+        break;
+    }
+    if (with_host()) return while_with_host(pending);
     switch (step.kind) {
     case StepKind::prepare:
         return prepare(pending, now_us);
@@ -293,6 +306,15 @@ void LenderFence::finished(uint64_t operation, Result<> result, int64_t now_us) 
         break;
     case State::sanitizing:
         sanitized(steps, std::move(result));
+        break;
+    case State::taking:
+        taken(steps, result);
+        break;
+    case State::giving_back:
+        given_back(steps, result);
+        break;
+    case State::changing:
+        changed_functions(steps, result);
         break;
     default:
         return;

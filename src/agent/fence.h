@@ -11,8 +11,9 @@
 //     clean again after a verified reset and a verified sanitize (or the reset alone, where the step says
 //     that this is enough), and by nothing else.
 //   - A loan whose lease has run out is closed without being told to, and of several it alone. After a
-//   restart
-//     no loan is open.
+//     restart no loan is open.
+//   - A device that its own host can use, too (HostPorts), is either the host's or the fence's. It is taken
+//     and given back by steps alone, and whoever has had it, it is not clean.
 //   - A step that comes twice is done once, as far as anybody can tell.
 //
 // The simulator drives this class, not a copy of it.
@@ -70,8 +71,23 @@ class FencePorts {
     virtual void changed() = 0;
 };
 
+// What the fence wants of a device that its own host can use, too: as with FencePorts, but for the limits of
+// time, which the steps have set.
+class HostPorts {
+  public:
+    virtual ~HostPorts() = default;
+    // Takes it from the host and resets it. An error: it is the host's, as before.
+    virtual void take(uint64_t operation, int64_t limit_us) = 0;
+    // Closes what is open of it and gives it back. An error: nobody knows whose it is until local() or
+    // present() says so.
+    virtual void give_back(uint64_t operation, int64_t limit_us) = 0;
+    // How many SR-IOV functions it has from now on.
+    virtual void set_functions(uint64_t operation, uint32_t functions, int64_t limit_us) = 0;
+};
+
 // For a Hello.
 struct FenceObservation {
+    bool local = false; // its own host has it
     bool answering = false;
     bool clean = false;
     pool::Epoch epoch;
@@ -83,7 +99,11 @@ struct FenceObservation {
 class LenderFence {
   public:
     enum class State {
-        absent,     // there is no device to work with
+        absent, // there is no device to work with
+        local,  // its own host's
+        taking, // from it
+        giving_back,
+        changing,   // how many SR-IOV functions it has; its own host's
         verifying,  // the reset with which it begins whenever it comes, until one has worked
         unverified, // closed, and not reset since
         ready,      // reset, and seen to be
@@ -96,12 +116,16 @@ class LenderFence {
         broken, // it has not done what it should; a reset may bring it back, and is tried now and then
     };
 
-    // DEVICE: its name, for messages. FOUND: its record on disk. PORTS must outlive this.
-    LenderFence(std::string device, DeviceRecord found, FencePorts& ports);
+    // DEVICE: its name, for messages. FOUND: its record on disk. HOST: null for one that nobody but this
+    // fence can use: it counts as taken, and as given back, whenever that is asked for. PORTS and HOST must
+    // outlive this.
+    LenderFence(std::string device, DeviceRecord found, FencePorts& ports, HostPorts* host = nullptr);
 
     // What is there is another device than before, with this record on disk: of the last one nothing is left.
     // Only while it is absent.
     void exchanged(DeviceRecord found);
+    // The device is there, and its own host's. Only while it is absent.
+    void local(int64_t now_us);
     // The device can be worked with. WINDOWS_OPEN: somebody may still have a way to it, which is closed
     // first.
     void present(bool windows_open);
@@ -119,7 +143,13 @@ class LenderFence {
 
     FenceObservation observed() const;
     State state() const { return state_; }
+    // Its own host has it, or is about to: absent() is for one that has gone altogether then.
+    bool with_host() const {
+        return state_ == State::local || state_ == State::taking || state_ == State::giving_back ||
+               state_ == State::changing;
+    }
     const DeviceRecord& record() const { return record_; }
+    bool under_way() const { return operation_ != 0; }
     // Of which some way may be open.
     std::vector<Opening> openings() const;
 
@@ -162,7 +192,17 @@ class LenderFence {
     static void arm_lease(Lent& lent, const pool::Step& step, int64_t now_us);
     void lose(Lent& lent, const std::string& reason);
     void lose_all(const std::string& reason);
-    bool under_way() const { return operation_ != 0; }
+
+    // ---- fence_host.cc
+    static int64_t limit_us(const Pending& step, int64_t now_us);
+    void take(const Pending& step, int64_t now_us);
+    void give_back(const Pending& step, int64_t now_us);
+    void set_functions(const Pending& step, int64_t now_us);
+    void while_with_host(const Pending& step);
+    void taken(const std::vector<Pending>& steps, const Result<>& result);
+    void given_back(const std::vector<Pending>& steps, const Result<>& result);
+    void changed_functions(const std::vector<Pending>& steps, const Result<>& result);
+    void become_local();
 
     // ---- fence_shared.cc
     Lent* find(pool::LoanId loan);
@@ -182,6 +222,7 @@ class LenderFence {
     const std::string device_;
     DeviceRecord record_;
     FencePorts& ports_;
+    HostPorts* const host_;
     State state_ = State::absent;
     bool reached_ = false;                    // it has been reset well since it came
     bool answering_ = false;                  // and no operation has failed it since

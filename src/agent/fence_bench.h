@@ -12,7 +12,7 @@
 
 namespace lanepool::agent::testing {
 
-class FenceBench : public ::testing::Test, protected FencePorts {
+class FenceBench : public ::testing::Test, protected FencePorts, protected HostPorts {
   protected:
     struct Operation {
         std::string what;
@@ -29,7 +29,7 @@ class FenceBench : public ::testing::Test, protected FencePorts {
     void start() {
         operations.clear();
         FencePorts& ports = *this;
-        fence.emplace("nvme0", disk, ports);
+        fence.emplace("nvme0", disk, ports, own_host ? static_cast<HostPorts*>(this) : nullptr);
     }
     // The device is there, and its first reset has verified.
     void reach() {
@@ -59,6 +59,18 @@ class FenceBench : public ::testing::Test, protected FencePorts {
         answers.clear();
     }
 
+    // A device that its own host could use, in the pool at epoch 4.
+    void pooled_of_host() {
+        own_host = true;
+        start();
+        fence->local(now_us);
+        ask(pool::StepKind::take, 4);
+        done("take");
+        recover(4);
+        did.clear();
+        answers.clear();
+    }
+
     pool::StepId ask(pool::StepKind kind, uint64_t epoch, uint64_t loan = 0, int64_t lease_ms = 0,
                      bool suffices = false, bool shared = false) {
         pool::Order order;
@@ -71,6 +83,7 @@ class FenceBench : public ::testing::Test, protected FencePorts {
         order.step.deadline_ms = 10'000;
         order.step.lease_ms = lease_ms;
         order.step.suffices = suffices;
+        order.step.functions = functions;
         order.borrower_partition = 2;
         last = order;
         fence->perform(order, now_us);
@@ -117,6 +130,7 @@ class FenceBench : public ::testing::Test, protected FencePorts {
                                      : std::string(lanepool::name(answers.back().result.error().code()));
     }
 
+    bool own_host = false; // could use it, too; from the next start()
     std::optional<LenderFence> fence;
     DeviceRecord disk;
     bool disk_fails = false;
@@ -127,6 +141,8 @@ class FenceBench : public ::testing::Test, protected FencePorts {
     pool::Order last;
     uint64_t next_step = 1;
     int64_t now_us = 1'000'000;
+    int64_t limit_ms = 0;   // that the host was given last
+    uint32_t functions = 0; // that are asked for
 
   private:
     Result<> store(const DeviceRecord& record) override {
@@ -156,6 +172,18 @@ class FenceBench : public ::testing::Test, protected FencePorts {
         losses.push_back(opening);
     }
     void changed() override {}
+    void take(uint64_t operation, int64_t limit_us) override {
+        limit_ms = limit_us / 1000;
+        begin("take", operation);
+    }
+    void give_back(uint64_t operation, int64_t limit_us) override {
+        limit_ms = limit_us / 1000;
+        begin("give-back", operation);
+    }
+    void set_functions(uint64_t operation, uint32_t count, int64_t limit_us) override {
+        limit_ms = limit_us / 1000;
+        begin(fmt::format("functions {}", count), operation);
+    }
 };
 
 } // namespace lanepool::agent::testing

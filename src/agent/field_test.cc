@@ -40,6 +40,39 @@ TEST_F(FieldComplaint, 3_AfterARebootTheRecordSaysWhatIsReallyThere) {
     EXPECT_EQ(answer(), "failed_precondition");
 }
 
+// The lender was rebooted while a loan was active: afterwards its own driver has the device, and the record
+// says that it is lent.
+TEST_F(FieldComplaint, 3_AfterARebootOfItsHostADeviceIsTheHostsAndNobodysLoan) {
+    pooled_of_host();
+    prepare(7, 5);
+    done("open");
+    start();
+    fence->local(now_us);
+    EXPECT_TRUE(fence->observed().local);
+    EXPECT_EQ(fence->observed().loan, pool::LoanId{});
+    EXPECT_FALSE(fence->observed().clean);
+    EXPECT_EQ(fence->observed().epoch, pool::Epoch{5});
+    prepare(7, 5);
+    EXPECT_EQ(answer(), "failed_precondition");
+    ask(StepKind::take, 4); // of before
+    EXPECT_EQ(answer(), "stale_epoch");
+}
+
+// Only the agent was restarted: the device is still away from its host's driver, and is made new first.
+TEST_F(FieldComplaint, 3_AfterARestartOfTheAgentATakenDeviceIsResetFirst) {
+    pooled_of_host();
+    prepare(7, 5);
+    done("open");
+    start();
+    fence->present(false);
+    ask(StepKind::take, 6);
+    EXPECT_EQ(answer(), "ok");
+    done("reset");
+    prepare(8, 7);
+    EXPECT_EQ(answer(), "failed_precondition");
+    EXPECT_FALSE(fence->observed().local);
+}
+
 // What is unbound while somebody holds it blocks for ever: who holds it is looked at first.
 TEST_F(FieldComplaint, 5_ADeviceThatIsHeldIsNotTouched) {
     lent();
@@ -73,6 +106,20 @@ TEST_F(FieldComplaint, 5_StepsForADeviceThatBlocksAreAnsweredInTime) {
     }
     EXPECT_TRUE(fence->openings().empty());
     EXPECT_FALSE(disk.clean);
+}
+
+// An unbind that blocks: whoever waits hears of it in time, and the device is its host's until it ends.
+TEST_F(FieldComplaint, 5_AnUnbindThatBlocksIsReportedInTime) {
+    own_host = true;
+    start();
+    fence->local(now_us);
+    ask(StepKind::take, 4);
+    const uint64_t late = operations.front().number;
+    done("take", fail(Errc::timeout, "the driver does not let go"));
+    EXPECT_EQ(answer(), "timeout");
+    fence->finished(late, {}, now_us);
+    EXPECT_TRUE(fence->observed().local);
+    EXPECT_EQ(fence->state(), LenderFence::State::local);
 }
 
 // A reset says that it has worked, and has not: the verification fails, and with it the device.
