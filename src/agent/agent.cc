@@ -29,24 +29,29 @@ std::string random_instance() {
 
 } // namespace
 
-Result<std::unique_ptr<Agent>> Agent::create(io::EventLoop& loop, const AgentOptions& options) {
+Result<std::unique_ptr<Agent>> Agent::create(io::EventLoop& loop, const AgentOptions& options,
+                                             FunctionSources& sources) {
     std::error_code error;
     std::filesystem::create_directories(options.state, error);
     if (error)
         return fail(Errc::io, "cannot make the state folder {}: {}", options.state.string(), error.message());
     auto records = TRY(DeviceRecords::open(options.state / "devices.json"));
-    auto agent = std::unique_ptr<Agent>(new Agent(loop, options, std::move(records)));
+    auto agent = std::unique_ptr<Agent>(new Agent(loop, options, sources, std::move(records)));
     agent->admin_ = TRY(agent->serve_admin());
     if (!options.application.empty()) TRY(agent->serve_applications());
-    agent->start();
+    TRY(agent->start());
     return agent;
 }
 
-Agent::Agent(io::EventLoop& loop, const AgentOptions& options, DeviceRecords records)
-    : loop_(loop), options_(options), instance_(random_instance()), records_(std::move(records)),
-      background_(loop) {}
+Agent::Agent(io::EventLoop& loop, const AgentOptions& options, FunctionSources& sources,
+             DeviceRecords records)
+    : loop_(loop), options_(options), instance_(random_instance()), sources_(sources),
+      records_(std::move(records)),
+      qualifications_(options.state / "qualifications", Qualifications::running_kernel()),
+      background_(std::make_shared<Background>(loop)) {}
 
 Agent::~Agent() {
+    *alive_ = false;
     applications_.reset();
     calls_.reset();
     borrowed_.clear();
@@ -55,19 +60,18 @@ Agent::~Agent() {
     control_.reset(); // last: the steps that end here are answered
 }
 
-void Agent::start() {
+Result<> Agent::start() {
     for (const auto& option : options_.guests) {
         const auto& guest = guests_[option.name] = std::make_unique<Guest>(option.name, option.monitor);
         guest->remove_leftovers();
     }
     for (const auto& option : options_.devices) {
-        LentDeviceEvents events;
-        events.changed = [this] { hello_soon(); };
-        events.loan_lost = [this](uint64_t loan, uint64_t epoch, const std::string& reason) {
-            report_lost(loan, epoch, true, reason);
-        };
-        devices_[option.name] = std::make_unique<LentDevice>(loop_, background_, records_, option.name,
-                                                             option.socket, std::move(events));
+        auto source = TRY(sources_.device(option.place));
+        for (const auto& [name, device] : devices_)
+            if (name == option.name || device->place() == source->place())
+                return fail(Errc::invalid_argument, "device {} is named twice: {} and {}", option.name,
+                            device->place(), option.place);
+        add_device(option.name, "", std::move(source));
     }
     FabricEvents fabric;
     fabric.up = [this] { fabric_up(); };
@@ -77,10 +81,14 @@ void Agent::start() {
                             ntb::ChannelReply reply) {
         serve(from, kind, std::move(body), std::move(reply));
     };
-    fabric_ = std::make_unique<FabricPort>(loop_, background_, options_.adapter, std::move(fabric));
+    fabric_ = std::make_unique<FabricPort>(loop_, background_, TRY(sources_.adapter(options_.adapter)),
+                                           std::move(fabric));
 
     ControlEvents control;
-    control.connected = [this] { say_hello(); };
+    control.connected = [this] {
+        hellos_.clear();
+        say_hello();
+    };
     control.disconnected = [this] { welcomed_ = false; };
     control.message = [this](const v1::ControllerMessage& message) { handle(message); };
     control_ = std::make_unique<ControlStream>(loop_, options_.controllers, std::move(control));
@@ -90,6 +98,33 @@ void Agent::start() {
             fabric_->is_up() ? fabric_->adapter().capacity().windows_free : 0);
         control_->send(std::move(message));
     });
+    return {};
+}
+
+void Agent::add_device(const std::string& name, const std::string& parent,
+                       std::shared_ptr<FunctionSource> source) {
+    LentDeviceSetup setup;
+    setup.loop = &loop_;
+    setup.background = source->host() ? std::make_shared<Background>(loop_) : background_;
+    setup.records = &records_;
+    setup.qualifications = &qualifications_;
+    setup.name = name;
+    setup.parent = parent;
+    setup.source = std::move(source);
+    setup.events.changed = [this] { hello_soon(); };
+    setup.events.loan_lost = [this](uint64_t loan, uint64_t epoch, const std::string& reason) {
+        report_lost(loan, epoch, true, reason);
+    };
+    // An SR-IOV function has none of its own.
+    setup.events.functions = [this, name, parent,
+                              alive = alive_](const std::vector<pci::Address>& functions) {
+        if (!parent.empty()) return;
+        loop_.post([=, this] {
+            if (*alive) functions_are(name, functions);
+        });
+    };
+    auto& device = devices_[name] = std::make_unique<LentDevice>(std::move(setup));
+    if (fabric_ && fabric_->is_up()) device->set_adapter(&fabric_->adapter());
 }
 
 // ---- to the controller ----
@@ -100,7 +135,7 @@ void Agent::hello_soon() {
 
 void Agent::say_hello() {
     // Without the fabric this host can neither lend nor borrow: it is not there yet.
-    if (!control_ || !control_->connected() || !fabric_->is_up()) return;
+    if (!control_ || !control_->connected() || !fabric_ || !fabric_->is_up()) return;
     v1::AgentMessage message;
     auto& hello = *message.mutable_hello();
     hello.set_host(options_.host);
@@ -112,11 +147,11 @@ void Agent::say_hello() {
     hello.set_windows_free(capacity.windows_free);
     for (const auto& [name, guest] : guests_)
         hello.add_guests(name);
-    hello_order_.clear();
+    auto& order = hellos_.emplace_back();
     for (const auto& [name, device] : devices_) {
         if (!device->identified()) continue;
         *hello.add_devices() = device->observed();
-        hello_order_.push_back(name);
+        order.push_back(name);
     }
     for (const auto& [loan, device] : borrowed_) {
         auto& observed = *hello.add_loans();
@@ -151,16 +186,23 @@ void Agent::report_lost(uint64_t loan_id, uint64_t epoch, bool as_lender, const 
 
 void Agent::handle(const v1::ControllerMessage& message) {
     if (message.has_welcome()) {
-        const auto& fdids = message.welcome().fdids();
-        welcomed_ = true;
-        for (size_t i = 0; i < hello_order_.size() && i < static_cast<size_t>(fdids.size()); ++i)
-            devices_.at(hello_order_[i])->set_fdid(fdids[static_cast<int>(i)]);
+        welcome(message.welcome());
     } else if (message.has_step()) {
         if (const auto order = api::from_message(message.step()))
             perform(*order);
         else
             spdlog::warn("a step was not taken: {}", order.error().message());
     }
+}
+
+void Agent::welcome(const v1::Welcome& message) {
+    welcomed_ = true;
+    if (hellos_.empty()) return;
+    const auto order = std::move(hellos_.front());
+    hellos_.pop_front();
+    for (size_t i = 0; i < order.size() && i < static_cast<size_t>(message.fdids().size()); ++i)
+        if (const auto device = devices_.find(order[i]); device != devices_.end())
+            device->second->set_fdid(message.fdids()[static_cast<int>(i)]);
 }
 
 void Agent::perform(const pool::Order& order) {
@@ -196,6 +238,7 @@ void Agent::perform(const pool::Order& order) {
     if (!device)
         return done(fail(Errc::not_found, "host {} has no device {} with fdid {}", options_.host,
                          order.device, step.fdid));
+    if (step.kind == pool::StepKind::set_functions) return set_functions(*device, order, std::move(done));
     device->perform(order, std::move(done));
 }
 
@@ -373,6 +416,8 @@ admin::Json Agent::status() const {
         ready &= observed.answering();
         devices.push_back({{"name", name},
                            {"fdid", device->fdid()},
+                           {"place", device->place()},
+                           {"local", observed.local()},
                            {"answering", observed.answering()},
                            {"clean", observed.clean()},
                            {"epoch", observed.epoch()},

@@ -11,12 +11,15 @@
 #include "agent/control_stream.h"
 #include "agent/controller_calls.h"
 #include "agent/fabric_port.h"
+#include "agent/function_source.h"
 #include "agent/guest.h"
 #include "agent/lent_device.h"
 #include "agent/options.h"
+#include "agent/qualification.h"
 #include "agent/step_ledger.h"
 #include "application/server.h"
 
+#include <deque>
 #include <map>
 #include <memory>
 
@@ -24,19 +27,29 @@ namespace lanepool::agent {
 
 class Agent {
   public:
-    static Result<std::unique_ptr<Agent>> create(io::EventLoop& loop, const AgentOptions& options);
+    // SOURCES: where the functions come from that the options name. It must outlive the agent.
+    static Result<std::unique_ptr<Agent>> create(io::EventLoop& loop, const AgentOptions& options,
+                                                 FunctionSources& sources);
     ~Agent();
 
   private:
-    Agent(io::EventLoop& loop, const AgentOptions& options, DeviceRecords records);
+    Agent(io::EventLoop& loop, const AgentOptions& options, FunctionSources& sources, DeviceRecords records);
 
-    void start();
+    Result<> start();
+    void add_device(const std::string& name, const std::string& parent,
+                    std::shared_ptr<FunctionSource> source);
+    // SR-IOV functions come and go.
+    void functions_are(const std::string& parent, const std::vector<pci::Address>& functions);
+    void remove_device(const std::string& name);
+    void set_functions(LentDevice& device, const pool::Order& order, std::function<void(Result<>)> done);
+    void let_go(std::vector<std::string> names, std::function<void(Result<>)> done);
     // To the controller.
     void say_hello();
     void hello_soon(); // one Hello for the several changes of one moment
     void report_lost(uint64_t loan_id, uint64_t epoch, bool as_lender, const std::string& reason);
     // From the controller.
     void handle(const v1::ControllerMessage& message);
+    void welcome(const v1::Welcome& message);
     void perform(const pool::Order& order);
     void attach(const pool::Order& order, std::function<void(Result<>)> done);
     void attach_to_application(const pool::Order& order, std::function<void(Result<>)> done);
@@ -57,11 +70,14 @@ class Agent {
     io::EventLoop& loop_;
     const AgentOptions options_;
     const std::string instance_;
+    FunctionSources& sources_;
     DeviceRecords records_;
-    Background background_;
+    const Qualifications qualifications_;
+    const std::shared_ptr<Background> background_;
     std::map<std::string, std::unique_ptr<Guest>> guests_;
-    std::map<std::string, std::unique_ptr<LentDevice>> devices_;
-    std::vector<std::string> hello_order_; // of the devices in the last Hello, as Welcome answers it
+    std::map<std::string, std::unique_ptr<LentDevice>> devices_; // SR-IOV functions, too
+    // Of the devices in each Hello that has not been answered: Welcomes come in the same order.
+    std::deque<std::vector<std::string>> hellos_;
     std::unique_ptr<FabricPort> fabric_;
     std::unique_ptr<ControllerCalls> calls_;            // of applications
     std::unique_ptr<application::Server> applications_; // null: none are served
@@ -72,6 +88,7 @@ class Agent {
     bool welcomed_ = false;
     io::EventLoop::Registration heartbeat_;
     io::EventLoop::Registration pending_hello_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     std::unique_ptr<admin::Server> admin_;
 };
 

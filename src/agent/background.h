@@ -3,6 +3,7 @@
 
 #include "io/event_loop.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -35,8 +36,8 @@ class Background {
     void run();
 
     io::EventLoop& loop_;
-    std::shared_ptr<bool> alive_ =
-        std::make_shared<bool>(true); // the loop's thread alone reads and writes it
+    // One that may block for long is destroyed on another thread than the loop's.
+    std::shared_ptr<std::atomic<bool>> alive_ = std::make_shared<std::atomic<bool>>(true);
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<std::function<void()>> jobs_;

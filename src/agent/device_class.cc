@@ -16,20 +16,6 @@ namespace {
 constexpr uint32_t nvme_class = 0x010802;
 constexpr uint32_t base_class(uint32_t class_code) { return class_code >> 16; }
 
-const char* kind_of(uint32_t class_code) {
-    if (class_code == nvme_class) return "nvme";
-    switch (base_class(class_code)) {
-    case 0x02:
-        return "nic";
-    case 0x03:
-        return "gpu";
-    case 0x12:
-        return "fpga"; // processing accelerators
-    default:
-        return "other";
-    }
-}
-
 class NvmeClass final : public smartio::DeviceClass {
   public:
     Result<smartio::DeviceIdentity> identify(pci::Function& device) override {
@@ -61,7 +47,48 @@ class StatelessClass final : public smartio::DeviceClass {
     Result<> wipe(pci::Function&, io::Duration) override { return {}; }
 };
 
+class CleanedClass final : public smartio::DeviceClass {
+  public:
+    CleanedClass(std::unique_ptr<smartio::DeviceClass> inner, std::shared_ptr<FunctionSource> source)
+        : inner_(std::move(inner)), source_(std::move(source)) {}
+
+    Result<smartio::DeviceIdentity> identify(pci::Function& device) override {
+        return inner_->identify(device);
+    }
+    // Before it is looked at: what its parent does to it may be a reset, too.
+    Result<> verify_reset(pci::Function& device) override {
+        TRY(source_->host()->clean());
+        return inner_->verify_reset(device);
+    }
+    Result<> wipe(pci::Function& device, io::Duration deadline) override {
+        return inner_->wipe(device, deadline);
+    }
+
+  private:
+    const std::unique_ptr<smartio::DeviceClass> inner_;
+    const std::shared_ptr<FunctionSource> source_;
+};
+
 } // namespace
+
+const char* kind_of(uint32_t class_code) {
+    if (class_code == nvme_class) return "nvme";
+    switch (base_class(class_code)) {
+    case 0x02:
+        return "nic";
+    case 0x03:
+        return "gpu";
+    case 0x12:
+        return "fpga"; // processing accelerators
+    default:
+        return "other";
+    }
+}
+
+std::unique_ptr<smartio::DeviceClass> cleaned_by_host(std::unique_ptr<smartio::DeviceClass> device_class,
+                                                      std::shared_ptr<FunctionSource> source) {
+    return std::make_unique<CleanedClass>(std::move(device_class), std::move(source));
+}
 
 Result<v1::DeviceIdentity> identify_function(pci::Function& device) {
     std::array<std::byte, 64> config{};

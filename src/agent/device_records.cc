@@ -92,6 +92,13 @@ Result<DeviceRecord> DeviceRecords::found(const std::string& name, const std::st
     return record;
 }
 
+std::string DeviceRecords::last_serial(const std::string& name) const {
+    const std::lock_guard lock(*mutex_);
+    const auto last = std::find_if(entries_.rbegin(), entries_.rend(),
+                                   [&](const Entry& entry) { return entry.name == name; });
+    return last == entries_.rend() ? "" : last->serial;
+}
+
 // Of those that have been taken out, never of one that may be there.
 void DeviceRecords::forget_the_oldest(std::vector<Entry>& entries) {
     if (entries.size() <= most_records) return;

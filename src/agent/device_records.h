@@ -38,6 +38,8 @@ class DeviceRecords {
     // it elsewhere. Nor is a device without a serial number, which cannot be told from any other. On disk
     // when it returns.
     Result<DeviceRecord> found(const std::string& name, const std::string& serial);
+    // The serial number of what was found in the place NAME last; empty: it has none, or nothing was.
+    std::string last_serial(const std::string& name) const;
     // On disk when it returns; on an error nothing has changed.
     Result<> put(const std::string& name, const std::string& serial, const DeviceRecord& record);
 

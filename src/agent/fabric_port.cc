@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/fabric_port.h"
 
-#include "vfio_user/client.h"
-
 #include <spdlog/spdlog.h>
 
 namespace lanepool::agent {
@@ -11,13 +9,12 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr auto retry_interval = 200ms;
-// An adapter answers a register access in well under a millisecond.
-constexpr auto register_timeout = 1s;
 } // namespace
 
-FabricPort::FabricPort(io::EventLoop& loop, Background& background, std::filesystem::path socket,
-                       FabricEvents events)
-    : loop_(loop), background_(background), socket_(std::move(socket)), events_(std::move(events)) {
+FabricPort::FabricPort(io::EventLoop& loop, std::shared_ptr<Background> background,
+                       std::shared_ptr<FunctionSource> source, FabricEvents events)
+    : loop_(loop), background_(std::move(background)), source_(std::move(source)),
+      events_(std::move(events)) {
     connect();
 }
 
@@ -44,10 +41,9 @@ void FabricPort::connect() {
             if (*alive) gone(generation);
         });
     };
-    background_.run(
-        [socket = socket_, adapter_events]() -> Result<std::unique_ptr<ntb::Adapter>> {
-            return ntb::Adapter::create(TRY(vfio_user::connect(socket, {.timeout = register_timeout})),
-                                        adapter_events);
+    background_->run(
+        [source = source_, adapter_events]() -> Result<std::unique_ptr<ntb::Adapter>> {
+            return ntb::Adapter::create(TRY(source->open()), adapter_events);
         },
         [this, alive = alive_, generation](Result<std::unique_ptr<ntb::Adapter>> adapter) {
             if (*alive) opened(std::move(adapter), generation);
@@ -62,7 +58,7 @@ void FabricPort::opened(Result<std::unique_ptr<ntb::Adapter>> adapter, uint64_t 
     if (!adapter || !channel) {
         const Error& error = adapter ? channel.error() : adapter.error();
         if (error.message() != last_problem_)
-            spdlog::warn("no adapter at {}: {}; trying on", socket_.string(), error.message());
+            spdlog::warn("no adapter at {}: {}; trying on", source_->place(), error.message());
         last_problem_ = error.message();
         retry_ = loop_.after(retry_interval, [this] { connect(); });
         return;
@@ -80,7 +76,7 @@ void FabricPort::gone(uint64_t generation) {
         ++generation_;
         return;
     }
-    spdlog::warn("the adapter at {} has gone", socket_.string());
+    spdlog::warn("the adapter at {} has gone", source_->place());
     events_.down();
     channel_.reset();
     adapter_.reset();

@@ -5,11 +5,11 @@
 #pragma once
 
 #include "agent/background.h"
+#include "agent/function_source.h"
 #include "io/event_loop.h"
 #include "ntb/adapter.h"
 #include "ntb/channel.h"
 
-#include <filesystem>
 #include <functional>
 #include <memory>
 
@@ -28,9 +28,9 @@ struct FabricEvents {
 
 class FabricPort {
   public:
-    // Connects to the adapter's socket, now and whenever it has gone, in the background.
-    FabricPort(io::EventLoop& loop, Background& background, std::filesystem::path socket,
-               FabricEvents events);
+    // Opens the adapter, now and whenever it has gone, in the background.
+    FabricPort(io::EventLoop& loop, std::shared_ptr<Background> background,
+               std::shared_ptr<FunctionSource> source, FabricEvents events);
     ~FabricPort();
 
     bool is_up() const { return channel_ != nullptr; }
@@ -43,8 +43,8 @@ class FabricPort {
     void gone(uint64_t generation);
 
     io::EventLoop& loop_;
-    Background& background_;
-    const std::filesystem::path socket_;
+    const std::shared_ptr<Background> background_;
+    const std::shared_ptr<FunctionSource> source_;
     const FabricEvents events_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // used on the loop's thread only
     uint64_t generation_ = 0; // of the adapter: an event of an earlier one is ignored

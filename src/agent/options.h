@@ -11,8 +11,8 @@ namespace lanepool::agent {
 
 struct AgentOptions {
     struct DeviceOption {
-        std::string name;             // as the pool will call it behind "HOST/"
-        std::filesystem::path socket; // where it is served over vfio-user
+        std::string name;  // as the pool will call it behind "HOST/"
+        std::string place; // the path of a vfio-user socket, or "pci:" and the address of a function
     };
     struct GuestOption {
         std::string name;
@@ -20,7 +20,7 @@ struct AgentOptions {
     };
 
     std::string host;
-    std::filesystem::path adapter; // the vfio-user socket of this host's port of the fabric
+    std::string adapter; // the place of this host's port of the fabric
     api::ClientOptions controllers;
     std::filesystem::path state;       // a folder that survives restarts
     std::filesystem::path admin;       // administration socket

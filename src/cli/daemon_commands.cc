@@ -68,13 +68,18 @@ void add_agent(CLI::App& app, Context& context) {
     auto devices = std::make_shared<std::vector<std::string>>();
     auto guests = std::make_shared<std::vector<std::string>>();
     sub->add_option("--host", options->host, "this host's name")->required();
-    sub->add_option("--adapter", options->adapter, "the vfio-user socket of this host's port of the fabric")
+    sub->add_option(
+           "--adapter", options->adapter,
+           "this host's port of the fabric: the path of a vfio-user socket, or pci:ADDRESS for a card "
+           "of this machine (its NT endpoint, as in pci:0000:3b:00.1)")
         ->required();
     sub->add_option("--state", options->state, "a folder for what must survive a restart")->required();
     sub->add_option("--admin", options->admin, "the administration socket to make")->required();
     sub->add_option(
         "--device", *devices,
-        "NAME=SOCKET: a device of this host that can be lent, served over vfio-user (may be repeated)");
+        "NAME=SOCKET: a device of this host that can be lent, served over vfio-user; or "
+        "NAME=pci:ADDRESS: a function of this machine, which is taken from its driver when it is restored to "
+        "the pool; its SR-IOV functions are devices NAME.vf0, ... (may be repeated)");
     sub->add_option(
         "--guest", *guests,
         "NAME=SOCKET: a guest of this host that can borrow, by a QMP socket of its own (may be repeated)");
