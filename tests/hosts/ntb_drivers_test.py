@@ -124,7 +124,7 @@ def check_network(host):
     host.check("ip netns add far && ip link set eth2 netns far && ip addr add 10.9.0.1/24 dev eth1 && ip link set eth1 up && "
                "ip netns exec far ip addr add 10.9.0.2/24 dev eth2 && ip netns exec far ip link set eth2 up")
     # The transport's own time between two tries to reach the peer is a second.
-    host.check("for i in $(seq 60); do ping -c 1 -W 1 10.9.0.2 >/dev/null && exit; done; dmesg | tail -n 20; exit 1", 60)
+    host.check("for i in $(seq 30); do ping -c 1 -W 1 10.9.0.2 >/dev/null && exit; done; dmesg | tail -n 20; exit 1", 60)
     text = host.check("ping -c 20 -i 0.05 -s 8000 10.9.0.2")
     expect(" 0% packet loss" in text, text)
     round_trip_ms = float(re.search(r"min/avg/max = [\d.]+/([\d.]+)/", text)[1])
