@@ -2,6 +2,7 @@
 #include "local_devices/binding.h"
 
 #include "local_devices/pci_tree.h"
+#include "local_devices/reset.h"
 #include "pci/address.h"
 
 #include <algorithm>
@@ -69,16 +70,9 @@ bool still_there(System& system, const Member& member) {
            may_be_same(identity_of(system, member.address), member.identity);
 }
 
-Result<> restore_reset_method(System& system, const Member& member) {
-    const std::string path = attribute(member.address, "reset_method");
-    if (!member.reset_method || !system.exists(path) || text_of(system, path) == *member.reset_method)
-        return {};
-    return system.write(path, *member.reset_method + '\n', attribute_timeout);
-}
-
 Result<> release(System& system, const Member& member) {
     if (!still_there(system, member)) return {};
-    TRY(restore_reset_method(system, member));
+    if (member.reset_method) TRY(restore_reset_methods(system, member.address, *member.reset_method));
     TRY(set_override(system, member.address, member.driver_override));
     const std::string driver = driver_of(system, member.address);
     if (driver != member.driver && driver == vfio_driver) TRY(unbind(system, member.address));

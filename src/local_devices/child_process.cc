@@ -44,19 +44,31 @@ std::vector<SharedRange> shared_ranges() {
     return ranges;
 }
 
-// In the new process, which has copied the memory of one with many threads: only system calls from here on.
-// It lets go of every descriptor and mapping, because if the kernel keeps it for ever, it must not keep the
-// devices and sockets of the process that it comes from.
-[[noreturn]] void write_and_exit(const char* path, std::string_view text,
-                                 const std::vector<SharedRange>& ranges) {
+// Makes a process that has copied the memory of one with many threads let go of every descriptor and shared
+// mapping: if the kernel keeps it for ever, it must not keep the devices and sockets of the other. From here
+// on it makes system calls only.
+void let_go(const std::vector<SharedRange>& ranges) {
     ::syscall(SYS_close_range, 0U, ~0U, 0U);
     for (const auto& range : ranges)
         ::munmap(range.start, range.size_bytes);
+}
+
+int write_once(const char* path, std::string_view text) {
     const int fd = ::open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0) ::_exit(errno);
+    if (fd < 0) return errno;
     const ssize_t count = ::write(fd, text.data(), text.size());
-    if (count < 0) ::_exit(errno);
-    ::_exit(static_cast<size_t>(count) == text.size() ? 0 : EIO);
+    if (count < 0) return errno;
+    return static_cast<size_t>(count) == text.size() ? 0 : EIO;
+}
+
+// 0: no; all_ones_status: yes; otherwise errno.
+constexpr int all_ones_status = 254;
+int look_at_register(const char* path) {
+    const int fd = ::open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return errno;
+    const void* const page = ::mmap(nullptr, sizeof(uint32_t), PROT_READ, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED) return errno;
+    return *static_cast<const volatile uint32_t*>(page) == ~uint32_t{0} ? all_ones_status : 0;
 }
 
 int milliseconds(std::chrono::nanoseconds duration) {
@@ -118,19 +130,38 @@ Result<int> ChildProcesses::wait_for(int pid, const std::string& what, std::chro
                 std::chrono::duration<double>(timeout).count());
 }
 
-Result<> ChildProcesses::write(const std::string& path, const std::string& text,
-                               std::chrono::nanoseconds timeout) {
-    const std::string what =
-        fmt::format("writing '{}' to {}", text.substr(0, text.find_last_not_of('\n') + 1), path);
+Result<int> ChildProcesses::in_child(const std::string& what, std::chrono::nanoseconds timeout,
+                                     const std::function<int()>& work) {
     TRY(check_stuck(what));
     const auto ranges = shared_ranges();
     const pid_t pid = ::_Fork();
     if (pid < 0) return fail_errno(fmt::format("{}: starting a process for it", what));
-    if (pid == 0) write_and_exit(path.c_str(), text, ranges);
+    if (pid == 0) {
+        let_go(ranges);
+        ::_exit(work());
+    }
     const int status = TRY(wait_for(pid, what, timeout));
     if (status == killed_status) return fail(Errc::io, "{}: its process was killed", what);
+    return status;
+}
+
+Result<> ChildProcesses::write(const std::string& path, const std::string& text,
+                               std::chrono::nanoseconds timeout) {
+    const std::string what =
+        fmt::format("writing '{}' to {}", text.substr(0, text.find_last_not_of('\n') + 1), path);
+    const char* const where = path.c_str();
+    const std::string_view bytes = text;
+    const int status = TRY(in_child(what, timeout, [=] { return write_once(where, bytes); }));
     if (status != 0) return fail_errno(status, what);
     return {};
+}
+
+Result<bool> ChildProcesses::reads_all_ones(const std::string& path, std::chrono::nanoseconds timeout) {
+    const std::string what = "reading " + path;
+    const char* const where = path.c_str();
+    const int status = TRY(in_child(what, timeout, [=] { return look_at_register(where); }));
+    if (status != 0 && status != all_ones_status) return fail_errno(status, what);
+    return status == all_ones_status;
 }
 
 Result<int> ChildProcesses::run(const std::vector<std::string>& arguments, std::chrono::nanoseconds timeout) {

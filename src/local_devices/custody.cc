@@ -249,7 +249,7 @@ Result<Group> LinuxCustody::prepare(const pci::Address& function) {
 Result<> LinuxCustody::change(Group& group, const pci::Address& function, Purpose purpose) {
     TRY(unbind_for_vfio(*system_, group.members));
     if (purpose == Purpose::lending) {
-        const std::string method = TRY(choose_reset_method(*system_, function));
+        const std::string method = TRY(choose_reset_method(*system_, function, addresses_of(group)));
         spdlog::info("{} is reset by '{}'", pci::to_string(function), method);
     }
     TRY(bind_to_vfio(*system_, group.members));
@@ -266,7 +266,7 @@ Result<> LinuxCustody::take(const pci::Address& function, Purpose purpose) {
     }
     if (auto known = group_with(function); known && known->state == Group::State::taken) {
         if (contains(known->wanted, function)) return {};
-        if (purpose == Purpose::lending) TRY(choose_reset_method(*system_, function));
+        if (purpose == Purpose::lending) TRY(choose_reset_method(*system_, function, addresses_of(*known)));
         known->wanted.push_back(function);
         return commit(*known);
     }

@@ -8,7 +8,8 @@
 // What was there before is written to a state file before anything is changed; open() finishes or rolls back
 // what a crash has left half done.
 //
-// All calls block, take() and give_back() for up to a minute, and may be made from any thread.
+// All calls block and may be made from any thread. take() and give_back() take a second or less where drivers
+// and devices do their part, and have deadlines of 20 s for a driver and 70 s for a reset where they do not.
 #pragma once
 
 #include "base/result.h"

@@ -195,11 +195,25 @@ TEST(Custody, GivesByNameWhatNoDriverTakesUnasked) {
 TEST(Custody, ADriverThatDoesNotLetGoIsSaid) {
     auto kernel = machine();
     kernel.functions[card].clings = true;
-    const auto taken = open(kernel)->take(card);
+    const auto custody = open(kernel);
+    const auto taken = custody->take(card);
     ASSERT_FALSE(taken);
     EXPECT_EQ(taken.error().code(), Errc::timeout);
     EXPECT_THAT(message(taken), HasSubstr("0000:02:00.0: the driver igb does not let go of it"));
+    EXPECT_THAT(message(taken), HasSubstr("could not be put back as it was"));
+    EXPECT_FALSE(custody->taken(card));
+}
+
+TEST(Custody, SettlesWhatHungOnceThatEnds) {
+    auto kernel = machine();
+    kernel.functions[card].clings = true;
+    const auto custody = open(kernel);
+    ASSERT_FALSE(custody->take(card));
+    kernel.unlock(card);
+    EXPECT_EQ(message(custody->give_back(card)), "");
     EXPECT_TRUE(own(kernel));
+    EXPECT_EQ(message(custody->take(card)), "");
+    EXPECT_TRUE(on_vfio(kernel, {card, card_two}));
 }
 
 TEST(Custody, ADriverThatDoesNotTakeItsDeviceAgainIsSaid) {

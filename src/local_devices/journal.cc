@@ -60,9 +60,15 @@ Result<std::string> word_in(const json& object, const char* key) {
     return text;
 }
 
+Result<pci::Address> address_in(const std::string& text) {
+    const auto address = pci::parse_address(text);
+    if (!address) return fail(Errc::protocol, "{}", address.error().message());
+    return *address;
+}
+
 Result<Member> member_of(const json& object) {
     Member member;
-    member.address = TRY(pci::parse_address(TRY(text_in(object, "address"))));
+    member.address = TRY(address_in(TRY(text_in(object, "address"))));
     member.identity = {TRY(text_in(object, "ids")), TRY(text_in(object, "serial"))};
     member.driver = TRY(word_in(object, "driver"));
     member.driver_override = TRY(word_in(object, "driver_override"));
@@ -79,7 +85,7 @@ Result<Group> group_of(const json& object) {
     group.state = found->first;
     for (const auto& item : TRY(list_in(object, "wanted", most_members))) {
         if (!item.is_string()) return fail(Errc::protocol, "an address is not a text");
-        group.wanted.push_back(TRY(pci::parse_address(item.get<std::string>())));
+        group.wanted.push_back(TRY(address_in(item.get<std::string>())));
     }
     for (const auto& item : TRY(list_in(object, "members", most_members)))
         group.members.push_back(TRY(member_of(item)));

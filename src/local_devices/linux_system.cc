@@ -22,6 +22,7 @@ namespace {
 
 // An interface with very many VFs says this much about them.
 constexpr size_t most_answer_bytes = size_t{256} * 1024;
+constexpr auto register_timeout = std::chrono::seconds(5);
 
 Result<std::string> read_all(const std::string& path) {
     // O_NONBLOCK: a file that is not what it should be (a FIFO) does not hold us up.
@@ -58,6 +59,10 @@ class LinuxSystem final : public System {
 
     Result<> write(const std::string& path, const std::string& text, io::Duration timeout) override {
         return children_.write(here(path), text, timeout);
+    }
+
+    Result<bool> reads_all_ones(const std::string& path) override {
+        return children_.reads_all_ones(here(path), register_timeout);
     }
 
     Result<std::vector<Entry>> list(const std::string& path) override {
@@ -147,10 +152,12 @@ class LinuxSystem final : public System {
     // Where a path of the kernel's lies on this machine.
     std::string here(const std::string& path) const {
         const std::pair<std::string_view, const std::filesystem::path&> roots[] = {
-            {"/sys/", paths_.sys}, {"/proc/", paths_.proc}, {"/dev/", paths_.dev}};
-        for (const auto& [usual, root] : roots)
-            if (path.starts_with(usual)) return (root / path.substr(usual.size())).string();
-        if (path == "/proc") return paths_.proc.string();
+            {"/sys", paths_.sys}, {"/proc", paths_.proc}, {"/dev", paths_.dev}};
+        for (const auto& [usual, root] : roots) {
+            if (path == usual) return root.string();
+            if (path.starts_with(usual) && path[usual.size()] == '/')
+                return (root / path.substr(usual.size() + 1)).string();
+        }
         return path;
     }
 

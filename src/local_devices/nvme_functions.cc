@@ -234,6 +234,17 @@ Result<> make_room_for_secondaries(System& system, const pci::Address& parent, u
     return {};
 }
 
+Result<> bring_secondaries_online(System& system, const pci::Address& parent, unsigned count) {
+    const auto node = nvme_node_of(system, parent);
+    if (!node) return {};
+    Primary primary(system, *node);
+    if (!TRY(abilities_of(primary)).virtualization) return {};
+    for (unsigned index = 0; index < count; ++index)
+        if (!TRY(primary.secondary_of(index + 1)).online)
+            TRY(bring_secondary_online(system, parent, index, count));
+    return {};
+}
+
 Result<> bring_secondary_online(System& system, const pci::Address& parent, unsigned index, unsigned count) {
     const auto node = nvme_node_of(system, parent);
     if (!node)

@@ -32,4 +32,7 @@ Result<> make_room_for_secondaries(System& system, const pci::Address& parent, u
 // kept apart), io.
 Result<> bring_secondary_online(System& system, const pci::Address& parent, unsigned index, unsigned count);
 
+// Brings those of COUNT VFs online that are not, and leaves the others, which may be in use, alone.
+Result<> bring_secondaries_online(System& system, const pci::Address& parent, unsigned count);
+
 } // namespace lanepool::local_devices

@@ -25,16 +25,36 @@ constexpr std::string_view best_first[] = {"device_specific", "flr", "af_flr", "
 
 bool reaches_the_bus(const std::string& method) { return method == "bus" || method == "cxl_bus"; }
 
-// Another function on the same bus, which a reset of that bus would reset with it.
-std::optional<pci::Address> neighbour_of(System& system, const pci::Address& function) {
+// The other functions on the same bus, which a reset of that bus would reset with it.
+std::vector<pci::Address> neighbours_of(System& system, const pci::Address& function) {
+    std::vector<pci::Address> neighbours;
     const auto entries = system.list("/sys/bus/pci/devices");
-    if (!entries) return std::nullopt;
+    if (!entries) return neighbours;
     for (const auto& entry : *entries) {
         const auto other = pci::parse_address(entry.name);
         if (other && *other != function && other->domain == function.domain && other->bus == function.bus)
-            return *other;
+            neighbours.push_back(*other);
     }
-    return std::nullopt;
+    return neighbours;
+}
+
+bool is_behind_a_bridge(System& system, const pci::Address& function) {
+    const auto folder = target_of(system, attribute(function));
+    if (!folder) return false;
+    return pci::parse_address(last_name(folder->substr(0, folder->rfind('/')))).has_value();
+}
+
+// The file of FUNCTION's first BAR that is memory; empty: it has none. A line of `resource` is a BAR's first
+// and last address and its flags.
+std::string register_file_of(System& system, const pci::Address& function) {
+    constexpr uint64_t is_memory = 0x200; // IORESOURCE_MEM
+    std::istringstream lines(text_of(system, attribute(function, "resource")));
+    uint64_t first = 0, last = 0, flags = 0;
+    lines >> std::hex;
+    for (unsigned bar = 0; bar < pci::bar_count && lines >> first >> last >> flags; ++bar)
+        if (first != 0 && (flags & is_memory) != 0)
+            return attribute(function, fmt::format("resource{}", bar));
+    return {};
 }
 
 Result<> set_methods(System& system, const pci::Address& function, const std::string& methods) {
@@ -67,21 +87,59 @@ bool same(const Header& before, const Header& after, bool is_virtual) {
     return before.bytes == after.bytes && (is_virtual || after.answers());
 }
 
-Result<> try_method(System& system, const pci::Address& function, const std::string& method) {
-    const bool is_virtual = parent_of(system, function).has_value();
-    const Header before = header_of(system, function);
-    if (!is_virtual && !before.answers())
-        return fail(Errc::io, "the function does not answer, even before a reset");
+// What FUNCTION is like before the first try: all are measured by that.
+struct Before {
+    bool is_virtual = false;
+    Header header;
+    std::string registers; // the file of a BAR that answers; empty: none, or it is not known
+};
+
+Before look_at(System& system, const pci::Address& function, bool enabled) {
+    Before before{parent_of(system, function).has_value(), header_of(system, function), {}};
+    const std::string registers = enabled ? register_file_of(system, function) : std::string();
+    // What reads as all ones even now, or may not be read (kernel lockdown), says nothing.
+    const auto silent = registers.empty() ? Result<bool>(true) : system.reads_all_ones(registers);
+    if (silent && !*silent) before.registers = registers;
+    return before;
+}
+
+Result<> try_method(System& system, const pci::Address& function, const std::string& method,
+                    const Before& before) {
     TRY(set_methods(system, function, method));
     TRY(system.write(attribute(function, "reset"), "1", reset_timeout));
     const Header after = header_of(system, function);
-    if (!same(before, after, is_virtual))
+    if (!same(before.header, after, before.is_virtual))
         return fail(Errc::io, "the kernel calls it done, but the function {}",
                     after.answers() ? "has lost its configuration" : "does not answer any more");
+    if (!before.registers.empty() && TRY(system.reads_all_ones(before.registers)))
+        return fail(Errc::io,
+                    "the kernel calls it done, but the function's registers do not answer any more");
     return {};
 }
 
+// The first of METHODS that works, or why none does.
+Result<std::string> first_that_works(System& system, const pci::Address& function,
+                                     const std::vector<std::string>& methods, const Before& before) {
+    if (!before.is_virtual && !before.header.answers())
+        return fail(Errc::failed_precondition, "; the function does not answer, even before a reset");
+    std::string reasons;
+    for (const auto& method : methods) {
+        const auto tried = try_method(system, function, method, before);
+        if (tried) return method;
+        reasons += fmt::format("; {}: {}", method, tried.error().message());
+    }
+    return fail(Errc::failed_precondition, "{}", reasons);
+}
+
 } // namespace
+
+Result<> restore_reset_methods(System& system, const pci::Address& function, const std::string& list) {
+    const std::string path = attribute(function, "reset_method");
+    if (!system.exists(path) || text_of(system, path) == list) return {};
+    auto written = set_methods(system, function, list);
+    if (written || written.error().code() != Errc::invalid_argument) return written;
+    return set_methods(system, function, "default");
+}
 
 Result<std::vector<std::string>> reset_methods(System& system, const pci::Address& function) {
     TRY(real_folder(system, function));
@@ -94,7 +152,7 @@ Result<std::vector<std::string>> reset_methods(System& system, const pci::Addres
 
 Result<std::vector<std::string>> usable_reset_methods(System& system, const pci::Address& function) {
     auto methods = TRY(reset_methods(system, function));
-    if (neighbour_of(system, function)) std::erase_if(methods, reaches_the_bus);
+    if (!neighbours_of(system, function).empty()) std::erase_if(methods, reaches_the_bus);
     const auto rank = [](const std::string& method) {
         return std::ranges::find(best_first, method) - std::begin(best_first);
     };
@@ -102,19 +160,27 @@ Result<std::vector<std::string>> usable_reset_methods(System& system, const pci:
     return methods;
 }
 
-Result<std::string> choose_reset_method(System& system, const pci::Address& function) {
+Result<std::string> choose_reset_method(System& system, const pci::Address& function,
+                                        std::span<const pci::Address> taken) {
     const auto listed = TRY(reset_methods(system, function));
-    std::string reasons;
-    for (const auto& method : TRY(usable_reset_methods(system, function))) {
-        const auto tried = try_method(system, function, method);
-        if (tried) return method;
-        reasons += fmt::format("; {}: {}", method, tried.error().message());
-    }
-    if (!listed.empty()) TRY(set_methods(system, function, fmt::format("{}", fmt::join(listed, " "))));
+    const auto usable = TRY(usable_reset_methods(system, function));
+    // Turns memory space on, which the kernel refuses where a driver has the function.
+    const std::string enable = attribute(function, "enable");
+    const bool enabled = driver_of(system, function).empty() && system.write(enable, "1", attribute_timeout);
+    auto found = first_that_works(system, function, usable, look_at(system, function, enabled));
+    if (enabled) (void)system.write(enable, "0", attribute_timeout);
+    if (found) return found;
+    std::string reasons = found.error().message();
+    TRY(restore_reset_methods(system, function, fmt::format("{}", fmt::join(listed, " "))));
+    const auto neighbours = neighbours_of(system, function);
+    const auto stranger = std::ranges::find_if(neighbours, [&](const pci::Address& neighbour) {
+        return std::ranges::find(taken, neighbour) == taken.end();
+    });
+    if (stranger != neighbours.end())
+        reasons += fmt::format("; a reset of its bus would reset {}, too", pci::to_string(*stranger));
+    else if (!neighbours.empty() && is_behind_a_bridge(system, function))
+        return std::string(hot_reset);
     if (listed.empty()) reasons += "; the kernel knows none";
-    for (const auto& method : listed)
-        if (const auto neighbour = neighbour_of(system, function); neighbour && reaches_the_bus(method))
-            reasons += fmt::format("; {}: it would reset {}, too", method, pci::to_string(*neighbour));
     return fail(Errc::failed_precondition, "{} has no reset that works, so it cannot be lent{}",
                 pci::to_string(function), reasons);
 }

@@ -24,12 +24,26 @@ struct SimulatedFunction {
     std::string override; // driver_override
     std::string driver;
     std::string reset_methods = "flr bus"; // reset_method, as it can be set
-    std::set<std::string> working_resets = {"flr", "bus"};
+    // The kernel says that they fail; or calls them done, and afterwards: a part of the configuration is
+    // lost, nothing answers, only the registers do not.
+    std::set<std::string> stale_resets; // listed, and refused when they are written
+    std::string default_resets;
+    std::set<std::string> failing_resets, losing_resets, deadly_resets, silencing_resets;
+    std::string undamaged;                    // config before the last reset
+    bool silent = false;                      // registers read as all ones
     std::map<std::string, std::string> files; // below its folder, while `native` has it
     std::string config = std::string("\xf4\x1a\x01\x10", 4) + std::string(60, '\0');
-    bool clings = false;                // its driver never lets go
-    std::set<std::string> refused_by;   // drivers whose probe fails
-    std::optional<pci::Address> parent; // physfn
+    bool clings = false; // its driver never lets go, and the kernel keeps a lock meanwhile
+    bool locked = false;
+    std::set<std::string> refused_by;    // drivers whose probe fails
+    std::optional<pci::Address> parent;  // physfn
+    unsigned total_functions = 0;        // VFs that it could have
+    std::vector<pci::Address> functions; // that it has; added and removed by a write to sriov_numvfs
+    bool autoprobe = true;
+    std::string function_driver; // what takes its VFs by itself
+    bool makes_functions = true;
+    std::function<void()> when_reset;
+    std::optional<pci::Address> below; // the bridge above it
 };
 
 // The agent's death.
@@ -75,8 +89,16 @@ class SimulatedKernel {
     void probe(SimulatedFunction& function) {
         if (!function.driver.empty()) return;
         const std::string& wanted = function.override.empty() ? function.native : function.override;
+        if (function.parent && function.override.empty() && !functions.at(*function.parent).autoprobe) return;
         if (!wanted.empty() && drivers.contains(wanted) && !function.refused_by.contains(wanted))
             function.driver = wanted;
+    }
+
+    // What hung ends.
+    void unlock(const pci::Address& address) {
+        auto& function = functions.at(address);
+        function.clings = function.locked = false;
+        function.driver.clear();
     }
 
     void restart() {
@@ -89,8 +111,11 @@ class SimulatedKernel {
         }
     }
 
-    static std::string folder_of(const pci::Address& address) {
-        return "/sys/devices/pci0000:00/" + pci::to_string(address);
+    // Below "/sys/devices".
+    std::string folder_of(const pci::Address& address) const {
+        const auto found = functions.find(address);
+        if (found == functions.end() || !found->second.below) return "pci0000:00/" + pci::to_string(address);
+        return "pci0000:00/" + pci::to_string(*found->second.below) + '/' + pci::to_string(address);
     }
 };
 
@@ -103,6 +128,12 @@ class SimulatedSystem final : public System {
         const auto found = all.find(canonical(path));
         if (found == all.end()) return fail(Errc::not_found, "{}: there is no such file", path);
         return found->second;
+    }
+
+    Result<bool> reads_all_ones(const std::string& path) override {
+        for (const auto& [address, function] : kernel_.functions)
+            if (path.starts_with("/sys/bus/pci/devices/" + pci::to_string(address))) return function.silent;
+        return fail(Errc::not_found, "{}", path);
     }
 
     Result<std::vector<Entry>> list(const std::string& path) override {
@@ -182,29 +213,70 @@ class SimulatedSystem final : public System {
         }
         for (auto& [address, function] : kernel_.functions) {
             const std::string folder = "/sys/bus/pci/devices/" + pci::to_string(address) + '/';
-            if (path.starts_with(folder))
-                return write_attribute(function, path.substr(folder.size()), text, timeout);
+            const std::string name = path.substr(std::min(folder.size(), path.size()));
+            if (path == folder + "sriov_numvfs") return set_functions(address, function, std::stoul(text));
+            if (path.starts_with(folder)) return write_attribute(function, name, text, timeout);
         }
         return fail(Errc::not_found, "{}: there is no such file", path);
     }
 
   private:
+    Result<> set_functions(const pci::Address& address, SimulatedFunction& parent, unsigned long count) {
+        if (count != 0 && !parent.functions.empty()) return fail(Errc::busy, "it has VFs");
+        if (!parent.makes_functions) return fail(Errc::not_found, "the driver has no way");
+        for (const auto& function : parent.functions)
+            kernel_.functions.erase(function);
+        parent.functions.clear();
+        for (unsigned long i = 0; i < count; ++i) {
+            const pci::Address vf{address.domain, address.bus, 0x10, static_cast<uint8_t>(i)};
+            SimulatedFunction function;
+            function.native = parent.function_driver;
+            function.group = fmt::format("{}-{}", parent.group, i);
+            function.parent = address;
+            function.config.assign(64, '\xff');
+            parent.functions.push_back(vf);
+            kernel_.functions[vf] = function;
+            kernel_.probe(kernel_.functions[vf]);
+        }
+        return {};
+    }
+
     Result<> write_attribute(SimulatedFunction& function, const std::string& name, const std::string& text,
                              io::Duration timeout) {
         const std::string line = text.substr(0, text.find('\n'));
+        if (function.locked) {
+            kernel_.time += timeout;
+            return fail(Errc::timeout, "it hangs");
+        }
         if (name == "driver_override") {
             function.override = line;
         } else if (name == "driver/unbind") {
             if (function.driver.empty()) return fail(Errc::not_found, "no driver");
             if (function.clings) {
                 kernel_.time += timeout;
+                function.locked = true;
                 return fail(Errc::timeout, "it hangs");
             }
             function.driver.clear();
+        } else if (name == "enable") {
+            if (!function.driver.empty()) return fail(Errc::busy, "it has a driver");
         } else if (name == "reset_method") {
-            function.reset_methods = line;
+            const auto stale = [&](const std::string& method) {
+                return line.find(method) != std::string::npos;
+            };
+            if (std::ranges::any_of(function.stale_resets, stale))
+                return fail(Errc::invalid_argument, "stale");
+            function.reset_methods = line == "default" ? function.default_resets : line;
+        } else if (name == "sriov_drivers_autoprobe") {
+            function.autoprobe = line == "1";
         } else if (name == "reset") {
-            if (!function.working_resets.contains(function.reset_methods)) function.config.assign(64, '\xff');
+            if (function.when_reset) function.when_reset();
+            if (function.failing_resets.contains(function.reset_methods)) return fail(Errc::io, "it fails");
+            if (!function.undamaged.empty()) function.config = function.undamaged;
+            function.undamaged = function.config;
+            if (function.losing_resets.contains(function.reset_methods)) function.config[4] ^= 2;
+            if (function.deadly_resets.contains(function.reset_methods)) function.config.assign(64, '\xff');
+            function.silent = function.silencing_resets.contains(function.reset_methods);
         } else {
             return fail(Errc::not_found, "there is no attribute {}", name);
         }
@@ -220,7 +292,7 @@ class SimulatedSystem final : public System {
             const std::string group = "/iommu_group/devices";
             if (rest == group && !function.group.empty())
                 return "/sys/kernel/iommu_groups/" + function.group + "/devices";
-            return SimulatedKernel::folder_of(address) + rest;
+            return "/sys/devices/" + kernel_.folder_of(address) + rest;
         }
         return path;
     }
@@ -231,13 +303,19 @@ class SimulatedSystem final : public System {
         for (const auto& driver : kernel_.drivers)
             all["/sys/bus/pci/drivers/" + driver + "/unbind"] = "";
         for (const auto& [address, function] : kernel_.functions) {
-            const std::string folder = SimulatedKernel::folder_of(address) + '/';
+            const std::string folder = "/sys/devices/" + kernel_.folder_of(address) + '/';
             all[folder + "vendor"] = function.id + '\n';
             all[folder + "class"] = function.class_code + '\n';
             all[folder + "driver_override"] =
                 (function.override.empty() ? "(null)" : function.override) + '\n';
             all[folder + "config"] = function.config;
+            all[folder + "resource"] = "0xfe000000 0xfe003fff 0x40200\n";
             if (!function.reset_methods.empty()) all[folder + "reset_method"] = function.reset_methods + '\n';
+            if (function.total_functions > 0) {
+                all[folder + "sriov_totalvfs"] = fmt::format("{}\n", function.total_functions);
+                all[folder + "sriov_numvfs"] = fmt::format("{}\n", function.functions.size());
+                all[folder + "sriov_drivers_autoprobe"] = function.autoprobe ? "1\n" : "0\n";
+            }
             if (function.driver != function.native) continue;
             for (const auto& [name, text] : function.files)
                 all[folder + name] = text;
@@ -248,9 +326,9 @@ class SimulatedSystem final : public System {
     std::map<std::string, std::string> all_links() const {
         auto all = kernel_.links;
         for (const auto& [address, function] : kernel_.functions) {
-            const std::string folder = SimulatedKernel::folder_of(address) + '/';
+            const std::string folder = "/sys/devices/" + kernel_.folder_of(address) + '/';
             const std::string name = pci::to_string(address);
-            all["/sys/bus/pci/devices/" + name] = "../../../devices/pci0000:00/" + name;
+            all["/sys/bus/pci/devices/" + name] = "../../../devices/" + kernel_.folder_of(address);
             if (!function.driver.empty())
                 all[folder + "driver"] = "../../../bus/pci/drivers/" + function.driver;
             if (!function.group.empty()) {
@@ -258,6 +336,8 @@ class SimulatedSystem final : public System {
                 all["/sys/kernel/iommu_groups/" + function.group + "/devices/" + name] =
                     "../../../../devices/" + name;
             }
+            for (size_t i = 0; i < function.functions.size(); ++i)
+                all[folder + fmt::format("virtfn{}", i)] = "../" + pci::to_string(function.functions[i]);
             if (function.parent) all[folder + "physfn"] = "../" + pci::to_string(*function.parent);
         }
         return all;

@@ -79,9 +79,7 @@ Result<std::vector<pci::Address>> add_functions(System& system, const pci::Addre
     TRY(set_autoprobe(system, parent, false));
     TRY(write_count(system, parent, count, deadline));
     auto functions = TRY(wait_for_functions(system, parent, count, deadline));
-    if (nvme_node_of(system, parent))
-        for (unsigned index = 0; index < count; ++index)
-            TRY(bring_secondary_online(system, parent, index, count));
+    TRY(bring_secondaries_online(system, parent, count));
     return functions;
 }
 
@@ -114,6 +112,7 @@ Result<std::vector<pci::Address>> set_functions(System& system, const pci::Addre
                     state.total, count);
     if (count == state.enabled && count == state.functions.size()) {
         if (count == 0) TRY(set_autoprobe(system, parent, true));
+        TRY(bring_secondaries_online(system, parent, count)); // an earlier call may have been cut off
         return state.functions;
     }
     TRY(refuse_if_used(system, parent, state.functions));

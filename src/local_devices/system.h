@@ -50,6 +50,8 @@ class System {
     // may still be at it; until it ends, a write of the same text to the same path fails with timeout at
     // once instead of piling up.
     virtual Result<> write(const std::string& path, const std::string& text, io::Duration timeout) = 0;
+    // Whether the first register behind PATH, a BAR's file in sysfs, reads as all ones.
+    virtual Result<bool> reads_all_ones(const std::string& path) = 0;
     // Sorted by name.
     virtual Result<std::vector<Entry>> list(const std::string& path) = 0;
     // The text of a symbolic link.

@@ -11,10 +11,12 @@
 #include "local_devices/reset.h"
 #include "local_devices/sriov.h"
 #include "nvme/driver.h"
+#include "nvme/io_commands.h"
 #include "pci/address.h"
 #include "vfio/open.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <fcntl.h>
 #include <fstream>
 #include <gmock/gmock.h>
@@ -296,28 +298,81 @@ TEST_F(Hosts, FunctionsOfANicAreMadeTakenCleanedAndRemoved) {
     EXPECT_EQ(text_of(*system_, attribute(nic, "sriov_drivers_autoprobe")), "1");
 }
 
-// Each is a drive of its own, with a namespace that its parent and its sibling do not see.
-TEST_F(Hosts, FunctionsOfADriveComeOnline) {
+// Writes blocks that begin with TEXT to a drive's only namespace, reads them back, and says which it is.
+uint32_t write_and_read(pci::Function& function, char text) {
+    nvme::DriverOptions options;
+    options.io_queues = 1;
+    auto driver = nvme::Driver::create(function, io::system_clock(), options);
+    if (!driver) throw std::runtime_error(driver.error().message());
+    EXPECT_EQ((*driver)->namespaces().size(), 1U);
+    const auto space = (*driver)->namespaces().at(0);
+    auto queue = (*driver)->create_queue({.depth = 8});
+    if (!queue) throw std::runtime_error(queue.error().message());
+    auto memory = (*driver)->allocate(8192).value();
+    std::ranges::fill(memory.bytes(), static_cast<std::byte>(text));
+    const uint32_t blocks = 4096 / space.block_bytes;
+    EXPECT_TRUE((*queue)->execute(nvme::make_write(space, 0, blocks, {memory, 0}).value(), 10s).ok());
+    EXPECT_TRUE((*queue)->execute(nvme::make_read(space, 0, blocks, {memory, 4096}).value(), 10s).ok());
+    EXPECT_EQ(std::memcmp(memory.bytes().data(), memory.bytes().data() + 4096, 4096), 0);
+    memory = {};
+    EXPECT_TRUE((*driver)->shut_down());
+    return space.nsid;
+}
+
+// Each is a drive of its own, with a namespace that neither its parent nor its sibling uses; the parent goes
+// on meanwhile.
+TEST_F(Hosts, FunctionsOfADriveComeOnlineBesideTheirParent) {
     const auto parent = device("NVME_PARENT");
-    disk(parent);
+    const std::string node = "/dev/" + disk(parent);
+    shell("mke2fs -Fqt ext4 " + node + " && mkdir -p /mnt/parent && mount -t ext4 " + node + " /mnt/parent");
     const auto functions = set_functions({}, parent, 2, in(30s));
     ASSERT_TRUE(functions) << functions.error().message();
     ASSERT_EQ(functions->size(), 2U);
-    EXPECT_EQ(driver(parent), "nvme");
-    for (const auto& function : *functions) {
+    shell("dd if=/dev/urandom of=/mnt/parent/data bs=64k count=16 && sync");
+    for (uint32_t index = 0; index < 2; ++index) {
+        const auto& function = functions->at(index);
         ASSERT_EQ(message(custody_->take(function)), "");
         ASSERT_EQ(message(clean_function({}, function)), "");
         const auto open = vfio::open(function);
         ASSERT_TRUE(open) << open.error().message();
-        const auto enabled = (*open)->memory(pci::Region::bar0, 0, 4096);
-        EXPECT_TRUE(enabled);
-        // An offline controller's capabilities are zero.
-        EXPECT_NE(pci::read64(**open, pci::Region::bar0, 0).value(), 0U);
+        EXPECT_EQ(write_and_read(**open, static_cast<char>('a' + index)), index + 2);
+        ASSERT_EQ(message((*open)->reset()), "");
+        EXPECT_EQ(write_and_read(**open, 'z'), index + 2);
     }
     for (const auto& function : *functions)
         ASSERT_EQ(message(custody_->give_back(function)), "");
+    ASSERT_EQ(set_functions({}, parent, 2, in(20s)).value(), *functions); // nothing to do
     ASSERT_TRUE(set_functions({}, parent, 0, in(20s)));
+    shell("sync && echo 3 >/proc/sys/vm/drop_caches && e2fsck -fn " + node +
+          " || true; umount /mnt/parent && e2fsck -fn " + node);
     EXPECT_EQ(driver(parent), "nvme");
+}
+
+// A card whose second function has another driver: both go, and only VFIO can reset the first.
+TEST_F(Hosts, ACardOfTwoFunctionsGoesAsAWhole) {
+    const auto first = device("PAIR");
+    auto second = first;
+    second.function = 1;
+    disk(second);
+    EXPECT_THAT(custody_->group(first).value(), ElementsAre(first, second));
+    ASSERT_EQ(message(custody_->take(first)), "");
+    EXPECT_EQ(driver(second), "vfio-pci");
+    {
+        const auto open = vfio::open(first);
+        ASSERT_TRUE(open) << open.error().message();
+        EXPECT_EQ(message((*open)->reset()), "");
+    }
+    ASSERT_EQ(message(custody_->give_back(first)), "");
+    EXPECT_EQ(driver(first), "");
+    EXPECT_EQ(driver(second), "nvme");
+}
+
+TEST_F(Hosts, LoadsVfio) {
+    shell("modprobe -r vfio_pci");
+    ASSERT_FALSE(fs::exists("/sys/bus/pci/drivers/vfio-pci"));
+    const auto card = device("EDU");
+    ASSERT_EQ(message(custody_->take(card)), "");
+    ASSERT_EQ(message(custody_->give_back(card)), "");
 }
 
 } // namespace

@@ -10,16 +10,22 @@ import pathlib
 import threading
 import unittest
 
-from whole_host import KERNELS, ROOT, WholeHost, edu, gpu, igb, nvme, nvme_with_functions
+from whole_host import KERNELS, ROOT, Device, WholeHost, edu, gpu, igb, nvme, nvme_with_functions
 
 PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_CUSTODY_HOST_TEST") or ROOT / "build/tests/hosts/custody_host_test")
 # What the program calls each device.
-NAMES = {"nvme0": "NVME", "edu0": "EDU", "gpu0": "GPU", "igb0": "IGB", "nvme1": "NVME_PARENT"}
+NAMES = {"nvme0": "NVME", "edu0": "EDU", "gpu0": "GPU", "igb0": "IGB", "nvme1": "NVME_PARENT", "pair": "PAIR"}
 
 
 class CustodyTest(unittest.TestCase):
     def run_on(self, kernel):
-        devices = [nvme("nvme0"), edu("edu0"), gpu("gpu0"), igb("igb0", "user", "52:54:00:00:00:10"), nvme_with_functions("nvme1")]
+        devices = [
+            nvme("nvme0"), edu("edu0"), gpu("gpu0"), igb("igb0", "user", "52:54:00:00:00:10"), nvme_with_functions("nvme1"),
+            # After a reset of the bus the kernel waits for the link of a faster port, and QEMU never says that it is up.
+            Device("pair", "edu", port=",x-speed=2_5", multifunction="on", addr="0.0",
+                   behind=["-device", "nvme,bus=rp-pair,addr=0.1,serial=second,drive=second",
+                           "-drive", "id=second,driver=null-co,size=1M,if=none"]),
+        ]
         with WholeHost(f"custody-{kernel}", kernel=kernel, devices=devices, programs=[PROGRAM]) as host:
             where = " ".join(f"{variable}={host.address(name)}" for name, variable in NAMES.items())
             host.check("modprobe loop; modprobe dm_mod; modprobe raid1; modprobe ext4")
