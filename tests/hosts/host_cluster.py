@@ -101,10 +101,10 @@ class ProcessHost:
         return self.guest.exec.check(command, timeout_s)
 
     def kill(self):
-        """SIGKILL to the guest's QEMU and to the agent: what a crash of such a host is."""
+        """SIGKILL to the agent and to the guest's QEMU, before either could say that the other is gone: a crash of the host."""
+        self.cluster.end(f"agent-{self.name}")
         self.guest.process.kill()
         self.guest.process.wait()
-        self.cluster.end(f"agent-{self.name}")
 
     def logs(self):
         return self.guest.logs()
