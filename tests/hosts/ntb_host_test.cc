@@ -2,152 +2,31 @@
 //
 // The adapter driver between hosts whose adapters are cards, reached by kernel VFIO. Runs in both hosts at
 // once: "ntb_host_test serve" in one, the tests in the other. ntb_test.py starts both and says in the
-// environment where the devices are.
-//
-//   ADAPTER  this host's adapter: an address such as 0000:03:00.0, or a port's socket
-//   PEER     the partition of the other one
-//   EDU      QEMU's teaching device there
-//   MEMORY   a device whose BAR2 is memory (the server's)
-#include "base/endian.h"
-#include "base/mapping.h"
-#include "io/event_loop.h"
-#include "ntb/adapter.h"
-#include "ntb/channel.h"
+// environment where the devices are (ntb_hosts.h).
+#include "hosts/ntb_hosts.h"
+
 #include "ntb/event_words.h"
-#include "pci/address.h"
 #include "pci/config_space.h"
-#include "vfio/open.h"
-#include "vfio_user/client.h"
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <future>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 
-namespace lanepool {
+namespace lanepool::hosts {
 namespace {
 
-using namespace std::chrono_literals;
-using ntb::Partition;
-using pci::Region;
-
-constexpr uint64_t page = 4096;
 constexpr uint64_t memory_bytes = 1 << 20;
 
-std::string environment(const char* name) {
-    const char* text = std::getenv(name);
-    return text ? text : "";
-}
-
-std::unique_ptr<pci::Function> card(const char* name) {
-    return vfio::open(pci::parse_address(environment(name)).value()).value();
-}
-
-std::unique_ptr<pci::Function> adapter_function() {
-    const auto where = environment("ADAPTER");
-    return where.starts_with('/') ? vfio_user::connect(where).value() : card("ADAPTER");
-}
-
-bool arrives(const UniqueFd& eventfd) {
-    pollfd ready{eventfd.get(), POLLIN, 0};
-    return ::poll(&ready, 1, 5000) == 1 && drain(eventfd) > 0;
-}
-
-// What is said between the two.
 enum Kind : uint16_t { echo, memory, registers, withdraw, events, ring, count, look, stop };
-struct Said {
-    le64 address{};
-    le64 size_bytes{};
-    le64 value{};
-};
-std::vector<std::byte> bytes_of(const Said& said) {
-    const auto bytes = std::as_bytes(std::span(&said, 1));
-    return {bytes.begin(), bytes.end()};
-}
-Said said(std::span<const std::byte> body) {
-    Said result;
-    if (body.size() == sizeof result) std::memcpy(&result, body.data(), sizeof result);
-    return result;
-}
-
-// A host's agent, as far as it matters here.
-class Host {
-  public:
-    using Serve = std::function<Result<std::vector<std::byte>>(uint16_t kind, std::vector<std::byte> body)>;
-    explicit Host(Serve serve) : loop_(io::EventLoop::create().value()) {
-        ntb::AdapterEvents events;
-        events.message = [this](Partition from, uint32_t message) {
-            const std::lock_guard lock(mutex_);
-            if (channel_) channel_->adapter_message(from, message);
-        };
-        events.link_changed = [this] {
-            const std::lock_guard lock(mutex_);
-            if (channel_) channel_->link_changed();
-        };
-        adapter = ntb::Adapter::create(adapter_function(), std::move(events)).value();
-        ntb::ChannelEvents channel_events;
-        channel_events.request =
-            [serve = std::move(serve)](Partition, uint16_t kind, std::vector<std::byte> body,
-                                       ntb::ChannelReply reply) { reply(serve(kind, std::move(body))); };
-        channel_events.peer_changed = [this](Partition changed, bool alive) {
-            if (changed != peer()) return;
-            const std::lock_guard lock(mutex_);
-            alive_ = alive;
-            changed_.notify_all();
-        };
-        auto channel = ntb::Channel::create(*loop_, *adapter, std::move(channel_events)).value();
-        {
-            const std::lock_guard lock(mutex_);
-            channel_ = std::move(channel);
-        }
-        thread_ = std::thread([this] { loop_->run(); });
-    }
-    ~Host() {
-        loop_->stop();
-        thread_.join();
-        {
-            const std::lock_guard lock(mutex_);
-            channel_.reset();
-        }
-        adapter.reset();
-    }
-    static Partition peer() { return Partition{static_cast<uint8_t>(std::stoi(environment("PEER")))}; }
-
-    bool wait_for_peer(bool alive = true) {
-        std::unique_lock lock(mutex_);
-        return changed_.wait_for(lock, 20s, [&] { return alive_ == alive; });
-    }
-    std::vector<std::byte> ask(uint16_t kind, std::span<const std::byte> body) {
-        return try_to_ask(kind, body).value();
-    }
-    Result<std::vector<std::byte>> try_to_ask(uint16_t kind, std::span<const std::byte> body) {
-        const auto answer = std::make_shared<std::promise<Result<std::vector<std::byte>>>>();
-        channel_->request(peer(), kind, body, 10s,
-                          [answer](Result<std::vector<std::byte>> result) { answer->set_value(result); });
-        return answer->get_future().get();
-    }
-    Said ask(uint16_t kind, const Said& what = {}) { return said(ask(kind, bytes_of(what))); }
-    ntb::Target target(const Said& what) { return {peer(), {what.address}, what.size_bytes}; }
-
-    std::unique_ptr<ntb::Adapter> adapter;
-
-  private:
-    std::unique_ptr<io::EventLoop> loop_;
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    bool alive_ = false;
-    std::unique_ptr<ntb::Channel> channel_;
-    std::thread thread_;
-};
 
 // ---- The one that serves
 
 class Server {
   public:
-    Server() : host_([this](uint16_t kind, std::vector<std::byte> body) { return serve(kind, body); }) {}
+    Server()
+        : host_([this](Partition, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply) {
+              reply(serve(kind, body));
+          }) {}
     void run() { stop_.get_future().get(); }
 
   private:
@@ -218,7 +97,7 @@ class Server {
 class NtbHosts : public testing::Test {
   protected:
     static void SetUpTestSuite() {
-        host_ = new Host([](uint16_t, std::vector<std::byte>) { return fail(Errc::not_supported, "no"); });
+        host_ = new Host([](Partition, uint16_t, std::vector<std::byte>, ntb::ChannelReply) {});
         ASSERT_TRUE(host_->wait_for_peer()) << "the other host is not heard of";
     }
     static void TearDownTestSuite() {
@@ -366,11 +245,11 @@ TEST_F(NtbHosts, ADeviceHereReachesMemoryThere) {
 }
 
 } // namespace
-} // namespace lanepool
+} // namespace lanepool::hosts
 
 int main(int argc, char** argv) {
     if (argc == 2 && std::strcmp(argv[1], "serve") == 0) {
-        lanepool::Server().run();
+        lanepool::hosts::Server().run();
         return 0;
     }
     testing::InitGoogleMock(&argc, argv);

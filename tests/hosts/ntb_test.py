@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The adapter driver between whole hosts whose adapters are cards. Needs script/bootstrap and script/build.
 
-What is tested is in ntb_host_test.cc; LANEPOOL_NTB_HOST_TEST names another program than build/tests/hosts/ntb_host_test.
+What is tested is in ntb_host_test.cc and ntb_lend_test.cc; LANEPOOL_HOST_PROGRAMS names another folder with them than
+build/tests/hosts.
 """
 import concurrent.futures
 import os
@@ -16,7 +17,8 @@ from whole_host import PROGRAM as LANEPOOL
 from whole_host import ROOT, Device, WholeHost, edu
 from guest_exec import Result  # whole_host finds it
 
-PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_NTB_HOST_TEST") or ROOT / "build/tests/hosts/ntb_host_test")
+FOLDER = pathlib.Path(os.environ.get("LANEPOOL_HOST_PROGRAMS") or ROOT / "build/tests/hosts")
+PROGRAMS = [FOLDER / name for name in ("ntb_host_test", "ntb_lend_test")]
 
 
 def devices():
@@ -52,16 +54,16 @@ class NtbTest(unittest.TestCase):
             time.sleep(0.01)
 
     def start(self, port, kernel):
-        host = WholeHost(f"ntb{port}", kernel=kernel, devices=devices(), programs=[PROGRAM],
+        host = WholeHost(f"ntb{port}", kernel=kernel, devices=devices(), programs=PROGRAMS,
                          adapter_socket=self.folder / f"port{port}.sock")
         self.addCleanup(host.close)
         return host
 
-    def play(self, pool, tester, server, without="-"):
-        """Each of the two is a port and a function that runs a command with its environment."""
+    def play(self, pool, program, tester, server, without="-"):
+        """Each of the two is a port and a function that runs a program with its environment."""
         (tester_port, tester_runs), (server_port, server_runs) = tester, server
-        serving = pool.submit(server_runs, f"PEER={tester_port}", "serve")
-        result = tester_runs(f"PEER={server_port}", f"--gtest_brief=1 --gtest_filter={without}")
+        serving = pool.submit(server_runs, program, f"PEER={tester_port}", "serve")
+        result = tester_runs(program, f"PEER={server_port}", f"--gtest_brief=1 --gtest_filter={without}")
         served = serving.result()
         self.assertEqual((result.status, served.status), (0, 0), result.text + served.text + self.logs())
         self.assertIn("PASSED", result.text)
@@ -76,19 +78,21 @@ class NtbTest(unittest.TestCase):
             print(f"booted in {first.boot_s:.1f} and {second.boot_s:.1f} s")
 
             def runs(host, where):
-                return lambda more, arguments: host.run(f"{where} {more} ntb_host_test {arguments} 2>&1", 60)
+                return lambda program, more, arguments: host.run(f"{where} {more} {program} {arguments} 2>&1", 60)
             old, new = ((port, runs(host, where)) for port, (host, where) in
                         enumerate(zip(self.hosts, pool.map(bind, self.hosts))))
             process = (2, self.run_here)
-            # Each once in each role: both kernels lend, and both borrow.
-            self.play(pool, old, new)
-            self.play(pool, new, old)
-            # A host that is a process has no devices.
-            self.play(pool, old, process, without="-*OfADeviceThere")
-            self.play(pool, process, new, without="-*ADeviceHere*")
+            # Each once in each role: both kernels lend, and both borrow. A host that is a process has no devices.
+            self.play(pool, "ntb_host_test", old, new)
+            self.play(pool, "ntb_host_test", new, old)
+            self.play(pool, "ntb_host_test", old, process, without="-*OfADeviceThere")
+            self.play(pool, "ntb_host_test", process, new, without="-*ADeviceHere*")
+            self.play(pool, "ntb_lend_test", old, new)
+            self.play(pool, "ntb_lend_test", new, old)
+            self.play(pool, "ntb_lend_test", process, new)
 
-    def run_here(self, more, arguments):
-        done = subprocess.run(f"ADAPTER={self.folder}/port2.sock {more} {PROGRAM} {arguments} 2>&1", shell=True,
+    def run_here(self, program, more, arguments):
+        done = subprocess.run(f"ADAPTER={self.folder}/port2.sock {more} {FOLDER / program} {arguments} 2>&1", shell=True,
                               stdout=subprocess.PIPE, timeout=60, check=False)
         return Result(done.returncode, "", done.stdout)
 

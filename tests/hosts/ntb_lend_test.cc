@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A device of a whole host, reached by kernel VFIO, lent to a program on another host. Runs in both at once,
+// as ntb_host_test does: "ntb_lend_test serve" lends QEMU's teaching device, the tests borrow it.
+#include "hosts/ntb_hosts.h"
+
+#include "ntb/event_words.h"
+#include "smartio/application_device.h"
+#include "smartio/lender.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lanepool::hosts {
+namespace {
+
+constexpr uint64_t fdid = 0x80001;
+enum Kind : uint16_t { lend = 1, cut, leftovers, stop };
+
+class Epochs final : public smartio::EpochStore {
+  public:
+    Result<uint64_t> highest() override { return highest_.load(); }
+    Result<> raise(uint64_t epoch) override {
+        highest_ = epoch;
+        return {};
+    }
+
+  private:
+    std::atomic<uint64_t> highest_{0};
+};
+
+class AnyDevice final : public smartio::DeviceClass {
+  public:
+    Result<smartio::DeviceIdentity> identify(pci::Function&) override { return smartio::DeviceIdentity{}; }
+    Result<> verify_reset(pci::Function&) override { return {}; }
+    Result<> wipe(pci::Function&, io::Duration) override { return {}; }
+};
+
+// ---- The one that lends
+
+class Server {
+  public:
+    Server()
+        : device_(card("EDU")),
+          host_([this](Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply) {
+              serve(from, kind, std::move(body), std::move(reply));
+          }) {
+        smartio::LenderSetup setup;
+        setup.loop = &host_.loop();
+        setup.adapter = host_.adapter.get();
+        setup.device = device_.get();
+        setup.device_class = &class_;
+        setup.epochs = &epochs_;
+        setup.fdid = fdid;
+        setup.requester = pci::requester_of(pci::parse_address(environment("EDU")).value());
+        host_.run([&] { lender_ = smartio::Lender::create(std::move(setup)).value(); });
+    }
+    ~Server() {
+        host_.run([this] { lender_.reset(); });
+    }
+    void run() { stop_.get_future().get(); }
+
+  private:
+    // What is answered later is answered with nothing.
+    using Reply = std::shared_ptr<ntb::ChannelReply>;
+    static smartio::Lender::Done answer(const Reply& reply) {
+        return [reply](const Result<>& done) { (*reply)(done.map([] { return std::vector<std::byte>{}; })); };
+    }
+    void serve(Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply to) {
+        if (!lender_) return to(fail(Errc::unavailable, "not yet"));
+        if (kind >= smartio::first_loan_kind)
+            return lender_->serve(from, kind, std::move(body), std::move(to));
+        const auto reply = std::make_shared<ntb::ChannelReply>(std::move(to));
+        const uint64_t epoch = said(body).value;
+        switch (kind) {
+        case lend:
+            return lender_->reset([this, reply, epoch, from](const Result<>& reset) {
+                if (!reset) return answer(reply)(reset);
+                lender_->prepare(epoch, epoch, from, false, answer(reply));
+            });
+        case cut:
+            return lender_->cut(epoch, answer(reply));
+        case leftovers:
+            return (*reply)(bytes_of({0, 0, host_.adapter->capacity().windows_free}));
+        default:
+            (*reply)(std::vector<std::byte>{});
+            stop_.set_value();
+        }
+    }
+
+    std::promise<void> stop_;
+    AnyDevice class_;
+    Epochs epochs_;
+    std::unique_ptr<pci::Function> device_;
+    Host host_;
+    std::unique_ptr<smartio::Lender> lender_; // on the loop's thread
+};
+
+// ---- The one that borrows
+
+class NtbLending : public testing::Test {
+  protected:
+    static void SetUpTestSuite() {
+        host_ = new Host([](Partition, uint16_t, std::vector<std::byte>, ntb::ChannelReply) {});
+        ASSERT_TRUE(host_->wait_for_peer()) << "the other host is not heard of";
+    }
+    static void TearDownTestSuite() {
+        // It may be gone before its answer has arrived.
+        if (host_) [[maybe_unused]]
+            const auto ignored = host_->try_to_ask(stop, {});
+        delete host_;
+    }
+    static Host& host() { return *host_; }
+
+    void SetUp() override {
+        ++epoch_;
+        // The server begins its lender after its channel.
+        Result<std::vector<std::byte>> lent;
+        do
+            lent = host().try_to_ask(lend, bytes_of({0, 0, epoch_}));
+        while (!lent && lent.error().code() == Errc::unavailable);
+        ASSERT_TRUE(lent) << lent.error().message();
+        const auto attached = wait([this](auto done) {
+            smartio::ApplicationDeviceSetup setup;
+            setup.loop = &host().loop();
+            setup.adapter = host().adapter.get();
+            setup.channel = &host().channel();
+            setup.lender = Host::peer();
+            setup.key = {fdid, epoch_, epoch_};
+            device_ =
+                smartio::ApplicationDevice::attach(std::move(setup), {done, [](const Error&) {}}).value();
+        });
+        ASSERT_TRUE(attached) << attached.error().message();
+    }
+    void TearDown() override {
+        if (device_) {
+            EXPECT_TRUE(wait([this](auto done) { device_->detach(done); }));
+        }
+        host().run([this] { device_.reset(); });
+        EXPECT_TRUE(host().try_to_ask(cut, bytes_of({0, 0, epoch_})));
+    }
+    // Starts something on the loop's thread that answers later, and waits for its answer.
+    template <class T = void, class Start>
+    static Result<T> wait(Start start) {
+        const auto answer = std::make_shared<std::promise<Result<T>>>();
+        auto future = answer->get_future();
+        host().run([&] { start([answer](Result<T> result) { answer->set_value(std::move(result)); }); });
+        return future.get();
+    }
+    template <class T>
+    T get(uint64_t offset) {
+        const auto bytes = wait<std::vector<std::byte>>([&](auto done) {
+                               device_->read(0, offset, sizeof(T), done);
+                           }).value();
+        T value;
+        std::memcpy(&value, bytes.data(), sizeof value);
+        return value;
+    }
+    template <class T>
+    void put(uint64_t offset, T value) {
+        EXPECT_TRUE(
+            wait([&](auto done) { device_->write(0, offset, std::as_bytes(std::span(&value, 1)), done); }));
+    }
+    // QEMU's teaching device (docs/specs/edu.rst there): its DMA engine copies from or to 4 KiB of its own.
+    void transfer(uint64_t from, uint64_t to, uint64_t size_bytes, uint64_t direction) {
+        put<uint64_t>(0x80, from);
+        put<uint64_t>(0x88, to);
+        put<uint64_t>(0x90, size_bytes);
+        put<uint64_t>(0x98, 1 | direction);
+        while (get<uint64_t>(0x98) & 1)
+            std::this_thread::sleep_for(2ms);
+    }
+    static constexpr uint64_t buffer = 0x40000;
+    static constexpr uint64_t from_device = 2;
+
+    static Host* host_;
+    static uint64_t epoch_;
+    std::unique_ptr<smartio::ApplicationDevice> device_;
+};
+Host* NtbLending::host_ = nullptr;
+uint64_t NtbLending::epoch_ = 0;
+
+TEST_F(NtbLending, RegistersOfAllWidths) {
+    ASSERT_EQ(device_->bars()[0].size_bytes, 1u << 20);
+    EXPECT_TRUE(device_->bars()[0].memory.empty());
+    EXPECT_EQ(get<uint32_t>(0), 0x010000edu);
+    for (uint32_t i = 0; i < 10; ++i) {
+        put<uint32_t>(4, 0x1000'0000 + i);
+        ASSERT_EQ(get<uint32_t>(4), ~(0x1000'0000u + i));
+    }
+    put<uint64_t>(0x88, 0x1234'5678'9abc'def0);
+    EXPECT_EQ(get<uint64_t>(0x88), 0x1234'5678'9abc'def0u);
+}
+
+TEST_F(NtbLending, InterruptsCross) {
+    ASSERT_EQ(device_->interrupts(), 1u);
+    const auto eventfd = create_eventfd().value();
+    ASSERT_TRUE(wait([&](auto done) { device_->set_interrupt(0, eventfd.duplicate().value(), done); }));
+    for (uint32_t i = 0; i < 10; ++i) {
+        put<uint32_t>(0x60, 1); // raise
+        ASSERT_TRUE(arrives(eventfd)) << i;
+        put<uint32_t>(0x64, 1); // acknowledge
+    }
+    ASSERT_TRUE(wait([&](auto done) { device_->set_interrupt(0, {}, done); }));
+    put<uint32_t>(0x60, 1);
+    put<uint32_t>(0x64, 1);
+    EXPECT_EQ(get<uint32_t>(0x24), 0u);
+    EXPECT_EQ(drain(eventfd), 0u);
+}
+
+TEST_F(NtbLending, ItReachesMemoryHereAsLongAsItIsPlaced) {
+    const MemoryRef memory{share(create_memory("lent", 4 * page).value()), 0, 4 * page};
+    const auto bytes = Mapping::create(memory).value();
+    std::memset(bytes.data(), 0x11, 4 * page);
+    const auto exported = host().adapter->export_memory(memory, Access::read_write).value();
+    const auto iova = wait<Iova>([&](auto done) {
+                          device_->place(host().adapter->partition(), exported.address(), 2 * page,
+                                         Access::read_write, done);
+                      }).value();
+    std::memset(bytes.data() + 256, 0xa5, 128);
+    transfer(iova.value + 256, buffer, 128, 0);
+    transfer(buffer, iova.value + page, 128, from_device);
+    const auto all = [&](uint64_t from, uint64_t to, uint8_t value) {
+        return std::all_of(bytes.data() + from, bytes.data() + to,
+                           [&](std::byte byte) { return std::to_integer<uint8_t>(byte) == value; });
+    };
+    EXPECT_TRUE(all(page, page + 128, 0xa5) && all(page + 128, 4 * page, 0x11));
+    // Beyond what was placed, and no address of its own at all.
+    transfer(buffer, iova.value + 2 * page, 128, from_device);
+    transfer(buffer, exported.address().value + 2 * page, 128, from_device);
+    EXPECT_TRUE(all(page + 128, 4 * page, 0x11));
+    ASSERT_TRUE(wait([&](auto done) { device_->unmap(iova, done); }));
+    std::memset(bytes.data() + page, 0x11, page);
+    transfer(buffer, iova.value + page, 128, from_device);
+    EXPECT_TRUE(all(page, 4 * page, 0x11));
+}
+
+TEST_F(NtbLending, AfterACutNothingIsLeft) {
+    const auto& bar = device_->bars()[0];
+    const auto kept = host().adapter->open_window(bar.target).value();
+    const auto word = [&] {
+        le32 value;
+        EXPECT_TRUE(kept.read(0, std::as_writable_bytes(std::span(&value, 1))));
+        return uint32_t{value};
+    };
+    EXPECT_EQ(word(), 0x010000edu);
+    const auto eventfd = create_eventfd().value();
+    ASSERT_TRUE(wait([&](auto done) { device_->set_interrupt(0, eventfd.duplicate().value(), done); }));
+    ASSERT_TRUE(host().try_to_ask(cut, bytes_of({0, 0, epoch_})));
+    EXPECT_EQ(word(), 0xffff'ffffu);
+    host().run([this] { device_.reset(); });
+    // The next loan begins with all windows free.
+    const uint64_t free = host().ask(leftovers, Said{}).value;
+    ++epoch_;
+    ASSERT_TRUE(host().try_to_ask(lend, bytes_of({0, 0, epoch_})));
+    EXPECT_EQ(host().ask(leftovers, Said{}).value, free);
+    EXPECT_EQ(word(), 0xffff'ffffu) << "a window that was kept leads to nothing else";
+    EXPECT_EQ(drain(eventfd), 0u);
+}
+
+} // namespace
+} // namespace lanepool::hosts
+
+int main(int argc, char** argv) {
+    if (argc == 2 && std::strcmp(argv[1], "serve") == 0) {
+        lanepool::hosts::Server().run();
+        return 0;
+    }
+    testing::InitGoogleMock(&argc, argv);
+    return RUN_ALL_TESTS();
+}
