@@ -149,7 +149,7 @@ class WholeHost:
             words += device.argv(f"rp-{device.name}", self.disk(device.name))
         if self.adapter_socket:
             words += self._root_port(len(self.devices), "adapter", "")
-            words += ["-device", '{"driver":"vfio-user-pci","id":"adapter","bus":"rp-adapter","x-msg-timeout":2000,'
+            words += ["-device", '{"driver":"vfio-user-pci","id":"adapter","bus":"rp-adapter","x-msg-timeout":5000,'
                                  f'"socket":{{"type":"unix","path":"{self.adapter_socket}"}}}}']
         return words + self.extra_args
 
