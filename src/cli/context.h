@@ -47,6 +47,7 @@ void add_controllers_command(CLI::App& app, Context& context); // controllers
 void add_borrow_command(CLI::App& app, Context& context);
 void add_loan_commands(CLI::App& app, Context& context);     // return renew reclaim reassign
 void add_operator_commands(CLI::App& app, Context& context); // reset drain undrain quarantine restore local
+void add_functions_command(CLI::App& app, Context& context); // functions
 void add_daemon_commands(CLI::App& app, Context& context);   // controller agent fabric model
 void add_nvme_commands(CLI::App& app, Context& context);     // nvme share|clients
 void add_dev_commands(CLI::App& app, Context& context);      // dev up|down|status|exec, stats

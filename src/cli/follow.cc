@@ -84,8 +84,23 @@ Result<v1::Progress> go_on(const Context& context, Goal goal, const v1::Progress
                 reached.error().message(), what);
 }
 
-// Follows a request to its end; the last progress is what came of it.
-Result<v1::Progress> follow(const Context& context, Goal goal, const StartCall& start) {
+void print(const Context& context, const v1::Progress& progress) {
+    if (context.json()) {
+        Json json = Json::object();
+        if (progress.loans_size() == 1) json["loan"] = to_json(progress.loans(0));
+        if (progress.loans_size() > 1)
+            for (const auto& loan : progress.loans())
+                json["loans"].push_back(to_json(loan));
+        if (progress.has_device()) json["device"] = to_json(progress.device());
+        std::cout << json.dump(2) << std::endl;
+        return;
+    }
+    std::cout << progress.step() << std::endl;
+}
+
+} // namespace
+
+Result<v1::Progress> reach(const Context& context, Goal goal, const StartCall& start) {
     ProgressLine line(!context.json());
     const auto deadline = Clock::now() + context.client().timeout;
     while (true) {
@@ -107,21 +122,19 @@ Result<v1::Progress> follow(const Context& context, Goal goal, const StartCall& 
     }
 }
 
-void print(const Context& context, const v1::Progress& progress) {
-    if (context.json()) {
-        Json json = Json::object();
-        if (progress.loans_size() == 1) json["loan"] = to_json(progress.loans(0));
-        if (progress.loans_size() > 1)
-            for (const auto& loan : progress.loans())
-                json["loans"].push_back(to_json(loan));
-        if (progress.has_device()) json["device"] = to_json(progress.device());
-        std::cout << json.dump(2) << std::endl;
-        return;
-    }
-    std::cout << progress.step() << std::endl;
+Result<v1::Device> reach(const Context& context, Goal goal, const std::string& device) {
+    v1::ShowRequest request;
+    request.set_id(device);
+    const auto shown =
+        TRY(ask<v1::ShowReply>(context, Nature::looks, [&](auto& pool, auto* grpc_context, auto* out) {
+            return pool.Show(grpc_context, request, out);
+        }));
+    ProgressLine line(!context.json());
+    v1::Progress progress;
+    *progress.mutable_device() = shown.device();
+    return TRY(pursue(context, goal, progress, [&line](const std::string& step) { line.show(step); }))
+        .device();
 }
-
-} // namespace
 
 bool is_broken(const grpc::Status& status) {
     if (!status.error_details().empty() || api::does_not_lead(status))
@@ -147,7 +160,7 @@ Result<> call_leader(const Context& context, Nature nature,
 }
 
 Result<> perform(const Context& context, Goal goal, const StartCall& start) {
-    print(context, TRY(follow(context, goal, start)));
+    print(context, TRY(reach(context, goal, start)));
     return {};
 }
 

@@ -17,12 +17,16 @@ namespace lanepool::cli {
 enum class Nature { looks, changes };
 
 // What a request that takes steps is for: by this it is followed where its controller went away.
-enum class Goal { loans_active, loan_over, device_available };
+enum class Goal { loans_active, loan_over, device_available, device_reset, device_local, functions_set };
 
 using StartCall = std::function<std::unique_ptr<grpc::ClientReader<v1::Progress>>(
     v1::Pool::Stub& pool, grpc::ClientContext* grpc_context)>;
 
-// Connects, starts the call, shows on the terminal what is being waited for, and prints what came of it.
+// Connects, starts the call, and shows on the terminal what is being waited for; the last progress.
+Result<v1::Progress> reach(const Context& context, Goal goal, const StartCall& start);
+// The same for a device to which nobody says when it is there: it is looked at until then.
+Result<v1::Device> reach(const Context& context, Goal goal, const std::string& device);
+// Reaches the goal, and prints what came of it.
 Result<> perform(const Context& context, Goal goal, const StartCall& start);
 
 // The connection went away, or the controller did; not what the controller said.

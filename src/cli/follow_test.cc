@@ -147,6 +147,14 @@ TEST(Pursuit, KnowsWhenAGoalCannotBeReached) {
     EXPECT_FALSE(*has_reached(device));
     device.set_state("quarantined");
     EXPECT_FALSE(has_reached(device));
+    device.set_state("local");
+    EXPECT_TRUE(*has_reached(device));
+    device.set_reason("take failed: /dev/sda is mounted [busy]");
+    const auto refused = has_reached(device, Goal::device_available);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), Errc::busy);
+    device.set_state("offline");
+    EXPECT_TRUE(*has_reached(device, Goal::device_local));
 }
 
 } // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The commands of operators: reset, drain, undrain, quarantine, restore, local.
+// The commands of operators: reset, drain, undrain, quarantine, restore, local. See also
+// functions_command.cc.
 #include "cli/follow.h"
 #include "cli/table.h"
 
@@ -20,6 +21,23 @@ Result<> order(const Context& context, const std::string& done, Call call) {
     return {};
 }
 
+// The request is answered at once; the device is given back after that.
+Result<> leave_local(const Context& context, const std::string& name) {
+    v1::KeepLocalRequest request;
+    request.set_device(name);
+    TRY(ask<v1::Done>(context, Nature::changes, [&](auto& pool, auto* grpc_context, auto* out) {
+        return pool.KeepLocal(grpc_context, request, out);
+    }));
+    const auto device = TRY(reach(context, Goal::device_local, name));
+    const std::string done =
+        name + (device.state() == "offline" ? " is its own host's when that is back" : " is its own host's");
+    if (context.json())
+        std::cout << Json{{"done", done}, {"device", to_json(device)}}.dump(2) << std::endl;
+    else
+        std::cout << done << std::endl;
+    return {};
+}
+
 void add_reset(CLI::App& app, Context& context) {
     auto* sub =
         app.add_subcommand(
@@ -31,7 +49,7 @@ void add_reset(CLI::App& app, Context& context) {
     sub->callback([=, &context] {
         v1::ResetRequest request;
         request.set_device(*device);
-        finish(context, perform(context, Goal::device_available, [&](auto& pool, auto* grpc_context) {
+        finish(context, perform(context, Goal::device_reset, [&](auto& pool, auto* grpc_context) {
                    return pool.Reset(grpc_context, request);
                }));
     });
@@ -94,8 +112,9 @@ void add_quarantine(CLI::App& app, Context& context) {
 
 void add_restore(CLI::App& app, Context& context) {
     auto* sub =
-        app.add_subcommand("restore", "Bring a quarantined or local device into the pool, if its reset and "
-                                      "wipe verify")
+        app.add_subcommand(
+               "restore", "Bring a quarantined or local device into the pool: it is taken from its own host, "
+                          "where nobody there uses it, reset and wiped")
             ->group("Operating");
     auto device = std::make_shared<std::string>();
     sub->add_option("DEVICE", *device, "an fdid or HOST/DEVICE")->required();
@@ -110,18 +129,13 @@ void add_restore(CLI::App& app, Context& context) {
 
 void add_local(CLI::App& app, Context& context) {
     auto* sub =
-        app.add_subcommand("local", "Leave a device to its own host, out of the pool, until it is restored")
+        app.add_subcommand(
+               "local", "Leave a device to its own host and its driver there, out of the pool, until it is "
+                        "restored")
             ->group("Operating");
     auto device = std::make_shared<std::string>();
     sub->add_option("DEVICE", *device, "an fdid or HOST/DEVICE that is not lent")->required();
-    sub->callback([=, &context] {
-        v1::KeepLocalRequest request;
-        request.set_device(*device);
-        finish(context,
-               order(context, *device + " is its own host's", [&](auto& pool, auto* grpc_context, auto* out) {
-                   return pool.KeepLocal(grpc_context, request, out);
-               }));
-    });
+    sub->callback([=, &context] { finish(context, leave_local(context, *device)); });
 }
 
 } // namespace
@@ -133,6 +147,7 @@ void add_operator_commands(CLI::App& app, Context& context) {
     add_quarantine(app, context);
     add_restore(app, context);
     add_local(app, context);
+    add_functions_command(app, context);
 }
 
 } // namespace lanepool::cli

@@ -2,6 +2,7 @@
 #include "cli/pursuit.h"
 
 #include "cli/table.h"
+#include "pool/input.h"
 
 #include <thread>
 
@@ -39,10 +40,10 @@ Result<bool> look_at_loans(const Context& context, Goal goal, v1::Progress& prog
     return true;
 }
 
-Result<bool> look_at_device(const Context& context, v1::Progress& progress) {
+Result<bool> look_at_device(const Context& context, Goal goal, v1::Progress& progress) {
     *progress.mutable_device() = TRY(look_at(context, fdid_text(progress.device().fdid()))).device();
     progress.set_step(progress.device().state());
-    return has_reached(progress.device());
+    return has_reached(progress.device(), goal);
 }
 } // namespace
 
@@ -57,18 +58,22 @@ Result<bool> has_reached(Goal goal, const v1::Loan& loan) {
     return state == "active" || state == "quiescing"; // it was, between two looks
 }
 
-Result<bool> has_reached(const v1::Device& device) {
-    if (device.state() == "quarantined" || device.state() == "offline")
-        return fail(Errc::failed_precondition, "device {} is {}{}", device.name(), device.state(),
+Result<bool> has_reached(const v1::Device& device, Goal goal) {
+    const std::string& state = device.state();
+    // One whose host is away becomes local, or has been made functions of, when it is back.
+    const bool lost = state == "quarantined" || (state == "offline" && goal != Goal::device_local) ||
+                      (state == "local" && goal == Goal::device_available);
+    if (lost)
+        return fail(pool::code_of(device.reason()), "device {} is {}{}", device.name(), state,
                     because(device.reason()));
-    return device.state() != "recovering";
+    return state != "recovering";
 }
 
 Result<v1::Progress> pursue(const Context& context, Goal goal, v1::Progress last,
                             const std::function<void(const std::string&)>& show) {
     while (true) {
-        const bool reached = TRY(goal == Goal::device_available ? look_at_device(context, last)
-                                                                : look_at_loans(context, goal, last));
+        const bool reached = TRY(last.loans_size() == 0 ? look_at_device(context, goal, last)
+                                                        : look_at_loans(context, goal, last));
         if (reached) break;
         show(last.step());
         std::this_thread::sleep_for(look_interval);

@@ -19,25 +19,13 @@ void print_json(const List& list) {
     std::cout << json.dump(2) << std::endl;
 }
 
-// Of those that share it all.
-std::string loans_text(const v1::Device& device) {
-    if (device.sharing_loan_ids_size() > 0)
-        return fmt::format("{}", fmt::join(device.sharing_loan_ids(), ","));
-    return device.loan_id() ? fmt::format("{}", device.loan_id()) : "-";
-}
-
 Result<> list_devices(const Context& context) {
     const auto reply =
         TRY(ask<v1::DeviceList>(context, Nature::looks, [](auto& pool, auto* grpc_context, auto* out) {
             return pool.ListDevices(grpc_context, {}, out);
         }));
     if (context.json()) return print_json(reply.devices()), Result<>{};
-    Table table({"FDID", "DEVICE", "KIND", "MODEL", "CAPACITY", "STATE", "BORROWER", "LOAN", "REASON"});
-    for (const auto& device : reply.devices())
-        table.add({fdid_text(device.fdid()), device.name(), or_dash(device.identity().kind()),
-                   or_dash(device.identity().model()), size_text(device.identity().capacity_bytes()),
-                   device.state(), or_dash(device.borrower()), loans_text(device), or_dash(device.reason())});
-    std::cout << table.text();
+    std::cout << devices_text(reply);
     return {};
 }
 

@@ -5,6 +5,8 @@
 #include <array>
 #include <ctime>
 #include <fmt/format.h>
+#include <map>
+#include <set>
 
 namespace lanepool::cli {
 
@@ -56,6 +58,66 @@ std::string duration_text(int64_t duration_us) {
     return fmt::format("{} us", duration_us);
 }
 
+namespace {
+
+// Of those that share it all.
+std::string loans_text(const v1::Device& device) {
+    if (device.sharing_loan_ids_size() > 0)
+        return fmt::format("{}", fmt::join(device.sharing_loan_ids(), ","));
+    return device.loan_id() ? fmt::format("{}", device.loan_id()) : "-";
+}
+
+std::string functions_text(const v1::Device& device) {
+    return device.most_functions() > 0 ? fmt::format("{}/{}", device.functions(), device.most_functions())
+                                       : "-";
+}
+
+// In their order, but each followed by its functions; those that have lost their parent come where they are.
+std::vector<const v1::Device*> as_tree(const v1::DeviceList& devices) {
+    std::map<std::string, std::vector<const v1::Device*>> functions;
+    std::set<std::string> names;
+    for (const auto& device : devices.devices()) {
+        names.insert(device.name());
+        if (!device.parent().empty()) functions[device.parent()].push_back(&device);
+    }
+    std::vector<const v1::Device*> ordered;
+    for (const auto& device : devices.devices()) {
+        if (names.contains(device.parent())) continue;
+        ordered.push_back(&device);
+        if (const auto found = functions.find(device.name()); found != functions.end()) {
+            ordered.insert(ordered.end(), found->second.begin(), found->second.end());
+            functions.erase(found);
+        }
+    }
+    return ordered;
+}
+
+} // namespace
+
+std::string devices_text(const v1::DeviceList& devices) {
+    const bool any = std::any_of(devices.devices().begin(), devices.devices().end(), [](const auto& device) {
+        return device.most_functions() > 0 || !device.parent().empty();
+    });
+    std::vector<std::string> headings{"FDID",  "DEVICE",   "KIND", "MODEL", "CAPACITY",
+                                      "STATE", "BORROWER", "LOAN", "REASON"};
+    if (any) headings.insert(headings.begin() + 2, "VFS");
+    Table table(headings);
+    for (const auto* device : as_tree(devices)) {
+        std::vector<std::string> row{fdid_text(device->fdid()),
+                                     (device->parent().empty() ? "" : "  ") + device->name(),
+                                     or_dash(device->identity().kind()),
+                                     or_dash(device->identity().model()),
+                                     size_text(device->identity().capacity_bytes()),
+                                     device->state(),
+                                     or_dash(device->borrower()),
+                                     loans_text(*device),
+                                     or_dash(device->reason())};
+        if (any) row.insert(row.begin() + 2, functions_text(*device));
+        table.add(std::move(row));
+    }
+    return table.text();
+}
+
 Json to_json(const v1::Device& device) {
     const auto& identity = device.identity();
     return {{"fdid", fdid_text(device.fdid())},
@@ -75,7 +137,10 @@ Json to_json(const v1::Device& device) {
             {"serial", identity.serial()},
             {"firmware", identity.firmware()},
             {"capacity_bytes", identity.capacity_bytes()},
-            {"draining", device.draining()}};
+            {"draining", device.draining()},
+            {"parent", device.parent()},
+            {"functions", device.functions()},
+            {"most_functions", device.most_functions()}};
 }
 
 Json to_json(const v1::Host& host) {

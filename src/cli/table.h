@@ -24,6 +24,10 @@ class Table {
     std::vector<std::vector<std::string>> rows_;
 };
 
+// What `ls` prints: SR-IOV functions below the device that they are a part of, and how many it has of how
+// many, where there are any that could have some.
+std::string devices_text(const v1::DeviceList& devices);
+
 Json to_json(const v1::Device& device);
 Json to_json(const v1::Host& host);
 Json to_json(const v1::Loan& loan);
