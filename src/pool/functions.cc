@@ -105,7 +105,7 @@ Result<> Pool::check_no_functions(const Device& device) const {
     size_t there = 0;
     for (const Fdid fdid : functions_of(device)) {
         const Device& function = *ledger_.devices.find(fdid);
-        if (function.state == DeviceState::offline && !function.loan) continue;
+        if (function.gone) continue;
         if (++there <= most_named) names.push_back(function.name);
     }
     if (device.functions == 0 && there == 0) return {};

@@ -92,8 +92,21 @@ std::optional<StepKind> awaited_in(LoanState state) {
     }
 }
 
-// The steps around a recovery, of devices that their own hosts can have.
-bool is_of_own_host(StepKind kind) { return kind == StepKind::take || kind == StepKind::give_back; }
+// What else a loan may wait for: where its device was found with its own host, the recovery begins anew.
+bool may_await(LoanState state, StepKind kind) {
+    switch (kind) {
+    case StepKind::expel:
+        return state == LoanState::detaching;
+    case StepKind::take:
+    case StepKind::give_back:
+        return state == LoanState::detaching || state == LoanState::resetting;
+    case StepKind::cut:
+    case StepKind::sanitize:
+        return state == LoanState::resetting;
+    default:
+        return false;
+    }
+}
 
 // A loan that nothing moves on would stay for ever.
 Result<> check_awaited(const Loan& loan, const Step* step) {
@@ -104,9 +117,7 @@ Result<> check_awaited(const Loan& loan, const Step* step) {
     // Of a recovery there is one step for all that share the device.
     const bool recovering = step && step->kind != StepKind::expel &&
                             (loan.state == LoanState::detaching || loan.state == LoanState::resetting);
-    const bool another = step && ((loan.state == LoanState::resetting && step->kind == StepKind::sanitize) ||
-                                  (loan.state == LoanState::detaching && step->kind == StepKind::expel) ||
-                                  (recovering && is_of_own_host(step->kind)));
+    const bool another = step && may_await(loan.state, step->kind);
     if (!step || (step->loan != loan.id && !recovering) || (step->kind != *wanted && !another))
         return contradiction("loan {} is {} without that step", loan.id, name(loan.state));
     return {};

@@ -28,6 +28,22 @@ struct Agent {
         std::set<LoanId> expelled;
         bool dirty = false;
         bool dead = false;
+        // Its own host had it first, and has it again after each start. IN_USE there: it cannot be taken.
+        // OF_HOST: what is on it is its host's, and nobody is let in to that.
+        bool hosted = false;
+        bool local = false;
+        bool in_use = false;
+        bool of_host = false;
+        std::string parent;
+        uint32_t functions = 0;
+        uint32_t most_functions = 0;
+
+        void become_local() {
+            if (!hosted) return;
+            close_all();
+            local = of_host = dirty = true;
+        }
+        void wipe() { dirty = of_host = false; }
 
         void lease(const Step& step, int64_t now_us) {
             open[step.loan] = step.lease_ms == 0 ? 0 : now_us + step.lease_ms * 1000;
@@ -51,6 +67,7 @@ struct Agent {
     bool connected = false;
     int64_t away_since_us = 0;
     std::map<std::string, Device> devices;
+    std::map<std::string, Epoch> function_epochs; // on its disk, also of those that are gone
     std::map<LoanId, ObservedLoan> loans;
     std::map<Fdid, Epoch> borrowed_epochs;
     std::set<LoanId> gone;          // that it has let go
@@ -74,6 +91,10 @@ struct Agent {
             observed.answering = !device.dead;
             observed.clean = !device.dirty;
             observed.epoch = device.epoch;
+            observed.local = device.local;
+            observed.parent = device.parent;
+            observed.functions = device.functions;
+            observed.most_functions = device.most_functions;
             for (const auto& [loan, lease_end_us] : device.open) {
                 if (observed.loan)
                     observed.joined.push_back(loan);
@@ -106,8 +127,14 @@ struct Agent {
             use(step.loan);
             return true;
         }
-        auto& device = devices.at(order.device);
+        const auto found = devices.find(order.device);
+        if (found == devices.end()) return false; // a function that is gone
+        auto& device = found->second;
         if (step.epoch < device.epoch) return false;
+        if (step.kind == StepKind::take || step.kind == StepKind::give_back ||
+            step.kind == StepKind::set_functions)
+            return perform_at_home(device, order, fault);
+        if (device.local) return step.kind == StepKind::cut;
         if (step.kind == StepKind::extend) {
             if (!device.open.contains(step.loan)) return false;
             device.lease(step, now_us);
@@ -124,6 +151,7 @@ struct Agent {
         device.epoch = step.epoch;
         if (device.dead && step.kind != StepKind::cut) return false;
         if (fault(step.kind == StepKind::reset ? 5 : 1)) return false;
+        if (step.kind == StepKind::prepare && device.of_host) return false;
         if (step.kind == StepKind::prepare) {
             EXPECT_TRUE(!device.open.empty() || !device.dirty) << "lent without a verified sanitize";
             device.lease(step, now_us);
@@ -131,14 +159,64 @@ struct Agent {
         }
         if (step.kind == StepKind::reset && step.suffices) {
             EXPECT_TRUE(device.open.empty()) << "called clean under its user";
-            device.dirty = false;
+            device.wipe();
         }
         if (step.kind == StepKind::cut) device.close_all();
         if (step.kind == StepKind::sanitize) {
             EXPECT_TRUE(device.open.empty()) << "wiped under its user";
-            device.dirty = false;
+            device.wipe();
         }
         return true;
+    }
+
+    // Steps of a device that its own host has, or has had.
+    bool perform_at_home(Device& device, const Order& order, const Fault& fault) {
+        const Step& step = order.step;
+        device.epoch = step.epoch;
+        if (device.dead || fault(10)) return false;
+        if (step.kind == StepKind::take) {
+            if (device.local && (device.in_use || device.functions > 0)) return false;
+            device.local = false;
+            return true;
+        }
+        if (step.kind == StepKind::give_back) {
+            EXPECT_TRUE(device.open.empty()) << "given back under its user";
+            EXPECT_TRUE(!device.dirty || device.of_host) << "given back with what a loan has left on it";
+            device.become_local();
+            return true;
+        }
+        if (!device.local) return false;
+        make_functions(order.device, step.functions, fault(30));
+        return true;
+    }
+
+    // Those that were there are gone. LOCAL: the new ones are the host's, until they are taken.
+    void make_functions(const std::string& name, uint32_t count, bool local) {
+        for (const auto& [other, device] : devices)
+            if (device.parent == name) function_epochs[other] = device.epoch;
+        std::erase_if(devices, [&](const auto& one) { return one.second.parent == name; });
+        devices.at(name).functions = count;
+        for (uint32_t i = 0; i < count; ++i) {
+            const std::string function = name + ".vf" + std::to_string(i);
+            Device& made = devices[function];
+            made.parent = name;
+            made.hosted = true;
+            made.epoch = function_epochs[function];
+            made.local = local;
+            made.dirty = made.of_host = true;
+        }
+    }
+
+    // The host starts anew, and has all that is its own; its drivers make no functions.
+    void reboot() {
+        crash();
+        std::vector<std::string> parents;
+        for (auto& [name, device] : devices) {
+            device.become_local();
+            if (device.functions > 0) parents.push_back(name);
+        }
+        for (const auto& name : parents)
+            make_functions(name, 0, false);
     }
 
     // What it had in its memory is gone.

@@ -17,10 +17,20 @@ using testing::Wishes;
 
 class Walk {
   public:
-    explicit Walk(uint64_t seed) : dice_(seed), harshness_(static_cast<uint32_t>(seed % 4)) {
+    // OWN_HOSTS: t is a whole host, which has its devices until they are taken, one of them with functions.
+    explicit Walk(uint64_t seed, bool own_hosts = false)
+        : dice_(seed), wishes_(dice_, own_hosts), own_hosts_(own_hosts),
+          harshness_(static_cast<uint32_t>(seed % 4)) {
         options_.ended_loans_kept = 20;
-        for (const char* host : {"s", "t"})
-            add(host, {"d0", "d1"});
+        add("s", {"d0", "d1"});
+        add("t", {"d0", "d1"});
+        if (own_hosts) {
+            agents_.at("t").devices["n0"].most_functions = 3;
+            for (auto& [name, device] : agents_.at("t").devices) {
+                device.hosted = true;
+                device.become_local();
+            }
+        }
         for (const char* host : {"a", "b", "c"})
             add(host, {});
         restart();
@@ -50,7 +60,7 @@ class Walk {
         for (int round = 0; round < 400 && !::testing::Test::HasFailure(); ++round) {
             for (auto& [host, agent] : agents_) {
                 for (auto& [name, device] : agent.devices)
-                    device.dead = false;
+                    device.dead = device.in_use = false;
                 if (!agent.connected) connect(agent);
                 while (!agent.inbox.empty())
                     work(agent);
@@ -60,11 +70,12 @@ class Walk {
             if (round % 20 == 0)
                 for (auto& [host, agent] : agents_)
                     say_hello(agent, false);
-            if (round == 5)
+            if (round % 20 == 5)
                 for (const auto& [fdid, device] : std::map(pool_->ledger().devices.all()))
-                    if (device.kept_local)
+                    if (device.state == DeviceState::local && device.functions == 0 && !pool_->awaited(fdid))
                         input([&, id = device.full_name()] {
-                            EXPECT_TRUE(pool_->restore({id, wishes_.owner}, now_));
+                            auto restored = pool_->restore({id, wishes_.owner}, now_);
+                            EXPECT_TRUE(restored) << restored.error().message();
                         });
             if (round > 10)
                 for (const auto& [id, loan] : std::map(pool_->ledger().loans.all()))
@@ -76,7 +87,11 @@ class Walk {
             check();
         }
         for (const auto& [fdid, device] : pool_->ledger().devices.all()) {
-            EXPECT_TRUE(device.state == DeviceState::available || device.state == DeviceState::quarantined)
+            const bool is_parent = device.state == DeviceState::local && device.functions > 0;
+            const bool is_removed =
+                device.state == DeviceState::offline && device.gone && !device.parent.empty();
+            EXPECT_TRUE(device.state == DeviceState::available || device.state == DeviceState::quarantined ||
+                        is_parent || is_removed)
                 << describe(device) << " is " << name(device.state) << ": " << device.reason;
             EXPECT_TRUE(device.state == DeviceState::available || !device.reason.empty());
         }
@@ -87,6 +102,7 @@ class Walk {
     }
 
     int loans_active = 0;
+    int functions_lent = 0;
     int quarantines = 0;
     int most_together = 0;           // loans of one device
     std::map<std::string, int> seen; // what the trail has told of, by action and new state
@@ -130,6 +146,8 @@ class Walk {
 
     // The audit trail has to explain each state.
     void note(const Outcome& outcome) {
+        for (const auto& loan : outcome.loans)
+            functions_lent += loan.state == LoanState::attaching && loan.access_model == AccessModel::vf;
         for (const auto& entry : outcome.audit) {
             EXPECT_EQ(entry.sequence, ++last_sequence_);
             ++seen[entry.action == "transition" ? entry.to : entry.action];
@@ -192,9 +210,13 @@ class Walk {
         agent.inbox.pop_front();
         if (fault(3)) return; // it hangs; the deadline passes
         const bool ok = perform(agent, order);
+        const std::string code = order.step.kind == StepKind::take ? "busy" : "io";
         const StepAnswer answer{order.step.id,  order.step.loan,      order.step.epoch, order.step.kind, ok,
-                                ok ? "" : "io", ok ? "" : "it failed"};
+                                ok ? "" : code, ok ? "" : "it failed"};
+        const bool functions = order.step.kind == StepKind::set_functions;
+        if (functions && chance(50)) say_hello(agent, false);
         agent.answers.push_back(answer);
+        if (functions && agent.connected) say_hello(agent, false);
         if (fault(3)) agent.old_answers.push_back(answer);
         if (fault(3)) agent.old_orders.push_back(order);
     }
@@ -230,8 +252,9 @@ class Walk {
     // So do hosts with what is theirs.
     void use_local() {
         for (const auto& [fdid, device] : pool_->ledger().devices.all())
-            if (device.state == DeviceState::local && device.kept_local)
-                agents_.at(device.host).devices.at(device.name).dirty = true;
+            if (Agent::Device* const there = real(device);
+                there && device.state == DeviceState::local && device.kept_local)
+                there->dirty = true;
     }
 
     void deliver(Agent& agent) {
@@ -273,8 +296,30 @@ class Walk {
                 });
     }
 
+    // On a whole host: it starts anew, somebody binds a driver, mounts a drive, or lets go of one.
+    void stir(Agent& agent) {
+        if (chance(20) && faults_) {
+            agent.reboot();
+            return disconnect(agent);
+        }
+        for (auto& [name, device] : agent.devices) {
+            if (!device.hosted) continue;
+            device.in_use = device.local && chance(30);
+            if (fault(2)) device.become_local();
+        }
+        if (agent.connected) say_hello(agent, false);
+    }
+
+    // Null: its host has it no more.
+    Agent::Device* real(const Device& device) {
+        auto& devices = agents_.at(device.host).devices;
+        const auto found = devices.find(device.name);
+        return found == devices.end() ? nullptr : &found->second;
+    }
+
     void act() {
         Agent& agent = any_agent();
+        if (own_hosts_ && chance(1)) return stir(agents_.at("t"));
         const uint32_t what = pick(1000);
         if (what < 400) {
             work(agent);
@@ -318,6 +363,13 @@ class Walk {
                 EXPECT_TRUE(agent.devices.at(device.name).open.contains(id));
             }
             EXPECT_TRUE(loan.borrower != agent.host || agent.loans.contains(id));
+        }
+        for (const Fdid fdid : pool_->ledger().devices_of(agent.host)) {
+            const Device& device = *pool_->ledger().devices.find(fdid);
+            const bool in_pool = device.state == DeviceState::available ||
+                                 device.state == DeviceState::reserved || device.state == DeviceState::lent;
+            const Agent::Device* const there = real(device);
+            EXPECT_FALSE(in_pool && (!there || there->local)) << describe(device) << " is its own host's";
         }
     }
 
@@ -372,6 +424,23 @@ class Walk {
         }
     }
 
+    // What its own host has is nobody else's, and what is a part of it is lent only while it is its host's.
+    void check_own_host(const Device& device) {
+        const bool in_pool = device.state == DeviceState::available ||
+                             device.state == DeviceState::reserved || device.state == DeviceState::lent;
+        EXPECT_FALSE(in_pool && device.with_host) << describe(device);
+        EXPECT_FALSE(device.loan && device.functions > 0) << describe(device);
+        EXPECT_TRUE(!device.with_host || device.seen_with_host);
+        if (device.parent.empty() || !device.loan) return;
+        const Device& parent =
+            *pool_->ledger().devices.find(*pool_->find_device(device.host + "/" + device.parent));
+        EXPECT_FALSE(parent.loan || parent.state == DeviceState::available) << describe(parent);
+        const Step* step = pool_->awaited(parent.fdid);
+        EXPECT_FALSE(step && step->kind != StepKind::give_back && step->loan == LoanId{} &&
+                     step->kind == StepKind::set_functions)
+            << describe(parent) << " is changed under a loan of " << describe(device);
+    }
+
     void check() {
         std::map<Fdid, int> holders;
         for (const auto& [id, loan] : pool_->ledger().loans.all()) {
@@ -396,13 +465,15 @@ class Walk {
             EXPECT_GE(device.epoch, epochs_[fdid]);
             epochs_[fdid] = device.epoch;
             EXPECT_EQ(told_[fmt::format("device:{}", fdid)], name(device.state));
-            check_ways(device, agents_.at(device.host).devices.at(device.name));
+            check_own_host(device);
+            const Agent::Device* const there = real(device);
+            if (there) check_ways(device, *there);
             if (device.state != DeviceState::available) continue;
             EXPECT_TRUE(device.clean && !device.loan && !pool_->awaited(fdid)) << describe(device);
-            const auto& real = agents_.at(device.host).devices.at(device.name);
-            EXPECT_FALSE(real.dirty || !real.open.empty())
+            if (!there || there->of_host) continue; // which its agent has not said yet
+            EXPECT_FALSE(there->dirty || !there->open.empty())
                 << describe(device) << " is not what the records say";
-            EXPECT_LE(real.epoch, device.epoch);
+            EXPECT_LE(there->epoch, device.epoch);
         }
         const Snapshot stored = disk_.snapshot();
         EXPECT_EQ(stored.loans.size(), pool_->ledger().loans.size());
@@ -416,7 +487,8 @@ class Walk {
     }
 
     Dice dice_;
-    Wishes wishes_{dice_};
+    Wishes wishes_;
+    const bool own_hosts_;
     Options options_;
     Now now_{1'000'000, 1'700'000'000'000'000};
     Disk disk_;
@@ -429,33 +501,48 @@ class Walk {
     const uint32_t harshness_; // 0 to 3: seeds differ in how much goes wrong
 };
 
-TEST(Walk, EveryDeviceIsAccountedFor) {
+// Walks from SEEDS seeds; it has to have been everywhere, and so with WHAT.
+void walk(uint64_t seeds, bool own_hosts, std::initializer_list<const char*> everywhere) {
     int loans = 0;
+    int functions_lent = 0;
     int quarantines = 0;
     int most_together = 0;
     std::map<std::string, int> seen;
-    for (uint64_t seed = 1; seed <= 150 && !::testing::Test::HasFailure(); ++seed) {
+    for (uint64_t seed = 1; seed <= seeds && !::testing::Test::HasFailure(); ++seed) {
         SCOPED_TRACE(fmt::format("seed {}", seed));
-        Walk walk(seed);
+        Walk walk(seed, own_hosts);
         walk.run(1500);
         walk.settle();
         loans += walk.loans_active;
+        functions_lent += walk.functions_lent;
         quarantines += walk.quarantines;
         most_together = std::max(most_together, walk.most_together);
         for (const auto& [what, times] : walk.seen)
             seen[what] += times;
     }
-    // It has been somewhere.
     EXPECT_GT(loans, 500);
+    EXPECT_EQ(functions_lent > 20, own_hosts) << functions_lent;
     EXPECT_GT(quarantines, 50);
     EXPECT_GT(most_together, 3);
     std::printf("%d loans became active, %d times a device was quarantined\n", loans, quarantines);
     for (const auto& [what, times] : seen)
         std::printf("%s %d, ", what.c_str(), times);
     std::printf("\n");
-    for (const char* what : {"local", "drain", "restore", "quarantine", "renewed", "due-soon", "preempted",
-                             "apply-site", "extend-done", "expel-done", "expel-failed"})
-        EXPECT_GT(seen[what], 20) << what;
+    for (const char* what : everywhere)
+        EXPECT_GT(seen[what], 5) << what;
+}
+
+TEST(Walk, EveryDeviceIsAccountedFor) {
+    walk(150, false,
+         {"local", "drain", "restore", "quarantine", "renewed", "due-soon", "preempted", "apply-site",
+          "extend-done", "expel-done", "expel-failed"});
+}
+
+TEST(Walk, SoIsEveryDeviceOfAWholeHost) {
+    walk(200, true,
+         {"local", "restore", "quarantine", "take-done", "take-failed", "take-expired", "give-back-done",
+          "give-back-failed", "set-functions-done", "set-functions-failed", "set-functions-refused",
+          "functions"});
 }
 
 } // namespace

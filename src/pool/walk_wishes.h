@@ -72,12 +72,14 @@ inline std::map<std::string, Site> walk_sites() {
 
 class Wishes {
   public:
-    explicit Wishes(Dice& dice) : dice_(dice) {}
+    // OWN_HOSTS: there are devices that their own hosts have at first, and SR-IOV functions.
+    explicit Wishes(Dice& dice, bool own_hosts = false) : dice_(dice), own_hosts_(own_hosts) {}
 
     // Anything that somebody may want.
     void ask(Pool& pool, Now now) {
         pool_ = &pool;
         now_ = now;
+        if (own_hosts_ && dice_.chance(25)) return leave_or_bring();
         switch (dice_.pick(16)) {
         case 0:
             static_cast<void>(pool_->give_back({any_loan(), any_caller(), 0, dice_.chance(10)}, now_));
@@ -139,6 +141,23 @@ class Wishes {
         }
     }
 
+    // Out of the pool to its own host, or into it, or functions.
+    void leave_or_bring() {
+        if (dice_.chance(30)) return static_cast<void>(pool_->keep_local({any_device(), owner}, now_));
+        if (dice_.chance(70)) {
+            const std::string device = any_device();
+            const auto found = pool_->find_device(device);
+            // A parent is of more use with its host.
+            if (found && pool_->ledger().devices.find(*found)->most_functions > 0 && dice_.chance(80)) return;
+            return static_cast<void>(pool_->restore({device, owner}, now_));
+        }
+        for (const auto& [fdid, device] : pool_->ledger().devices.all()) {
+            if (device.most_functions == 0) continue;
+            const uint32_t count = dice_.chance(20) ? 0 : 1 + dice_.pick(device.most_functions);
+            return static_cast<void>(pool_->set_functions({fmt::format("{}", fdid), count, owner}, now_));
+        }
+    }
+
     // What somebody shares already, if there is such a device.
     void share() {
         BorrowRequest request = any_wish();
@@ -154,7 +173,11 @@ class Wishes {
         static_cast<void>(pool_->borrow(request, now_));
     }
 
-    std::string any_device() { return fmt::format("{:x}", 0x80000 + dice_.pick(4)); }
+    std::string any_device() {
+        const auto& devices = pool_->ledger().devices;
+        const auto count = own_hosts_ ? static_cast<uint32_t>(devices.size()) : 4;
+        return fmt::format("{:x}", 0x80000 + dice_.pick(std::max(count, 1U)));
+    }
     std::string any_borrower() { return std::string(1, static_cast<char>('a' + dice_.pick(3))); }
 
     Selector any_selector() {
@@ -194,6 +217,7 @@ class Wishes {
     }
 
     Dice& dice_;
+    const bool own_hosts_;
     Pool* pool_ = nullptr; // of the wish at hand
     Now now_;
 };
