@@ -75,6 +75,8 @@ void add_sim_command(CLI::App& app, Context& context) {
     sub->add_option("--controllers", arguments->options.controllers, "Controllers of a site")
         ->check(CLI::Range(1, 3))
         ->capture_default_str();
+    sub->add_flag("--whole-hosts", arguments->options.whole_hosts,
+                  "Every second lender has its devices to itself until they are taken");
     std::vector<std::string> names;
     for (const auto protection : sim::protections)
         names.emplace_back(name(protection));

@@ -351,6 +351,33 @@ TEST_F(FunctionsTest, ThatAreRemovedAreOffline) {
     EXPECT_TRUE(restore("80000"));
 }
 
+TEST_F(FunctionsTest, ThatAreRemovedAreNotRestored) {
+    connect(2);
+    ASSERT_TRUE(set(0));
+    done(StepKind::set_functions);
+    ASSERT_TRUE(say(with_functions(0), false));
+    const auto refused = restore("store/nvme0.vf0");
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), Errc::unavailable);
+    EXPECT_THAT(refused.error().message(), HasSubstr("has no such device any more"));
+    EXPECT_TRUE(sent.empty());
+}
+
+TEST_F(FunctionsTest, ThatAreQuarantinedAreNotForgotten) {
+    options.devices_per_host = 4;
+    restart();
+    connect(2, false, true);
+    ASSERT_TRUE(pool->quarantine({"store/nvme0.vf0", "looks odd", owner()}, now));
+    keep();
+    ASSERT_TRUE(say(with_functions(0), false));
+    Hello hello = with_functions(0);
+    hello.devices.push_back(hello.devices[1]);
+    hello.devices[2].name = "another";
+    ASSERT_TRUE(say(hello, false));
+    EXPECT_EQ(vf(0).state, DeviceState::quarantined);
+    EXPECT_FALSE(pool->find_device("store/nvme0.vf1"));
+}
+
 TEST_F(FunctionsTest, UnderTheSameNameIsTheSameDeviceAndNotClean) {
     connect(1, false, true);
     const Fdid before = vf(0).fdid;

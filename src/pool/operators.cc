@@ -50,6 +50,7 @@ Result<Fdid> Pool::try_reset(const ResetRequest& request, const Who& who) {
     if (in_recovery(device.fdid)) return device.fdid;
     if (device.loan) TRY(check_available(device));
     TRY(check_lender(device, "reset"));
+    TRY(check_there(device));
     if (device.with_host && device.state == DeviceState::local)
         return fail(Errc::failed_precondition,
                     "device {} is its own host's, and what is on it too; `lanepool restore {}` takes it into "
@@ -63,6 +64,12 @@ Result<> Pool::check_lender(const Device& device, std::string_view what) const {
     if (is_up(device.host)) return {};
     return fail(Errc::unavailable, "device {} cannot be {}: the agent of host {} is not connected; start it",
                 describe(device), what, device.host);
+}
+
+// Of what comes and goes with its host, such as a function that has been removed.
+Result<> Pool::check_there(const Device& device) const {
+    if (!device.gone || !device.seen_with_host) return {};
+    return fail(Errc::unavailable, "device {} is not there: {}", describe(device), device.reason);
 }
 
 Result<Fdid> Pool::try_quarantine(const QuarantineRequest& request, const Who& who) {
@@ -104,6 +111,7 @@ Result<Fdid> Pool::try_restore(const RestoreRequest& request, const Who& who) {
             "{}` resets it",
             describe(device), name(device.state), device.fdid);
     TRY(check_lender(device, "restored"));
+    TRY(check_there(device));
     TRY(check_parent_settled(device));
     if (device.with_host) TRY(check_no_functions(device));
     if (const Step* step = awaited(device.fdid); step && step->kind == StepKind::set_functions)

@@ -193,6 +193,7 @@ class Pool {
     Result<Fdid> try_restore(const RestoreRequest& request, const Who& who);
     Result<Fdid> try_keep_local(const KeepLocalRequest& request, const Who& who);
     Result<> check_lender(const Device& device, std::string_view what) const;
+    Result<> check_there(const Device& device) const;
     void mark_local(Fdid fdid);
     void judge_wishes();
 

@@ -4,10 +4,17 @@
 #include "sim/lent.h"
 #include "sim/network.h"
 
+#include <algorithm>
+
 namespace lanepool::sim {
 
 namespace {
 constexpr int64_t heartbeat_us = 500'000;
+constexpr uint32_t most_functions = 2;
+
+std::string function_name(const std::string& parent, uint32_t number) {
+    return fmt::format("{}.vf{}", parent, number);
+}
 } // namespace
 
 // A device with its fence; the device outlives each run of the agent.
@@ -21,19 +28,67 @@ class SimAgent::Lender {
 };
 
 SimAgent::SimAgent(World& world, Checker& checker, Network& network, uint32_t partition, std::string host,
-                   uint32_t devices, bool has_guest)
-    : world_(world), network_(network), partition_(partition), host_(std::move(host)), has_guest_(has_guest) {
-    for (uint32_t i = 0; i < devices; ++i) {
-        Lent::Events events;
-        events.answer = [this](const pool::Step& step, Result<> result) { answer(step, std::move(result)); };
-        events.lost = [this](const agent::Opening& opening, const std::string& reason) {
-            report_lost(opening.loan, opening.epoch, true, reason);
-        };
-        events.changed = [this] { hello_soon(); };
-        lenders_.push_back(
-            std::make_unique<Lender>(world, checker, host_, fmt::format("d{}", i), std::move(events)));
-        checker.add(lenders_.back()->device);
+                   uint32_t devices, bool has_guest, bool whole)
+    : world_(world), network_(network), partition_(partition), host_(std::move(host)), has_guest_(has_guest),
+      whole_(whole) {
+    for (uint32_t i = 0; i < devices; ++i)
+        add(checker, fmt::format("d{}", i), {});
+    if (!whole || devices == 0) return;
+    for (uint32_t i = 0; i < most_functions; ++i)
+        add(checker, function_name("d0", i), "d0");
+    go_home(true);
+}
+
+void SimAgent::add(Checker& checker, const std::string& name, const std::string& parent) {
+    Lent::Events events;
+    events.answer = [this](const pool::Step& step, Result<> result) { answer(step, std::move(result)); };
+    events.lost = [this](const agent::Opening& opening, const std::string& reason) {
+        report_lost(opening.loan, opening.epoch, true, reason);
+    };
+    events.changed = [this] { hello_soon(); };
+    events.functions = [this, name] { return functions_of(name); };
+    events.make_functions = [this, name](uint32_t count) { make_functions(name, count); };
+    lenders_.push_back(std::make_unique<Lender>(world_, checker, host_, name, std::move(events)));
+    SimDevice& device = lenders_.back()->device;
+    checker.add(device);
+    if (whole_) device.set_hosted();
+    if (parent.empty()) return;
+    device.set_parent(parent);
+    device.vanish();
+}
+
+// ---- a whole host
+
+uint32_t SimAgent::functions_of(const std::string& parent) const {
+    return static_cast<uint32_t>(std::count_if(lenders_.begin(), lenders_.end(), [&](const auto& lender) {
+        return lender->device.there() && lender->device.parent() == parent;
+    }));
+}
+
+// Those that are there go first, as they do in Linux.
+void SimAgent::make_functions(const std::string& parent, uint32_t count) {
+    for (auto& lender : lenders_)
+        if (lender->device.parent() == parent && lender->device.there()) lender->fence.vanish();
+    const bool local = world_.random.chance(700'000);
+    for (uint32_t i = 0; i < count; ++i)
+        for (auto& lender : lenders_)
+            if (lender->device.name() == function_name(parent, i)) lender->fence.appear(local);
+    hello_soon();
+}
+
+// It starts anew: its drivers have its devices, and make no functions. Or somebody binds a driver to one.
+void SimAgent::go_home(bool with_power) {
+    if (!whole_) return;
+    world_.power_fails = true; // nobody could see to what is on its devices
+    for (auto& lender : lenders_) {
+        const bool its = with_power || world_.fault(Fault::driver_bound, 20'000);
+        if (!its || !lender->device.there()) continue;
+        if (!lender->device.parent().empty() && with_power)
+            lender->fence.vanish();
+        else
+            lender->fence.go_to_host();
     }
+    world_.power_fails = false;
 }
 
 SimAgent::~SimAgent() = default;
@@ -57,6 +112,7 @@ void SimAgent::crash(bool with_power) {
         lender->fence.stop();
         if (with_power) lender->device.lose_power();
     }
+    go_home(with_power);
     hello_order_.clear();
     hello_pending_ = false;
     ledger_ = {};
@@ -142,6 +198,10 @@ void SimAgent::say_hello() {
         observed.loan = seen.loan;
         observed.joined = seen.joined;
         observed.problem = seen.problem;
+        observed.local = lender->device.with_host() && !world_.without(Protection::own_host);
+        observed.parent = lender->device.parent();
+        observed.functions = functions_of(observed.name);
+        observed.most_functions = whole_ && observed.name == "d0" ? most_functions : 0;
         hello.devices.push_back(std::move(observed));
         hello_order_.push_back(lender.get());
     }

@@ -25,7 +25,7 @@ struct Connection;
 class SimAgent {
   public:
     SimAgent(World& world, Checker& checker, Network& network, uint32_t partition, std::string host,
-             uint32_t devices, bool has_guest);
+             uint32_t devices, bool has_guest, bool whole);
     ~SimAgent();
 
     void start();
@@ -72,6 +72,10 @@ class SimAgent {
         bool going = false;
     };
 
+    void add(Checker& checker, const std::string& name, const std::string& parent);
+    void make_functions(const std::string& parent, uint32_t count);
+    uint32_t functions_of(const std::string& parent) const;
+    void go_home(bool with_power);
     void say_hello();
     void hello_soon();
     void beat();
@@ -86,6 +90,7 @@ class SimAgent {
     const uint32_t partition_;
     const std::string host_;
     const bool has_guest_;
+    const bool whole_; // its devices are its own until they are taken
     const std::vector<std::unique_ptr<SimAgent>>* all_ = nullptr;
     std::vector<std::unique_ptr<Lender>> lenders_;
     uint64_t run_ = 0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sim/checker.h"
 
+#include <algorithm>
+
 namespace lanepool::sim {
 
 using pool::DeviceState;
@@ -19,6 +21,10 @@ void Checker::before_open(SimDevice& device, const agent::Opening& opening) {
                          window.opening.epoch == opening.epoch,
                      "device {}/{} is opened for loan {} while it is open for loan {}", device.host(),
                      device.name(), opening.loan, window.opening.loan);
+    world_.check(!device.with_host() && device.there(), "device {}/{} is opened for loan {}, and is {}",
+                 device.host(), device.name(), opening.loan,
+                 device.with_host() ? "its own host's" : "not there");
+    if (!device.parent().empty()) ++world_.result.functions_lent;
     const bool joins = !device.windows().empty();
     if (joins) ++world_.result.joined;
     world_.check(opening.epoch > device.highest_opened() ||
@@ -36,7 +42,19 @@ void Checker::before_open(SimDevice& device, const agent::Opening& opening) {
                  device.host(), device.name(), opening.loan, device.data_of());
 }
 
+// It is given back, or its host starts anew.
+void Checker::before_home(const SimDevice& device) {
+    const auto last = loans_.find(device.data_of().value);
+    const bool own = device.data_of() == SimDevice::of_its_host;
+    const bool kept = last != loans_.end() && !last->second.sanitize;
+    world_.check(world_.power_fails || !device.data_of() || own || kept,
+                 "device {}/{} goes back to its host with the data of loan {}", device.host(), device.name(),
+                 device.data_of());
+}
+
 void Checker::before_reset(const SimDevice& device) {
+    world_.check(!device.with_host(), "device {}/{} is reset while its own host has it", device.host(),
+                 device.name());
     for (const auto& window : device.windows()) {
         const auto loan = loans_.find(window.opening.loan.value);
         const bool live = loan != loans_.end() && loan->second.state == LoanState::active &&
@@ -175,7 +193,25 @@ void Checker::check_erased(pool::LoanId id) {
     loans_.erase(id.value);
 }
 
+// What its own host has is in no loan, and what is a part of it is lent only while it is its host's.
+void Checker::check_own_host(const View& view, const pool::Device& record) {
+    const auto in_pool = [](const pool::Device& one) {
+        return one.state == DeviceState::available || one.state == DeviceState::reserved ||
+               one.state == DeviceState::lent;
+    };
+    world_.check(!in_pool(record) || !record.with_host, "device {} is {}, and its own host has it",
+                 record.fdid, name(record.state));
+    world_.check(!record.loan || record.functions == 0, "device {} has loan {} and {} functions", record.fdid,
+                 record.loan, record.functions);
+    if (record.parent.empty() || !record.loan) return;
+    const auto parent = by_name_.find(record.host + "/" + record.parent);
+    world_.check(parent != by_name_.end() && !in_pool(parent->second.record),
+                 "device {} has loan {}, and its parent {} is in the pool", record.fdid, record.loan,
+                 view.device->parent());
+}
+
 void Checker::check_record(View& view, const pool::Device& record) {
+    check_own_host(view, record);
     const auto told = told_.find(fmt::format("device:{}", record.fdid));
     world_.check(told != told_.end() && told->second == name(record.state),
                  "device {} is {}, and the trail says {}", record.fdid, name(record.state),
@@ -234,21 +270,33 @@ void Checker::look_at_everything() {
 // ---- the end
 
 bool Checker::all_at_rest() const {
-    for (const auto& [name, view] : by_name_) {
-        const auto state = view.record.state;
-        if (!view.record.fdid || (state != DeviceState::available && state != DeviceState::quarantined) ||
-            !view.device->windows().empty())
-            return false;
+    return std::all_of(by_name_.begin(), by_name_.end(), [](const auto& named) {
+        return is_at_rest(named.second) && named.second.device->windows().empty();
+    });
+}
+
+// In the pool, quarantined, with its own host, or a function that is not there.
+bool Checker::is_at_rest(const View& view) {
+    const SimDevice& device = *view.device;
+    if (!view.record.fdid) return !device.parent().empty() && !device.there();
+    switch (view.record.state) {
+    case DeviceState::available:
+    case DeviceState::quarantined:
+        return true;
+    case DeviceState::local:
+        return device.with_host();
+    case DeviceState::offline:
+        return !device.there();
+    default:
+        return false;
     }
-    return true;
 }
 
 void Checker::finally(size_t live_loans, size_t steps) {
     for (const auto& [name, view] : by_name_) {
-        world_.check(view.record.fdid && (view.record.state == DeviceState::available ||
-                                          view.record.state == DeviceState::quarantined),
-                     "at the end device {} is {}: {}", name, pool::name(view.record.state),
-                     view.record.reason);
+        world_.check(is_at_rest(view), "at the end device {} is {}{}{}: {}", name,
+                     pool::name(view.record.state), view.device->with_host() ? ", with its host" : "",
+                     view.device->there() ? "" : ", not there", view.record.reason);
         world_.check(view.device->windows().empty(), "at the end device {} is open for loan {}", name,
                      view.device->windows().empty() ? pool::LoanId{}
                                                     : view.device->windows()[0].opening.loan);

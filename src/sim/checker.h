@@ -25,6 +25,7 @@ class Checker {
     // ---- Devices.
     void before_open(SimDevice& device, const agent::Opening& opening);
     void before_reset(const SimDevice& device);
+    void before_home(const SimDevice& device);
 
     // ---- Records: OUTCOME is, or should be, on the controller's disk.
     void committed(const pool::Outcome& outcome);
@@ -57,6 +58,8 @@ class Checker {
     };
     void check_windows(const View& view);
     void check_record(View& view, const pool::Device& record);
+    void check_own_host(const View& view, const pool::Device& record);
+    static bool is_at_rest(const View& view);
     void check_loan(const pool::Loan& loan);
     void check_erased(pool::LoanId id);
     void check_entry(const pool::AuditEntry& entry);

@@ -132,6 +132,21 @@ void SimDevice::lose_power() {
     state_of_ = {};
 }
 
+void SimDevice::go_to_host() {
+    checker_.before_home(*this);
+    forget_operations();
+    windows_.clear();
+    state_of_ = data_of_ = of_its_host;
+    with_host_ = true;
+}
+
+void SimDevice::vanish() {
+    forget_operations();
+    windows_.clear();
+    state_of_ = data_of_ = {};
+    there_ = with_host_ = false;
+}
+
 void SimDevice::close_all() {
     ++opening_;
     windows_.clear();

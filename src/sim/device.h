@@ -34,6 +34,20 @@ class SimDevice {
     // Its owner has died: nothing that was under way is answered.
     void forget_operations();
 
+    // ---- Its own host. What that has on it is nobody else's to erase or to lend.
+    static constexpr pool::LoanId of_its_host{UINT64_MAX}; // whose state and data are those of the host
+    void go_to_host();
+    void leave_host() { with_host_ = false; }
+    bool with_host() const { return with_host_; }
+    bool hosted() const { return hosted_; } // its host can have it
+    void set_hosted() { hosted_ = true; }
+    // An SR-IOV function of PARENT: it comes and goes.
+    void set_parent(const std::string& parent) { parent_ = parent; }
+    const std::string& parent() const { return parent_; }
+    void appear() { there_ = true; }
+    void vanish();
+    bool there() const { return there_; }
+
     // ---- What happens to it.
     void lose_power();                  // the ways are closed, its registers are as new; the media is not
     void close_all();                   // by an owner that ends
@@ -69,6 +83,10 @@ class SimDevice {
     int64_t silent_until_us_ = 0;
     uint64_t owner_ = 0;   // another one after each start of its agent
     uint64_t opening_ = 0; // that no close has overtaken
+    bool hosted_ = false;
+    bool with_host_ = false;
+    bool there_ = true;
+    std::string parent_;
 };
 
 } // namespace lanepool::sim

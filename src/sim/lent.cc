@@ -16,6 +16,7 @@ void Lent::start() {
     checker_.agent_record(device_, disk_.epoch);
     fence_.emplace(device_.name(), disk_, static_cast<agent::FencePorts&>(*this));
     armed_us_.reset();
+    if (!device_.there()) return;
     // The adapter begins with empty tables; the device may be reached before that.
     world_.timeline.after(world_.random.between(1000, 60'000), [this, run = run_] {
         if (run == run_ && !present_) device_.close_all();
@@ -36,6 +37,7 @@ void Lent::lose_unsynced() {
 }
 
 void Lent::device_came() {
+    if (!device_.there()) return;
     const uint64_t reach = ++reach_;
     world_.timeline.at(std::max(world_.timeline.now_us() + 20'000, device_.silent_until_us()),
                        [this, run = run_, reach] {
@@ -50,7 +52,7 @@ void Lent::device_came() {
 
 // What serves the loan ends with the function that it serves, and with it every way.
 void Lent::device_went() {
-    if (!fence_) return;
+    if (!fence_ || !device_.there()) return;
     ++reach_;
     reached_ = false;
     if (std::exchange(present_, false)) {
@@ -70,13 +72,20 @@ void Lent::set_fdid(pool::Fdid fdid) {
 }
 
 void Lent::present_if_possible() {
-    if (present_ || !reached_ || !fdid_) return;
+    if (present_ || !reached_ || !fdid_ || is_home()) return;
     present_ = true;
     fence_->present(!device_.windows().empty());
     arm();
 }
 
 void Lent::perform(const pool::Order& order) {
+    using enum pool::StepKind;
+    const pool::StepKind kind = order.step.kind;
+    if (kind == take || kind == give_back || kind == set_functions) return perform_at_home(order);
+    if (is_home() && kind == cut) return events_.answer(order.step, {}); // nothing of it is open
+    if (is_home())
+        return events_.answer(order.step,
+                              fail(Errc::failed_precondition, "device {} is its own host's", device_.name()));
     if (!world_.without(Protection::epoch_check)) {
         fence_->perform(order, world_.timeline.now_us());
         return arm();

@@ -5,7 +5,8 @@ namespace lanepool::sim {
 
 std::string_view name(Protection protection) {
     constexpr std::array<std::string_view, protections.size()> names = {
-        "fencing", "epoch-check", "reset-verification", "write-ordering", "store-fencing", "expulsion"};
+        "fencing",   "epoch-check", "reset-verification", "write-ordering", "store-fencing",
+        "expulsion", "own-host"};
     return names.at(static_cast<size_t>(protection));
 }
 
@@ -38,6 +39,11 @@ std::string_view name(Fault fault) {
                                                                  "attach-failed",
                                                                  "expel-failed",
                                                                  "time-of-day-set",
+                                                                 "device-in-use",
+                                                                 "take-late",
+                                                                 "give-back-failed",
+                                                                 "functions-failed",
+                                                                 "driver-bound",
                                                                  "controller-paused",
                                                                  "controller-without-store",
                                                                  "controller-without-agents",

@@ -18,10 +18,12 @@ enum class Protection {
     write_ordering,     // what is said has been on disk before
     store_fencing,      // the store takes no writes of a controller that leads no more
     expulsion,          // the lender closes the ways of one of several shared loans when it ends
+    own_host,           // a lender says what its own host has, and touches nothing of that
 };
 inline constexpr std::array protections{
     Protection::fencing,        Protection::epoch_check,   Protection::reset_verification,
-    Protection::write_ordering, Protection::store_fencing, Protection::expulsion};
+    Protection::write_ordering, Protection::store_fencing, Protection::expulsion,
+    Protection::own_host};
 std::string_view name(Protection protection);
 std::optional<Protection> protection(std::string_view name);
 
@@ -48,6 +50,12 @@ enum class Fault {
     attach_failed,
     expel_failed,
     time_of_day_set,
+    // Where there are whole hosts:
+    device_in_use, // by its own host: it cannot be taken
+    take_late,     // it works, when nobody waits any more
+    give_back_failed,
+    functions_failed, // halfway: those that were there are gone
+    driver_bound,     // by somebody, while the agent is not there
     // Where there are several controllers:
     controller_paused,
     controller_without_store,
@@ -62,16 +70,22 @@ struct SimOptions {
     uint32_t devices_per_lender = 4;
     uint64_t loans = 2000; // that end, then the faults stop
     uint32_t controllers = 1;
+    // Every second lender is a whole host: its devices are its own until they are taken, and again when it
+    // starts anew, and one of them can have SR-IOV functions.
+    bool whole_hosts = false;
     std::optional<Protection> without;
 };
 
 // What came of one seed.
 struct SeedResult {
     uint64_t seed = 0;
-    uint64_t loans = 0;    // asked for and over
-    uint64_t active = 0;   // of them, that a guest or an application has had
-    uint64_t joined = 0;   // a device was opened beside others
-    uint64_t requests = 0; // of people, refused ones included
+    uint64_t loans = 0;  // asked for and over
+    uint64_t active = 0; // of them, that a guest or an application has had
+    uint64_t joined = 0; // a device was opened beside others
+    uint64_t taken = 0;  // a device was taken from its own host
+    uint64_t given_back = 0;
+    uint64_t functions_lent = 0; // an SR-IOV function was opened
+    uint64_t requests = 0;       // of people, refused ones included
     uint64_t events = 0;
     uint64_t checks = 0;
     uint64_t transactions = 0;

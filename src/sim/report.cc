@@ -14,6 +14,9 @@ void Report::add(const SeedResult& result) {
     total_.loans += result.loans;
     total_.active += result.active;
     total_.joined += result.joined;
+    total_.taken += result.taken;
+    total_.given_back += result.given_back;
+    total_.functions_lent += result.functions_lent;
     total_.requests += result.requests;
     total_.events += result.events;
     total_.checks += result.checks;
@@ -33,6 +36,7 @@ std::string Report::reproduce(uint64_t seed) const {
     std::string command = fmt::format("lanepool sim --seeds 1 --seed {} --hosts {} --loans {}", seed,
                                       options_.hosts, options_.loans);
     if (options_.controllers != 1) command += fmt::format(" --controllers {}", options_.controllers);
+    if (options_.whole_hosts) command += " --whole-hosts";
     if (options_.without) command += fmt::format(" --without {}", name(*options_.without));
     return command;
 }

@@ -29,9 +29,9 @@ class Simulation {
         workload_.set_controllers(controllers_);
         for (uint32_t i = 0; i < options.hosts; ++i) {
             const bool lends = i % 4 == 0;
-            agents_.push_back(std::make_unique<SimAgent>(world_, checker_, network_, i, fmt::format("h{}", i),
-                                                         lends ? options.devices_per_lender : 0,
-                                                         !lends || i % 8 == 0));
+            agents_.push_back(std::make_unique<SimAgent>(
+                world_, checker_, network_, i, fmt::format("h{}", i), lends ? options.devices_per_lender : 0,
+                !lends || i % 8 == 0, options.whole_hosts && i % 8 == 4));
             agents_.back()->set_neighbours(&agents_);
         }
     }

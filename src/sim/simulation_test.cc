@@ -43,10 +43,30 @@ TEST(Simulation, GoesRightWithSeveralControllers) {
     EXPECT_GT(elections, 48u);
 }
 
+SimOptions whole() {
+    SimOptions options = small();
+    options.whole_hosts = true;
+    return options;
+}
+
+TEST(Simulation, GoesRightWithWholeHosts) {
+    Report report(whole());
+    for (uint64_t seed = 1; seed <= 24; ++seed) {
+        const auto result = simulate(seed, whole());
+        EXPECT_EQ(result.failure, "") << "seed " << seed;
+        EXPECT_GE(result.loans, 300u);
+        report.add(result);
+    }
+    EXPECT_GT(report.total().taken, 200u);
+    EXPECT_GT(report.total().given_back, 50u);
+    EXPECT_GT(report.total().functions_lent, 100u);
+}
+
 TEST(Simulation, InjectsEveryKindOfFault) {
     Report report(small());
     for (uint64_t seed = 3; seed <= 160; seed += 4) { // the harshest ones
         report.add(simulate(seed, small()));
+        if (seed < 80) report.add(simulate(seed, whole()));
         if (seed < 80) report.add(simulate(seed, several()));
     }
     for (size_t i = 0; i < fault_count; ++i)
@@ -80,6 +100,7 @@ TEST_P(WithoutProtection, IsNoticed) {
     options.loans = 1000;
     options.without = GetParam();
     if (GetParam() == Protection::store_fencing) options.controllers = 3;
+    options.whole_hosts = GetParam() == Protection::own_host;
     for (uint64_t seed = 1; seed <= 40; ++seed) {
         const auto first = simulate(seed, options);
         if (first.failure.empty()) continue;

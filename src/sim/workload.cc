@@ -156,7 +156,7 @@ void Workload::end(pool::LoanId loan) {
         return;
     }
     request(&Pool::give_back,
-            pool::ReturnRequest{fmt::format("loan:{}", loan), operator_of_the_site, 0, false});
+            pool::ReturnRequest{fmt::format("loan:{}", loan), operator_of_the_site, 0, wants_home(loan)});
     // It may not have been stored, and whoever wants to return something tries again.
     world_.timeline.after(10'000'000, [this, loan] { end(loan); });
 }
@@ -173,6 +173,7 @@ void Workload::see_to_device(const pool::Device& device) {
         available_.pop_back();
         place_.erase(device.fdid.value);
     }
+    if (device.seen_with_host && !ending_) see_to_own_host(device);
     if (device.state == pool::DeviceState::quarantined)
         world_.timeline.after(world_.random.between(2'000'000, 20'000'000), [this, fdid = device.fdid] {
             const SimController* const asked = controller();
@@ -184,6 +185,32 @@ void Workload::see_to_device(const pool::Device& device) {
     else if (is_available && !ending_ && world_.random.chance(500))
         request(&Pool::quarantine,
                 pool::QuarantineRequest{fmt::format("{}", device.fdid), "looks odd", operator_of_the_site});
+}
+
+// Some devices of whole hosts go back there after a loan.
+bool Workload::wants_home(pool::LoanId id) {
+    if (!world_.options.whole_hosts || !world_.random.chance(100'000)) return false;
+    const auto& ledger = controller()->pool().ledger();
+    const auto* loan = ledger.loans.find(id);
+    const auto* device = loan ? ledger.devices.find(loan->fdid) : nullptr;
+    return device && device->seen_with_host;
+}
+
+// Of whole hosts: into the pool, out of it again, or functions.
+void Workload::see_to_own_host(const pool::Device& device) {
+    const std::string id = fmt::format("{}", device.fdid);
+    if (device.state == pool::DeviceState::available && world_.random.chance(30'000))
+        return request(&Pool::keep_local, pool::KeepLocalRequest{id, operator_of_the_site});
+    if (device.state != pool::DeviceState::local) return;
+    const bool functions = device.most_functions > 0 && !world_.random.chance(100'000);
+    const auto count = static_cast<uint32_t>(world_.random.below(device.most_functions + 1));
+    world_.timeline.after(world_.random.between(200'000, 5'000'000), [this, id, functions, count] {
+        if (ending_) return;
+        if (functions)
+            request(&Pool::set_functions, pool::SetFunctionsRequest{id, count, operator_of_the_site});
+        else
+            request(&Pool::restore, pool::RestoreRequest{id, operator_of_the_site});
+    });
 }
 
 void Workload::give_all_back() {

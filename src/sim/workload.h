@@ -35,6 +35,8 @@ class Workload {
     pool::BorrowRequest application_wish();
     void end(pool::LoanId loan);
     void see_to_device(const pool::Device& device);
+    void see_to_own_host(const pool::Device& device);
+    bool wants_home(pool::LoanId loan);
     template <class Request, class Answer>
     void request(Answer (pool::Pool::*input)(const Request&, pool::Now), Request request);
     const std::string& any_borrower();

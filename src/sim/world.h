@@ -41,6 +41,7 @@ struct World {
     Random random;
     const uint64_t harshness; // 0: nothing goes wrong
     bool faults_on = true;
+    bool power_fails = false; // of the host that is being looked at
     SeedResult result;
 };
 
