@@ -25,6 +25,8 @@ class BusAllocator {
     // The next place that is free for a block of at least SLOT_BYTES (a power of two), after the end of the
     // space from its start again. Errors: no_space, out_of_range (a size that cannot be aligned).
     Result<BusAddress> allocate(uint64_t size_bytes, uint64_t slot_bytes);
+    // The next search begins at the start of the space.
+    void begin_anew() { next_ = space_.start(); }
     // Exactly this range, also outside of the space. Errors: already_exists, out_of_range, no_space.
     Result<> reserve(BusAddress address, uint64_t size_bytes);
     // ADDRESS is one that was given out.

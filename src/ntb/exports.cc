@@ -19,17 +19,30 @@ Exports::Exports(pci::Function& function)
 
 Result<BusAddress> Exports::add(std::optional<BusAddress> address, std::shared_ptr<LocalExport> local,
                                 uint64_t slot_bytes, const Map& map) {
-    BusAddress start;
-    {
-        const std::lock_guard lock(mutex_);
-        if (address) {
+    if (address) {
+        {
+            const std::lock_guard lock(mutex_);
             TRY(space_of(*address).reserve(*address, local->size_bytes()));
-            start = *address;
-        } else {
+        }
+        return map_at(*address, {std::move(local), {}, {}}, map);
+    }
+    const auto add_at_next = [&]() -> Result<BusAddress> {
+        BusAddress start;
+        {
+            const std::lock_guard lock(mutex_);
             start = TRY(addresses_.allocate(local->size_bytes(), slot_bytes));
         }
+        return map_at(start, {local, {}, {}}, map);
+    };
+    auto added = add_at_next();
+    if (added || added.error().code() != Errc::out_of_range) return added;
+    // Addresses are given out in turn, and this host's IOMMU may not reach as far as the space: some have
+    // only 39 bits.
+    {
+        const std::lock_guard lock(mutex_);
+        addresses_.begin_anew();
     }
-    return map_at(start, {std::move(local), {}, {}}, map);
+    return add_at_next();
 }
 
 Result<BusAddress> Exports::add(EventWords::Area words, std::shared_ptr<LocalExport> local,

@@ -278,6 +278,29 @@ TEST(NtbCard, HandsOutNoDescriptorsButMapsForItself) {
     EXPECT_EQ(window.event(2).error().code(), Errc::not_supported);
 }
 
+// Addresses are given out in turn, until the IOMMU does not reach them any more.
+TEST(NtbCard, ExportsGoOnWhereTheIommuEnds) {
+    VirtualSwitch fabric(2);
+    auto owner = Adapter::create(std::make_unique<CardFunction>(fabric.function(0).value(), 36), {}).value();
+    const MemoryRef memory{share(create_memory("test", 256 << 20).value()), 0, 256 << 20};
+    std::vector<Export> kept;
+    for (int i = 0; i < 4; ++i)
+        kept.push_back(owner->export_memory(memory, Access::read_write).value());
+    for (int i = 0; i < 100; ++i) {
+        const auto exported = owner->export_memory(memory, Access::read_write);
+        ASSERT_TRUE(exported) << i << ": " << exported.error().message();
+        ASSERT_LT(exported->address().value, uint64_t{1} << 36);
+    }
+    while (kept.size() < 64) {
+        auto exported = owner->export_memory(memory, Access::read_write);
+        if (!exported) break;
+        kept.push_back(std::move(*exported));
+    }
+    EXPECT_LT(kept.size(), 64u);
+    kept.pop_back();
+    EXPECT_TRUE(owner->export_memory(memory, Access::read_write)) << "one that was withdrawn is found again";
+}
+
 // A device whose BARs are pieces of memory: what the kernel would let one map of them.
 class Device final : public pci::Function {
   public:
