@@ -20,7 +20,8 @@ void check_chains(std::span<const std::byte> image) {
     const auto chain = pci::capabilities(image);
     require(chain.has_value());
     for (const auto& entry : *chain)
-        require(entry.id == 0x01 || entry.id == 0x05 || entry.id == 0x10);
+        require(entry.id == 0x01 || entry.id == 0x05 || entry.id == 0x09 || entry.id == 0x10 ||
+                entry.id == 0x7f);
     const auto extended = pci::extended_capabilities(image);
     require(extended.has_value());
     for (const auto& entry : *extended)
@@ -42,7 +43,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (size_t i = 0; i < source.bar_bytes.size(); ++i)
         source.bar_bytes[i] = data[i] ? uint64_t{1} << (data[i] % 41) : 0;
     source.intx_vectors = data[6] & 1;
-    source.msi_vectors = data[7];
+    source.msi_vectors = data[6] & 4 ? 0u : data[7];
+    source.msix_vectors = data[7];
     input = input.subspan(8);
 
     // A short input stands for an image whose rest is zero.

@@ -3,6 +3,7 @@
 
 #include "base/endian.h"
 #include "pci/config_space.h"
+#include "smartio/msix_pages.h"
 
 #include <cstring>
 #include <utility>
@@ -42,6 +43,8 @@ BorrowedFunction::BorrowedFunction(Errands& errands, ntb::Adapter& adapter, ntb:
     // INTx is level-triggered: it masks itself until the driver has seen it. MSI is only counted.
     irq_infos_[static_cast<size_t>(pci::Irq::intx)] = {opened_.vectors[0] > 0 ? 1u : 0u, true, true};
     irq_infos_[static_cast<size_t>(pci::Irq::msi)] = {opened_.vectors[1], false, false};
+    if (const auto& msix = shadow_.msix())
+        msix_.emplace(errands_.loop(), irqs_, *msix, [this] { check_driver(); });
     describe_regions();
 }
 
@@ -53,9 +56,18 @@ void BorrowedFunction::describe_regions() {
         if (!shadow_.bar_visible(static_cast<unsigned>(i))) continue;
         region = {bar.size_bytes, bar.readable, bar.writable, {}};
         if (client_keeps_mappings_ && !opened_.memory_survives_reset) continue;
-        region.mappable = windows_->mappable(static_cast<pci::Region>(i));
+        for (const auto& extent : mappable_memory(static_cast<pci::Region>(i)))
+            region.mappable.push_back({extent.offset_bytes, extent.memory.size_bytes});
     }
     regions_[static_cast<size_t>(pci::Region::config)] = {shadow_.size_bytes(), true, true, {}};
+}
+
+std::vector<pci::Extent> BorrowedFunction::mappable_memory(pci::Region region) const {
+    const uint64_t size_bytes = opened_.bars.at(static_cast<size_t>(region)).size_bytes;
+    auto extents = windows_->memory(region, 0, size_bytes);
+    if (!msix_) return extents;
+    const auto areas = without_msix_pages(opened_.config, static_cast<unsigned>(region), size_bytes);
+    return areas ? clip_to_pages(extents, *areas) : std::vector<pci::Extent>{};
 }
 
 const pci::RegionInfo& BorrowedFunction::region(pci::Region index) const {
@@ -67,6 +79,7 @@ const pci::IrqInfo& BorrowedFunction::irq(pci::Irq index) const {
 
 void BorrowedFunction::connected(vfio_user::Client& client) {
     client_keeps_mappings_ = !client.speaks_lanepool();
+    if (msix_) msix_->connected(client);
     describe_regions();
     events_.client_changed(true);
 }
@@ -74,6 +87,7 @@ void BorrowedFunction::connected(vfio_user::Client& client) {
 void BorrowedFunction::disconnected() {
     shadow_.reset();
     driver_ready_ = false;
+    if (msix_) msix_->disconnected();
     close([](auto) {});
     events_.client_changed(false);
 }
@@ -102,6 +116,8 @@ void BorrowedFunction::fill(BorrowerStats& stats) const {
 void BorrowedFunction::read(pci::Region region, uint64_t offset_bytes, size_t size_bytes, Data reply) {
     if (region == pci::Region::config) return read_config(offset_bytes, size_bytes, std::move(reply));
     ++counters_.trapped_reads;
+    if (msix_ && msix_->covers(region, offset_bytes, size_bytes))
+        return reply(msix_->read(region, offset_bytes, size_bytes));
     if (link_.broken()) return reply(tl::unexpected<Error>(*link_.broken()));
     if (errands_.waiting() >= max_waiting)
         return reply(fail(Errc::busy, "too many accesses wait for the adapter"));
@@ -118,6 +134,8 @@ void BorrowedFunction::write(pci::Region region, uint64_t offset_bytes, std::spa
                              vfio_user::Reply<void> reply) {
     if (region == pci::Region::config) return write_config(offset_bytes, data, std::move(reply));
     ++counters_.trapped_writes;
+    if (msix_ && msix_->covers(region, offset_bytes, data.size()))
+        return msix_->write(region, offset_bytes, data, std::move(reply));
     if (link_.broken()) return reply(tl::unexpected<Error>(*link_.broken()));
     if (errands_.waiting() >= max_waiting)
         return reply(fail(Errc::busy, "too many accesses wait for the adapter"));
@@ -163,6 +181,11 @@ void BorrowedFunction::write_config(uint64_t offset_bytes, std::span<const std::
     const auto effects = shadow_.write(offset_bytes, data);
     if (!effects) return reply(tl::unexpected<Error>(effects.error()));
     if (effects->reset) return reset(std::move(reply));
+    if (effects->msix) {
+        auto told = effects->command ? vfio_user::Reply<void>([](Result<>) {}) : std::move(reply);
+        msix_->control(shadow_.msix_enabled(), shadow_.msix_masked(), std::move(told));
+        if (!effects->command) return;
+    }
     if (!effects->command) return reply({});
     check_driver();
     link_.send(LoanRequest::config_write,
@@ -175,15 +198,18 @@ void BorrowedFunction::check_driver() {
     le16 command;
     if (!shadow_.read(pci::config::command, std::as_writable_bytes(std::span(&command, 1)))) return;
     const bool ready =
-        (command & pci::command::bus_master) && (irqs_.active(pci::Irq::msi) || irqs_.active(pci::Irq::intx));
+        (command & pci::command::bus_master) &&
+        (irqs_.active(pci::Irq::msi) || irqs_.active(pci::Irq::intx) || (msix_ && msix_->active()));
     if (std::exchange(driver_ready_, ready) == ready || !ready) return;
     events_.driver_ready();
 }
 
 Result<std::vector<pci::Extent>> BorrowedFunction::memory(pci::Region region, uint64_t offset_bytes,
                                                           uint64_t size_bytes) {
-    if (BorrowedFunction::region(region).mappable.empty()) return std::vector<pci::Extent>{};
-    return windows_->memory(region, offset_bytes, size_bytes);
+    const auto& areas = BorrowedFunction::region(region).mappable;
+    if (areas.empty()) return std::vector<pci::Extent>{};
+    auto extents = windows_->memory(region, offset_bytes, size_bytes);
+    return msix_ ? clip_to_pages(extents, areas) : extents;
 }
 
 void BorrowedFunction::map_dma(vfio_user::DmaMap map, vfio_user::Reply<void> reply) {
@@ -207,6 +233,7 @@ void BorrowedFunction::mask_irq(pci::Irq index, uint32_t vector, bool masked, vf
 void BorrowedFunction::reset(vfio_user::Reply<void> reply) {
     shadow_.reset();
     driver_ready_ = false;
+    if (msix_) msix_->reset();
     link_.send_bare(LoanRequest::reset, [this, shared = share_reply(std::move(reply))](auto answer) {
         reopened(answer.and_then([](const auto& body) { return decode_opened(body); }), std::move(*shared));
     });

@@ -7,6 +7,7 @@
 #include "smartio/client_memory.h"
 #include "smartio/config_shadow.h"
 #include "smartio/errands.h"
+#include "smartio/guest_msix.h"
 #include "smartio/loan_link.h"
 #include "smartio/register_windows.h"
 #include "vfio_user/handler.h"
@@ -15,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 namespace lanepool::smartio {
 
@@ -57,6 +59,8 @@ class BorrowedFunction final : public vfio_user::Handler {
   private:
     using Data = vfio_user::Reply<std::vector<std::byte>>;
     void describe_regions();
+    // Of a BAR, for the client: without the pages of the MSI-X table that is kept here.
+    std::vector<pci::Extent> mappable_memory(pci::Region region) const;
     void read_config(uint64_t offset_bytes, size_t size_bytes, Data reply);
     void read_interrupt_status(uint64_t offset_bytes, size_t size_bytes, Data reply);
     void write_config(uint64_t offset_bytes, std::span<const std::byte> data, vfio_user::Reply<void> reply);
@@ -72,6 +76,7 @@ class BorrowedFunction final : public vfio_user::Handler {
     std::shared_ptr<const RegisterWindows> windows_;
     ClientMemory memory_;
     ClientIrqs irqs_;
+    std::optional<GuestMsix> msix_; // where the guest sees MSI-X
     const Events events_;
 
     std::array<pci::RegionInfo, pci::region_count> regions_;

@@ -72,7 +72,7 @@ void Borrower::Impl::windows_open(const Opened& opened,
 }
 
 Result<> Borrower::Impl::serve(const Opened& opened, std::shared_ptr<const RegisterWindows> windows) {
-    ShadowSource source{opened.config, {}, opened.vectors[0], opened.vectors[1]};
+    ShadowSource source{opened.config, {}, opened.vectors[0], opened.vectors[1], opened.vectors[2]};
     for (size_t i = 0; i < pci::bar_count; ++i)
         source.bar_bytes[i] = opened.bars[i].size_bytes;
     auto shadow = TRY(ConfigShadow::create(source));

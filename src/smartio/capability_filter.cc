@@ -2,6 +2,7 @@
 #include "smartio/capability_filter.h"
 
 #include "pci/config_space.h"
+#include "smartio/msix_capability.h"
 
 #include <algorithm>
 
@@ -13,8 +14,34 @@ using pci::Capability;
 using pci::CapabilityEntry;
 using pci::ExtendedCapability;
 
+namespace vendor_specific { // PCI Local Bus Specification 3.0, appendix H
+constexpr size_t length = 2;
+constexpr size_t shortest = 3;
+} // namespace vendor_specific
+namespace virtio { // Virtual I/O Device Specification 1.2, 4.1.4
+constexpr uint16_t vendor_id = 0x1af4;
+constexpr size_t kind = 3;
+constexpr size_t shortest = 16;
+constexpr std::byte config_access{5};
+} // namespace virtio
+
+size_t byte_at(std::span<const std::byte> config, size_t offset) {
+    return std::to_integer<size_t>(config[offset]);
+}
+
+size_t kept_vendor_bytes(std::span<const std::byte> config, size_t offset) {
+    const size_t left = pci::conventional_config_bytes - offset;
+    if (left < vendor_specific::shortest) return 0;
+    const size_t size = byte_at(config, offset + vendor_specific::length);
+    if (size < vendor_specific::shortest || size > left) return 0;
+    if (pci::get16(config, pci::config::vendor_id) == virtio::vendor_id &&
+        (size < virtio::shortest || config[offset + virtio::kind] == virtio::config_access))
+        return 0;
+    return size;
+}
+
 // How many bytes of a capability the borrower gets; 0: it is not kept.
-size_t kept_bytes(std::span<const std::byte> config, const CapabilityEntry& entry, bool keep_msi) {
+size_t kept_bytes(std::span<const std::byte> config, const CapabilityEntry& entry, KeptMessages messages) {
     switch (static_cast<Capability>(entry.id)) {
     case Capability::power_management:
         return 8;
@@ -22,16 +49,36 @@ size_t kept_bytes(std::span<const std::byte> config, const CapabilityEntry& entr
         // Without the mask and pending registers of per-vector masking: the message address is 4 or 8 bytes
         // (PCI Local Bus Specification 3.0, 6.8.1).
         constexpr uint16_t address_64 = 1 << 7;
-        if (!keep_msi) return 0;
+        if (messages != KeptMessages::msi) return 0;
         return (pci::get16(config, entry.offset + 2) & address_64) ? 14 : 10;
     }
+    case Capability::msix:
+        return messages == KeptMessages::msix ? MsixCapability::length : 0;
     case Capability::pci_express: {
         // Version 1 ends after the link registers of an endpoint, version 2 after its second link registers
         // (PCI Express Base Specification, 7.5.3).
         return (pci::get16(config, entry.offset + 2) & 0xf) >= 2 ? 0x34 : 0x14;
     }
+    case Capability::vendor:
+        return kept_vendor_bytes(config, entry.offset);
     default:
         return 0;
+    }
+}
+
+// Where the one of its kind is noted; null for those of which there may be several.
+size_t* place_of(KeptCapabilities& kept, Capability id) {
+    switch (id) {
+    case Capability::power_management:
+        return &kept.power_management;
+    case Capability::msi:
+        return &kept.msi;
+    case Capability::msix:
+        return &kept.msix;
+    case Capability::pci_express:
+        return &kept.pci_express;
+    default:
+        return nullptr;
     }
 }
 
@@ -46,38 +93,38 @@ Result<> copy(std::span<const std::byte> from, std::span<std::byte> to, std::vec
         return fail(Errc::protocol,
                     "the capability at {:#x} needs {} bytes and would end outside of its space", offset,
                     size);
-    for (size_t i = offset; i < offset + size; ++i) {
-        if (taken[i]) return fail(Errc::protocol, "the capability at {:#x} overlaps another one", offset);
-        taken[i] = true;
-    }
+    const auto first = taken.begin() + static_cast<std::ptrdiff_t>(offset);
+    const auto last = first + static_cast<std::ptrdiff_t>(size);
+    if (std::find(first, last, true) != last)
+        return fail(Errc::protocol, "the capability at {:#x} overlaps another one", offset);
+    std::fill(first, last, true);
     std::ranges::copy(from.subspan(offset, size), to.begin() + static_cast<std::ptrdiff_t>(offset));
     return {};
 }
 
 Result<KeptCapabilities> copy_conventional(std::span<const std::byte> from, std::span<std::byte> to,
-                                           std::vector<bool>& taken, bool keep_msi) {
+                                           std::vector<bool>& taken, KeptMessages messages) {
+    constexpr size_t end = pci::conventional_config_bytes;
     KeptCapabilities kept;
-    size_t link = pci::config::capabilities; // where the next kept one's offset goes
+    std::vector<CapabilityEntry> chain;
     for (const auto& entry : TRY(pci::capabilities(from))) {
-        const size_t size = kept_bytes(from, entry, keep_msi);
+        const size_t size = kept_bytes(from, entry, messages);
         if (size == 0) continue;
-        size_t* place = nullptr;
-        switch (static_cast<Capability>(entry.id)) {
-        case Capability::power_management:
-            place = &kept.power_management;
-            break;
-        case Capability::msi:
-            place = &kept.msi;
-            break;
-        default:
-            place = &kept.pci_express;
-            break;
-        }
+        chain.push_back(entry);
+        size_t* place = place_of(kept, static_cast<Capability>(entry.id));
+        if (!place) continue;
         if (*place != 0)
             return fail(Errc::protocol, "capability {:#x} is there twice, at {:#x} and {:#x}", entry.id,
                         *place, entry.offset);
         *place = entry.offset;
-        TRY(copy(from, to, taken, entry.offset, size, pci::conventional_config_bytes));
+        TRY(copy(from, to, taken, entry.offset, size, end));
+    }
+    size_t link = pci::config::capabilities; // where the next kept one's offset goes
+    for (const auto& entry : chain) {
+        // A vendor's own that says that it is longer than it can be is not worth a device.
+        if (!place_of(kept, static_cast<Capability>(entry.id)) &&
+            !copy(from, to, taken, entry.offset, kept_bytes(from, entry, messages), end))
+            continue;
         to[link] = static_cast<std::byte>(entry.offset);
         link = entry.offset + 1u;
         to[link] = std::byte{0};
@@ -108,9 +155,9 @@ Result<> copy_extended(std::span<const std::byte> from, std::span<std::byte> to,
 } // namespace
 
 Result<KeptCapabilities> copy_kept_capabilities(std::span<const std::byte> from, std::span<std::byte> to,
-                                                bool keep_msi) {
+                                                KeptMessages messages) {
     std::vector<bool> taken(to.size());
-    const auto kept = TRY(copy_conventional(from, to, taken, keep_msi));
+    const auto kept = TRY(copy_conventional(from, to, taken, messages));
     TRY(copy_extended(from, to, taken));
     return kept;
 }

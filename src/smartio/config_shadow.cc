@@ -46,6 +46,11 @@ constexpr uint32_t ltr_and_obff = 1u << 11 | 3u << 18; // platform mechanisms, w
 constexpr size_t device_control_2 = 0x28;
 } // namespace express
 
+// No guest reads more of config space at a time, and no capability has this id (PCI Code and ID Assignment
+// Specification, chapter 2).
+constexpr size_t largest_guest_read = 4;
+constexpr std::byte unused_capability{0x7f};
+
 constexpr uint32_t bar_io = 1;
 constexpr uint32_t bar_type = 6;
 constexpr uint32_t bar_type_64 = 4;
@@ -120,6 +125,32 @@ void emulate_msi(size_t at, uint32_t vectors, std::span<std::byte> to, std::span
     writable[at + msi::address] = std::byte{0xfc}; // addresses of double words
 }
 
+// The guest's own: only what it sees of the table's size and place is the device's.
+void emulate_msix(const MsixCapability& msix, std::span<std::byte> to, std::span<std::byte> writable) {
+    pci::set16(to, msix.offset + MsixCapability::control, static_cast<uint16_t>(msix.vectors - 1));
+    pci::set16(writable, msix.offset + MsixCapability::control,
+               MsixCapability::enable | MsixCapability::function_mask);
+}
+
+// Whether PART lies in a BAR that has room for it.
+bool fits(const BarPart& part, const ShadowSource& source) {
+    if (part.bar >= pci::bar_count) return false;
+    const uint64_t size = source.bar_bytes[part.bar];
+    const bool io = pci::get32(source.config, bar0 + size_t{part.bar} * 4) & bar_io;
+    return !io && part.offset_bytes <= size && part.size_bytes <= size - part.offset_bytes;
+}
+
+// The capability that the guest is shown where the device has no MSI: none where it makes no sense.
+Result<std::optional<MsixCapability>> usable_msix(const ShadowSource& source) {
+    if (source.msix_vectors == 0 || source.msi_vectors > 0) return std::nullopt;
+    auto msix = TRY(find_msix(source.config));
+    if (!msix || !fits(msix->table, source) || !fits(msix->pending, source) ||
+        msix->table.overlaps(msix->pending.bar, msix->pending.offset_bytes, msix->pending.size_bytes))
+        return std::nullopt;
+    msix->vectors = std::min(msix->vectors, source.msix_vectors);
+    return msix;
+}
+
 // Returns whether there is a function-level reset.
 bool emulate_express(size_t at, std::span<std::byte> to, std::span<std::byte> writable) {
     const bool version_2 = (pci::get16(to, at + 2) & 0xf) >= 2;
@@ -160,9 +191,14 @@ Result<ConfigShadow> ConfigShadow::create(const ShadowSource& source) {
     for (unsigned bar = 0; bar < pci::bar_count; ++bar)
         shadow.bar_visible_[bar] = TRY(emulate_bar(source, bar, to, writable));
 
-    const auto kept = TRY(copy_kept_capabilities(source.config, to, source.msi_vectors > 0));
+    shadow.msix_ = TRY(usable_msix(source));
+    const auto messages = source.msi_vectors > 0 ? KeptMessages::msi
+                          : shadow.msix_         ? KeptMessages::msix
+                                                 : KeptMessages::none;
+    const auto kept = TRY(copy_kept_capabilities(source.config, to, messages));
     if (kept.power_management) emulate_power_management(kept.power_management, to, writable);
     if (kept.msi) emulate_msi(kept.msi, source.msi_vectors, to, writable);
+    if (shadow.msix_) emulate_msix(*shadow.msix_, to, writable);
     if (kept.pci_express && emulate_express(kept.pci_express, to, writable))
         shadow.flr_offset_ = kept.pci_express + express::device_control + 1;
     if (to[capabilities] != std::byte{0}) pci::set16(to, status, pci::status::capabilities_list);
@@ -175,6 +211,9 @@ Result<> ConfigShadow::read(uint64_t offset_bytes, std::span<std::byte> data) co
         return fail(Errc::out_of_range, "{} bytes at {:#x} lie outside of config space", data.size(),
                     offset_bytes);
     std::ranges::copy(std::span(values_).subspan(offset_bytes, data.size()), data.begin());
+    if (data.size() > largest_guest_read && msix_ && msix_->offset >= offset_bytes &&
+        msix_->offset - offset_bytes < data.size())
+        data[msix_->offset - offset_bytes] = unused_capability;
     return {};
 }
 
@@ -193,6 +232,7 @@ Result<ShadowEffects> ConfigShadow::write(uint64_t offset_bytes, std::span<const
         return effects;
     }
     const uint16_t before = pci::get16(values_, command) & forwarded_command_bits;
+    const uint16_t msix_before = msix_control();
     for (size_t i = 0; i < data.size(); ++i) {
         auto& value = values_[offset_bytes + i];
         const auto mask = writable_[offset_bytes + i];
@@ -200,10 +240,17 @@ Result<ShadowEffects> ConfigShadow::write(uint64_t offset_bytes, std::span<const
     }
     const uint16_t after = pci::get16(values_, command) & forwarded_command_bits;
     if (after != before) effects.command = after;
+    effects.msix = msix_control() != msix_before;
     return effects;
 }
 
 void ConfigShadow::reset() { values_ = initial_; }
+
+uint16_t ConfigShadow::msix_control() const {
+    return msix_ ? pci::get16(values_, msix_->offset + MsixCapability::control) : uint16_t{0};
+}
+bool ConfigShadow::msix_enabled() const { return msix_control() & MsixCapability::enable; }
+bool ConfigShadow::msix_masked() const { return msix_control() & MsixCapability::function_mask; }
 
 void ConfigShadow::set_interrupt_status(bool pending) {
     const uint16_t other = pci::get16(values_, status) & static_cast<uint16_t>(~pci::status::interrupt);

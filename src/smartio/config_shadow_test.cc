@@ -58,7 +58,7 @@ TEST(ConfigShadow, KeepsOnlyWhatConcernsTheBorrower) {
     const auto shadow = sample();
     auto chain = pci::capabilities(image(shadow));
     ASSERT_TRUE(chain);
-    EXPECT_THAT(ids(*chain), ElementsAre(0x01, 0x05, 0x10));
+    EXPECT_THAT(ids(*chain), ElementsAre(0x01, 0x05, 0x10, 0x09));
     chain = pci::extended_capabilities(image(shadow));
     ASSERT_TRUE(chain);
     EXPECT_THAT(ids(*chain), ElementsAre(0x00, 0x03));
@@ -68,7 +68,7 @@ TEST(ConfigShadow, KeepsOnlyWhatConcernsTheBorrower) {
 
 TEST(ConfigShadow, LeavesNoByteOfAHiddenCapability) {
     const auto bytes = image(sample());
-    for (const size_t offset : {at::msix, at::vendor, at::advanced_error + 4, at::sriov})
+    for (const size_t offset : {at::msix, at::advanced_error + 4, at::sriov})
         EXPECT_EQ(pci::get32(bytes, offset), 0u) << offset;
 }
 
@@ -148,7 +148,7 @@ TEST(ConfigShadow, MsiOffersNoMoreThanTheVectorsThereAre) {
     shadow = ConfigShadow::create(source);
     ASSERT_TRUE(shadow);
     const auto chain = pci::capabilities(image(*shadow));
-    EXPECT_THAT(ids(*chain), ElementsAre(0x01, 0x10));
+    EXPECT_THAT(ids(*chain), ElementsAre(0x01, 0x10, 0x09));
 }
 
 TEST(ConfigShadow, MsiCanBeProgrammedWithoutTheDevice) {
@@ -178,6 +178,113 @@ TEST(ConfigShadow, WithoutFlrTheBitDoesNothing) {
     EXPECT_FALSE(shadow->has_flr());
     EXPECT_FALSE(put<uint16_t>(*shadow, at::pci_express + 8, 0x8000).reset);
     EXPECT_EQ(get<uint16_t>(*shadow, at::pci_express + 8) & 0x8000, 0);
+}
+
+// A function without MSI, with three vectors of its 33.
+ShadowSource msix_only(std::span<const std::byte> config) {
+    auto source = sample_source(config);
+    source.msi_vectors = 0;
+    source.msix_vectors = 3;
+    return source;
+}
+
+TEST(ConfigShadow, MsixIsForTheGuestOnly) {
+    auto config = sample_config();
+    pci::set32(config, at::msix + 4, 0x2000);
+    pci::set32(config, at::msix + 8, 0x0003);
+    const auto shadow = ConfigShadow::create(msix_only(config));
+    ASSERT_TRUE(shadow);
+    // As QEMU reads it.
+    const auto chain = pci::capabilities(image(*shadow));
+    ASSERT_TRUE(chain);
+    EXPECT_THAT(ids(*chain), ElementsAre(0x01, 0x7f, 0x10, 0x09));
+    std::vector<std::byte> conventional(256);
+    ASSERT_TRUE(shadow->read(0, conventional));
+    EXPECT_EQ(conventional[at::msix], std::byte{0x7f});
+    // As its guest does.
+    EXPECT_EQ(get<uint8_t>(*shadow, at::msix), 0x11);
+    EXPECT_EQ(get<uint16_t>(*shadow, at::msix), 0x7011); // and on to PCI Express
+    EXPECT_EQ(get<uint32_t>(*shadow, at::msix), 0x00027011u);
+    EXPECT_EQ(get<uint32_t>(*shadow, at::msix + 4), 0x2000u);
+    EXPECT_EQ(get<uint32_t>(*shadow, at::msix + 8), 0x0003u);
+    EXPECT_EQ(shadow->msix()->vectors, 3u);
+    EXPECT_EQ(shadow->msix()->table.offset_bytes, 0x2000u);
+    EXPECT_EQ(shadow->msix()->pending.bar, 3u);
+}
+
+TEST(ConfigShadow, MsixIsTurnedOnAndMaskedHere) {
+    auto config = sample_config();
+    pci::set32(config, at::msix + 8, 0x0003);
+    auto shadow = ConfigShadow::create(msix_only(config));
+    ASSERT_TRUE(shadow);
+    EXPECT_FALSE(shadow->msix_enabled()); // whatever the lender had
+    EXPECT_TRUE(put<uint16_t>(*shadow, at::msix + 2, 0xffff).msix);
+    EXPECT_EQ(get<uint16_t>(*shadow, at::msix + 2), 0xc002);
+    EXPECT_TRUE(shadow->msix_enabled() && shadow->msix_masked());
+    EXPECT_FALSE(put<uint16_t>(*shadow, at::msix + 2, 0xc000).msix);
+    EXPECT_TRUE(put<uint8_t>(*shadow, at::msix + 3, 0x80).msix);
+    EXPECT_FALSE(shadow->msix_masked());
+    EXPECT_EQ(put<uint32_t>(*shadow, at::msix + 4, 0xffffffff), ShadowEffects{});
+    EXPECT_EQ(get<uint32_t>(*shadow, at::msix + 4), 0u);
+    shadow->reset();
+    EXPECT_FALSE(shadow->msix_enabled());
+}
+
+TEST(ConfigShadow, MsixIsHiddenWhereThereIsMsiOrItMakesNoSense) {
+    auto config = sample_config();
+    pci::set32(config, at::msix + 8, 0x0003);
+    auto both = msix_only(config);
+    both.msi_vectors = 1;
+    EXPECT_FALSE(ConfigShadow::create(both)->msix());
+    auto none = msix_only(config);
+    none.msix_vectors = 0;
+    EXPECT_FALSE(ConfigShadow::create(none)->msix());
+    const auto with = [&](uint32_t table, uint32_t pending) {
+        auto odd = config;
+        pci::set32(odd, at::msix + 4, table);
+        pci::set32(odd, at::msix + 8, pending);
+        const auto shadow = ConfigShadow::create(msix_only(odd));
+        EXPECT_TRUE(shadow);
+        return shadow && shadow->msix();
+    };
+    EXPECT_TRUE(with(0x3000, 0x0));
+    EXPECT_FALSE(with(0x3e00, 0x0)) << "the table leaves its BAR";
+    EXPECT_FALSE(with(0x3000, 0x3008)) << "the pending bits lie in it";
+    EXPECT_FALSE(with(0x0002, 0x0)) << "an I/O BAR";
+    EXPECT_FALSE(with(0x0004, 0x0)) << "no BAR";
+    EXPECT_FALSE(with(0x0007, 0x0)) << "there are six";
+}
+
+TEST(ConfigShadow, VendorsOwnAreKeptWhereTheyAreSound) {
+    auto config = sample_config();
+    pci::set32(config, at::vendor + 4, 0x12345678);
+    auto shadow = ConfigShadow::create(sample_source(config));
+    EXPECT_EQ(get<uint32_t>(*shadow, at::vendor + 4), 0x12345678u);
+    EXPECT_EQ(put<uint32_t>(*shadow, at::vendor + 4, 0), ShadowEffects{});
+    EXPECT_EQ(get<uint32_t>(*shadow, at::vendor + 4), 0x12345678u);
+    for (const unsigned length : {0u, 2u, 0x41u}) {
+        config[at::vendor + 2] = static_cast<std::byte>(length);
+        shadow = ConfigShadow::create(sample_source(config));
+        ASSERT_TRUE(shadow);
+        EXPECT_THAT(ids(*pci::capabilities(image(*shadow))), ElementsAre(0x01, 0x05, 0x10)) << length;
+    }
+    // One that reaches into another is given up; the other is not.
+    pci::set32(config, 0x48, 0x00400009 | at::power_management << 8);
+    config[pci::config::capabilities] = std::byte{0x48};
+    config[at::vendor + 2] = std::byte{16};
+    shadow = ConfigShadow::create(sample_source(config));
+    ASSERT_TRUE(shadow);
+    EXPECT_THAT(ids(*pci::capabilities(image(*shadow))), ElementsAre(0x01, 0x05, 0x10, 0x09));
+}
+
+TEST(ConfigShadow, VirtioIsNotReachedThroughConfigSpace) {
+    auto config = sample_config();
+    config[at::vendor + 3] = std::byte{5};
+    EXPECT_EQ(get<uint8_t>(*ConfigShadow::create(sample_source(config)), at::vendor), 0x09);
+    pci::set16(config, pci::config::vendor_id, 0x1af4);
+    EXPECT_EQ(get<uint8_t>(*ConfigShadow::create(sample_source(config)), at::vendor), 0x00);
+    config[at::vendor + 3] = std::byte{1};
+    EXPECT_EQ(get<uint8_t>(*ConfigShadow::create(sample_source(config)), at::vendor), 0x09);
 }
 
 TEST(ConfigShadow, PowerStatesAreEmulated) {

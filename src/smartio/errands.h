@@ -44,6 +44,7 @@ class Errands {
     }
 
     size_t waiting() const { return worker_.waiting(); }
+    io::EventLoop& loop() const { return loop_; }
 
   private:
     io::EventLoop& loop_;

@@ -100,7 +100,8 @@ Result<Opened> LenderCore::describe() {
         opened.vectors[i] = std::min(device_.irq(static_cast<pci::Irq>(i)).count, max_loan_vectors);
     opened.memory_survives_reset = flr_control_offset(opened.config) != 0;
     // A borrower would refuse what cannot be shadowed or sent: say so before anything is opened.
-    TRY(ConfigShadow::create({opened.config, bar_sizes(opened), opened.vectors[0], opened.vectors[1]}));
+    TRY(ConfigShadow::create(
+        {opened.config, bar_sizes(opened), opened.vectors[0], opened.vectors[1], opened.vectors[2]}));
     TRY(encode(opened));
     return opened;
 }
