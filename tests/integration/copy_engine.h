@@ -31,6 +31,9 @@ inline constexpr uint64_t doorbell_bytes = 0x1000;
 inline constexpr uint64_t bar0_bytes = 0x4000;
 inline constexpr uint64_t storage_bytes = 0x1000; // BAR 3
 inline constexpr uint32_t msi_vectors = 4;
+inline constexpr uint32_t msix_vectors = 4; // where asked for; then this is in BAR 0, too:
+inline constexpr uint64_t msix_table = 0x2000;
+inline constexpr uint64_t msix_pending = 0x3000;
 } // namespace copy_engine
 
 // All on its loop's thread.
@@ -54,6 +57,19 @@ class CopyEngine final : public vfio_user::Handler {
         constexpr size_t device_capabilities = smartio::test::at::pci_express + 4;
         pci::set32(config_, device_capabilities, 0);
         flr_ = false;
+    }
+    // As functions that know no other interrupts.
+    void signal_by_msix_only() {
+        irqs_[0] = irqs_[1] = {};
+        irqs_[2] = {copy_engine::msix_vectors, false, false};
+        put_msix_table();
+    }
+    // Whether VECTOR of MSI-X is set up, and signals it.
+    bool raise(uint32_t vector) {
+        const auto found = eventfds_.find({pci::Irq::msix, vector});
+        if (found == eventfds_.end()) return false;
+        signal(found->second);
+        return true;
     }
     std::array<std::byte, copy_engine::storage_bytes> storage{};
     size_t dma_maps() const { return dma_.size(); }
@@ -150,6 +166,13 @@ class CopyEngine final : public vfio_user::Handler {
         config_ = smartio::test::sample_config();
         pci::set16(config_, pci::config::command, 0);
         if (keep_hidden) hide_flr();
+        if (irqs_[2].count > 0) put_msix_table();
+    }
+    void put_msix_table() {
+        constexpr size_t capability = smartio::test::at::msix;
+        pci::set16(config_, capability + 2, copy_engine::msix_vectors - 1);
+        pci::set32(config_, capability + 4, copy_engine::msix_table);
+        pci::set32(config_, capability + 8, copy_engine::msix_pending);
     }
     void write_config(uint64_t offset, std::span<const std::byte> data) {
         constexpr uint64_t flr_byte = smartio::test::at::pci_express + 9;
