@@ -5,6 +5,7 @@
 #include "application/segment_protocol.h"
 #include "smartio/loan_protocol.h"
 
+#include <algorithm>
 #include <fstream>
 #include <random>
 #include <set>
@@ -17,6 +18,10 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto heartbeat_interval = 250ms;
+// A device whose function hangs does not keep its host away for ever. Below the time for which the controller
+// keeps loans for a host that is away.
+constexpr auto complete_limit = 5s;
+constexpr auto look_interval = 20ms;
 // So much of a step's deadline may be used up here; the rest is for the answer's way.
 std::chrono::milliseconds patience(const pool::Step& step) {
     return std::chrono::milliseconds(step.deadline_ms) * 9 / 10;
@@ -119,8 +124,11 @@ void Agent::add_device(const std::string& name, const std::string& parent,
     setup.events.functions = [this, name, parent,
                               alive = alive_](const std::vector<pci::Address>& functions) {
         if (!parent.empty()) return;
+        ++functions_to_add_;
         loop_.post([=, this] {
-            if (*alive) functions_are(name, functions);
+            if (!*alive) return;
+            --functions_to_add_;
+            functions_are(name, functions);
         });
     };
     auto& device = devices_[name] = std::make_unique<LentDevice>(std::move(setup));
@@ -133,9 +141,20 @@ void Agent::hello_soon() {
     pending_hello_ = loop_.after(0ms, [this] { say_hello(); });
 }
 
+// A device that is left out counts as pulled out, and an SR-IOV function as removed.
+bool Agent::is_complete() const {
+    return functions_to_add_ == 0 && std::all_of(devices_.begin(), devices_.end(), [](const auto& entry) {
+               return entry.second->looked_for();
+           });
+}
+
 void Agent::say_hello() {
     // Without the fabric this host can neither lend nor borrow: it is not there yet.
     if (!control_ || !control_->connected() || !fabric_ || !fabric_->is_up()) return;
+    if (!is_complete() && loop_.clock().now() < complete_until_) {
+        pending_hello_ = loop_.after(look_interval, [this] { say_hello(); });
+        return;
+    }
     v1::AgentMessage message;
     auto& hello = *message.mutable_hello();
     hello.set_host(options_.host);
@@ -321,6 +340,7 @@ void Agent::detach(const pool::Order& order, std::function<void(Result<>)> done)
 // ---- from the fabric ----
 
 void Agent::fabric_up() {
+    complete_until_ = loop_.clock().now() + complete_limit;
     for (const auto& [name, device] : devices_)
         device->set_adapter(&fabric_->adapter());
     if (applications_) applications_->fabric_up(fabric_->adapter(), fabric_->channel());

@@ -45,7 +45,8 @@ class Agent {
     void let_go(std::vector<std::string> names, std::function<void(Result<>)> done);
     // To the controller.
     void say_hello();
-    void hello_soon(); // one Hello for the several changes of one moment
+    bool is_complete() const; // what a Hello would say of this host's devices
+    void hello_soon();        // one Hello for the several changes of one moment
     void report_lost(uint64_t loan_id, uint64_t epoch, bool as_lender, const std::string& reason);
     // From the controller.
     void handle(const v1::ControllerMessage& message);
@@ -86,6 +87,8 @@ class Agent {
     StepLedger ledger_;
     std::unique_ptr<ControlStream> control_;
     bool welcomed_ = false;
+    io::TimePoint complete_until_; // how long a Hello waits for what is not known yet
+    size_t functions_to_add_ = 0;  // changes of SR-IOV functions that have been seen
     io::EventLoop::Registration heartbeat_;
     io::EventLoop::Registration pending_hello_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

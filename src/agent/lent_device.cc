@@ -91,6 +91,7 @@ Result<LentDevice::Reached> LentDevice::reach(const std::shared_ptr<FunctionSour
 }
 
 void LentDevice::found(Result<Found> result) {
+    looked_for_ = true;
     if (function_ || with_host_) return; // something has begun meanwhile
     if (!result) {
         if (sighting_) note({});

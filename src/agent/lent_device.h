@@ -53,6 +53,8 @@ class LentDevice final : private FencePorts, private HostPorts {
     const std::string& place() const { return setup_.source->place(); }
     // Known once the function has been reached for the first time.
     bool identified() const { return identity_.has_value(); }
+    // It has been looked for once, whether or not it was there.
+    bool looked_for() const { return looked_for_; }
     v1::ObservedDevice observed() const;
     const std::optional<smartio::LenderStatus> lender_status() const;
 
@@ -155,9 +157,10 @@ class LentDevice final : private FencePorts, private HostPorts {
     std::multimap<pool::StepId, Done> answers_; // that are owed
     Done going_;                                // who waits until it is let go
     uint64_t looks_ = 0;                        // what an earlier one finds is out of date
-    bool with_host_ = false;                    // its host is being asked for something
-    int64_t host_until_us_ = 0;                 // and that is how long
-    std::string said_;                          // of observed()
+    bool looked_for_ = false;
+    bool with_host_ = false;    // its host is being asked for something
+    int64_t host_until_us_ = 0; // and that is how long
+    std::string said_;          // of observed()
     io::EventLoop::Registration fence_timer_;
     io::EventLoop::Registration retry_;
     io::EventLoop::Registration host_limit_;
