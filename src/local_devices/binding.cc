@@ -18,7 +18,22 @@ using namespace std::chrono_literals;
 constexpr auto unbind_timeout = 20s;
 constexpr auto probe_timeout = 20s; // a driver that starts its device may take seconds
 constexpr auto attribute_timeout = 5s;
+constexpr auto lock_timeout = 5s;
 constexpr auto module_timeout = 20s;
+
+// While a bind or an unbind is under way, which somebody (an agent that was killed) has begun, the link to
+// the driver is there too early or gone too early, and drivers_probe does nothing. The kernel takes the
+// function's lock for that, and also for a write to power/control, even of what stands there.
+Result<> wait_for_others(System& system, const pci::Address& function) {
+    const std::string path = attribute(function, "power/control");
+    const std::string text = text_of(system, path);
+    if (text.empty()) return {};
+    const auto written = system.write(path, text, lock_timeout);
+    if (!written && written.error().code() == Errc::timeout)
+        return fail(Errc::timeout, "{}: the kernel is still busy with it: {}", pci::to_string(function),
+                    written.error().message());
+    return {};
+}
 
 Result<> set_override(System& system, const pci::Address& function, std::string_view driver) {
     if (driver_override_of(system, function) == driver) return {};
@@ -72,11 +87,16 @@ bool still_there(System& system, const Member& member) {
 
 Result<> release(System& system, const Member& member) {
     if (!still_there(system, member)) return {};
-    if (member.reset_method) TRY(restore_reset_methods(system, member.address, *member.reset_method));
+    TRY(wait_for_others(system, member.address));
     TRY(set_override(system, member.address, member.driver_override));
     const std::string driver = driver_of(system, member.address);
     if (driver != member.driver && driver == vfio_driver) TRY(unbind(system, member.address));
     return {};
+}
+
+Result<> restore_resets(System& system, const Member& member) {
+    if (!member.reset_method || !still_there(system, member)) return {};
+    return restore_reset_methods(system, member.address, *member.reset_method);
 }
 
 Result<> bind_former_driver(System& system, const Member& member) {
@@ -130,8 +150,10 @@ Result<> ensure_vfio_driver(System& system) {
 // The whole group is without drivers before any of it gets a new one: the kernel gives user space no device
 // of a group in which another driver may start DMA.
 Result<> unbind_for_vfio(System& system, std::span<const Member> members) {
-    for (const auto& member : members)
+    for (const auto& member : members) {
+        TRY(wait_for_others(system, member.address));
         TRY(set_override(system, member.address, vfio_driver));
+    }
     for (const auto& member : members)
         if (driver_of(system, member.address) != vfio_driver) TRY(unbind(system, member.address));
     return {};
@@ -145,10 +167,16 @@ Result<> bind_to_vfio(System& system, std::span<const Member> members) {
 
 Result<> bind_as_before(System& system, std::span<const Member> members) {
     Result<> result;
-    for (const auto& member : members | std::views::reverse)
-        keep_first(result, release(system, member));
-    for (const auto& member : members | std::views::reverse)
-        keep_first(result, bind_former_driver(system, member));
+    std::vector<const Member*> free;
+    for (const auto& member : members | std::views::reverse) {
+        auto released = release(system, member);
+        if (released) free.push_back(&member); // else every further try might take as long
+        keep_first(result, std::move(released));
+    }
+    for (const Member* const member : free) {
+        keep_first(result, restore_resets(system, *member));
+        keep_first(result, bind_former_driver(system, *member));
+    }
     return result;
 }
 

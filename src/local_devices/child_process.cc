@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -46,8 +47,11 @@ std::vector<SharedRange> shared_ranges() {
 
 // Makes a process that has copied the memory of one with many threads let go of every descriptor and shared
 // mapping: if the kernel keeps it for ever, it must not keep the devices and sockets of the other. From here
-// on it makes system calls only.
-void let_go(const std::vector<SharedRange>& ranges) {
+// on it makes system calls only. It dies with the other, so that whoever comes after that one finds nothing
+// that is still about to be done; only what the kernel has begun goes on.
+void let_go(const std::vector<SharedRange>& ranges, pid_t parent) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(killed_status);
     ::syscall(SYS_close_range, 0U, ~0U, 0U);
     for (const auto& range : ranges)
         ::munmap(range.start, range.size_bytes);
@@ -134,10 +138,11 @@ Result<int> ChildProcesses::in_child(const std::string& what, std::chrono::nanos
                                      const std::function<int()>& work) {
     TRY(check_stuck(what));
     const auto ranges = shared_ranges();
+    const pid_t parent = ::getpid();
     const pid_t pid = ::_Fork();
     if (pid < 0) return fail_errno(fmt::format("{}: starting a process for it", what));
     if (pid == 0) {
-        let_go(ranges);
+        let_go(ranges, parent);
         ::_exit(work());
     }
     const int status = TRY(wait_for(pid, what, timeout));

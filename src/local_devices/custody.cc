@@ -79,6 +79,7 @@ class LinuxCustody final : public Custody {
     std::optional<Group> group_with(const pci::Address& function) const;
 
     Result<> settle(Group group);
+    std::string why_lost(const Member& member) const;
     bool still_taken(Group& group);
     void note(std::string text);
     Result<Group> prepare(const pci::Address& function);
@@ -163,25 +164,31 @@ Result<> LinuxCustody::start() {
     return {};
 }
 
-// Whether GROUP, which was taken, still is, without those of its members that are not there any more. One
+// Why MEMBER, which was taken, is not any more; empty: it is. The kernel keeps driver_override as long as it
+// knows the function: one that has lost it was unplugged and plugged in again, or somebody took it away.
+std::string LinuxCustody::why_lost(const Member& member) const {
+    if (!present(*system_, member.address)) return "is not there any more";
+    if (!may_be_same(identity_of(*system_, member.address), member.identity))
+        return "another device is in its place now";
+    const std::string driver = driver_of(*system_, member.address);
+    if (driver == vfio_driver ||
+        (driver.empty() && driver_override_of(*system_, member.address) == vfio_driver))
+        return {};
+    if (driver.empty()) return "was plugged in anew since";
+    return fmt::format("the driver {} has it now", driver);
+}
+
+// Whether GROUP, which was taken, still is, without those of its members that are lanepool's no more. One
 // that has lost its driver (vfio-pci was unloaded and loaded again) gets it back.
 bool LinuxCustody::still_taken(Group& group) {
     std::erase_if(group.members, [&](const Member& member) {
-        const bool gone = !present(*system_, member.address) ||
-                          !may_be_same(identity_of(*system_, member.address), member.identity);
-        if (gone)
-            note(fmt::format("{} was taken, and is not there any more", pci::to_string(member.address)));
-        return gone;
+        const auto reason = why_lost(member);
+        if (!reason.empty())
+            note(fmt::format("{} was taken, and {}", pci::to_string(member.address), reason));
+        return !reason.empty();
     });
     std::erase_if(group.wanted, [&](const pci::Address& address) { return !has_member(group, address); });
     if (group.wanted.empty()) return false;
-    for (const auto& member : group.members) {
-        const std::string driver = driver_of(*system_, member.address);
-        if (driver.empty() || driver == vfio_driver) continue;
-        note(fmt::format("{} was taken, and somebody has bound the driver {} to it since",
-                         pci::to_string(member.address), driver));
-        return false;
-    }
     auto bound = ensure_vfio_driver(*system_);
     if (bound) bound = unbind_for_vfio(*system_, group.members);
     if (bound) bound = bind_to_vfio(*system_, group.members);

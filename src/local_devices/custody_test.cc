@@ -302,10 +302,13 @@ TEST(Recovery, GivesUpWhatSomebodyElseHasBound) {
     auto kernel = machine();
     ASSERT_TRUE(open(kernel)->take(card));
     kernel.functions[card].driver = "igb";
+    kernel.functions[card].override.clear();
     const auto custody = open(kernel);
     EXPECT_FALSE(custody->taken(card));
-    EXPECT_THAT(custody->notes(), ElementsAre(HasSubstr("somebody has bound the driver igb")));
-    EXPECT_TRUE(own(kernel));
+    EXPECT_THAT(custody->notes(), ElementsAre(HasSubstr("was taken, and the driver igb has it now")));
+    EXPECT_EQ(kernel.functions[card].driver, "igb");
+    EXPECT_EQ(kernel.functions[card_two].driver, "");
+    EXPECT_EQ(kernel.functions[card_two].override, "");
 }
 
 TEST(Recovery, BindsAgainWhenVfioWasReloaded) {
@@ -316,6 +319,20 @@ TEST(Recovery, BindsAgainWhenVfioWasReloaded) {
     kernel.drivers.erase("vfio-pci");
     EXPECT_TRUE(open(kernel)->taken(card));
     EXPECT_TRUE(on_vfio(kernel, {card, card_two}));
+}
+
+// As a VF does that is removed and made again.
+TEST(Recovery, WhatIsPluggedInAnewIsNotTaken) {
+    auto kernel = machine();
+    const auto custody = open(kernel);
+    ASSERT_TRUE(custody->take(card_two));
+    kernel.functions[card_two] = function_with("0x10de", "", "7");
+    EXPECT_FALSE(custody->taken(card_two));
+    kernel.links["/proc/9/fd/1"] = "/sys/devices/" + kernel.folder_of(card_two) + "/resource0";
+    const auto taken = custody->take(card_two);
+    ASSERT_FALSE(taken) << "it is used by somebody by now";
+    EXPECT_EQ(taken.error().code(), Errc::busy);
+    EXPECT_TRUE(own(kernel));
 }
 
 TEST(Recovery, RefusesAForeignStateFile) {

@@ -258,6 +258,8 @@ class SimulatedSystem final : public System {
                 return fail(Errc::timeout, "it hangs");
             }
             function.driver.clear();
+        } else if (name == "power/control") {
+            return {};
         } else if (name == "enable") {
             if (!function.driver.empty()) return fail(Errc::busy, "it has a driver");
         } else if (name == "reset_method") {
@@ -309,6 +311,7 @@ class SimulatedSystem final : public System {
             all[folder + "driver_override"] =
                 (function.override.empty() ? "(null)" : function.override) + '\n';
             all[folder + "config"] = function.config;
+            all[folder + "power/control"] = "auto\n";
             all[folder + "resource"] = "0xfe000000 0xfe003fff 0x40200\n";
             if (!function.reset_methods.empty()) all[folder + "reset_method"] = function.reset_methods + '\n';
             if (function.total_functions > 0) {

@@ -24,6 +24,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 namespace lanepool::local_devices {
@@ -365,6 +366,38 @@ TEST_F(Hosts, ACardOfTwoFunctionsGoesAsAWhole) {
     ASSERT_EQ(message(custody_->give_back(first)), "");
     EXPECT_EQ(driver(first), "");
     EXPECT_EQ(driver(second), "nvme");
+}
+
+// Killed in the middle of taking and of giving back, at a later moment each time.
+TEST_F(Hosts, ACrashLeavesNothingHalfDone) {
+    const auto first = device("PAIR");
+    auto second = first;
+    second.function = 1;
+    disk(second);
+    int seen_taken = 0, seen_own = 0;
+    for (int round = 0; round < 8; ++round) {
+        custody_.reset();
+        const pid_t child = ::fork();
+        if (child == 0) {
+            const auto custody = Custody::open(Paths{}, "/tmp/custody.json");
+            while (custody && (*custody)->take(first) && (*custody)->give_back(first)) {
+            }
+            ::_exit(1);
+        }
+        std::this_thread::sleep_for(20ms + round * 17ms);
+        ::kill(child, SIGKILL);
+        ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+        reopen();
+        const bool taken = custody_->taken(first);
+        ++(taken ? seen_taken : seen_own);
+        EXPECT_EQ(driver(first), taken ? "vfio-pci" : "") << round;
+        EXPECT_EQ(driver(second), taken ? "vfio-pci" : "nvme") << round;
+        EXPECT_EQ(driver_override_of(*system_, second), taken ? "vfio-pci" : "") << round;
+    }
+    fmt::print("after a crash: {} times taken, {} times its host's own\n", seen_taken, seen_own);
+    ASSERT_EQ(message(custody_->give_back(first)), "");
+    EXPECT_EQ(driver(second), "nvme");
+    disk(second);
 }
 
 TEST_F(Hosts, LoadsVfio) {

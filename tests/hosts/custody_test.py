@@ -29,8 +29,8 @@ class CustodyTest(unittest.TestCase):
         with WholeHost(f"custody-{kernel}", kernel=kernel, devices=devices, programs=[PROGRAM]) as host:
             where = " ".join(f"{variable}={host.address(name)}" for name, variable in NAMES.items())
             host.check("modprobe loop; modprobe dm_mod; modprobe raid1; modprobe ext4")
-            result = host.run(f"{where} custody_host_test --gtest_brief=1", timeout_s=180)
-            self.assertEqual(result.status, 0, result.text + host.logs())
+            result = host.run(f"{where} custody_host_test --gtest_brief=1 --gtest_filter={os.environ.get('FILTER', '*')}", timeout_s=180)
+            self.assertEqual(result.status, 0, result.text + host.run("dmesg | tail -n 40").text)
             self.assertIn("PASSED", result.text)
             print(f"{kernel}: booted in {host.boot_s:.1f} s; {result.text.strip().splitlines()[-2]}")
 
