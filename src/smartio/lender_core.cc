@@ -52,15 +52,20 @@ Result<> LenderCore::open_ways(uint64_t number, ntb::Partition borrower) {
     auto& loan =
         loans_.try_emplace(number, description_, adapter_, device_, borrower, limits_, iovas_).first->second;
     const auto open = [&]() -> Result<> {
-        // The kernel maps registers of a card for another one only while they answer.
-        if (!adapter_.function().hands_out_memory())
-            TRY(change_command(device_, pci::command::memory_space, pci::command::memory_space));
         if (requester_) TRY(loan.ways.let_pass(*requester_));
-        return loan.ways.export_bars(loan.opened);
+        return export_bars(loan);
     };
     auto result = open();
     if (!result) loans_.erase(number);
     return result;
+}
+
+Result<> LenderCore::export_bars(Loan& loan) {
+    // The kernel maps registers of a card for another one only while they answer, and before a reset the
+    // guest may have turned them off.
+    if (!adapter_.function().hands_out_memory())
+        TRY(change_command(device_, pci::command::memory_space, pci::command::memory_space));
+    return loan.ways.export_bars(loan.opened);
 }
 
 Result<> LenderCore::expel(uint64_t number) {
@@ -232,7 +237,7 @@ Result<> LenderCore::reset_in_loan(Loan& loan) {
         return function_level_reset(device_, control);
     TRY(loan.ways.withdraw_bars());
     TRY(device_.reset());
-    return loan.ways.export_bars(loan.opened);
+    return export_bars(loan);
 }
 
 Result<std::vector<std::byte>> LenderCore::guest_reset(Loan& loan) {

@@ -65,6 +65,7 @@ class LenderCore {
     Result<Opened> describe();
     Result<> check_revocable(const Opened& opened) const;
     Result<> open_ways(uint64_t number, ntb::Partition borrower);
+    Result<> export_bars(Loan& loan);
     Result<std::vector<std::byte>> handle_memory(uint64_t number, Loan& loan, LoanRequest request,
                                                  std::span<const std::byte> body);
     Result<> check_alone(const char* what) const;
