@@ -50,7 +50,7 @@ class AgentHost(WholeHost):
     def start_agent(self):
         # One round trip for all of them.
         slots = " ".join(self.slot(name) for name in ["adapter", *self.lend])
-        listed = self.check(f"for slot in {slots}; do cd /sys/bus/pci/devices/$slot; ls -d 0000:*.0; done").split()
+        listed = self.check(f"for slot in {slots}; do cd /sys/bus/pci/devices/$slot; ls -d 0000:*.0 | head -n 1; done").split()
         addresses = dict(zip(["adapter", *self.lend], listed, strict=True))
         devices = " ".join(f"--device {name}=pci:{addresses[name]}" for name in self.lend)
         self.check(
