@@ -7,7 +7,6 @@
 #include "vfio/open.h"
 
 #include <mutex>
-#include <spdlog/spdlog.h>
 
 namespace lanepool::agent {
 
@@ -119,8 +118,6 @@ Result<std::shared_ptr<Bus>> Bus::open(const std::filesystem::path& state_file) 
     auto bus = std::make_shared<Bus>();
     bus->system = local_devices::linux_system(bus->paths);
     bus->custody = TRY(local_devices::Custody::open(bus->paths, state_file));
-    for (const auto& note : bus->custody->notes())
-        spdlog::warn("{}", note);
     return bus;
 }
 
