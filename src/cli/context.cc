@@ -90,6 +90,7 @@ int run(int argc, char** argv) {
                "reachable, 6 timed out.");
     add_query_commands(app, context);
     add_inventory_command(app, context);
+    add_qualify_command(app, context);
     add_controllers_command(app, context);
     add_borrow_command(app, context);
     add_loan_commands(app, context);

@@ -43,6 +43,7 @@ void finish(Context& context, const Result<int>& exit_code);
 // Each adds its commands. A command's callback runs when it was chosen, and sets Context::exit_code.
 void add_query_commands(CLI::App& app, Context& context);      // ls hosts loans show events audit
 void add_inventory_command(CLI::App& app, Context& context);   // inventory
+void add_qualify_command(CLI::App& app, Context& context);     // qualify
 void add_controllers_command(CLI::App& app, Context& context); // controllers
 void add_borrow_command(CLI::App& app, Context& context);
 void add_loan_commands(CLI::App& app, Context& context);     // return renew reclaim reassign

@@ -126,6 +126,7 @@ void decode_config(Bytes config, Function& function) {
     }
     if (pci::get16(config, pci::config::vendor_id) == 0xffff && pci::get32(config, 0x08) == 0xffffffff) {
         // A virtual function has all-ones for its ids, but not for the rest (SR-IOV 1.1, 3.4.1).
+        function.answers = false;
         function.notes.push_back("its configuration space reads all-ones: it is gone, or without power");
         return;
     }

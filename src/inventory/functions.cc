@@ -150,6 +150,7 @@ Function read_function(Files& files, const Place& place) {
     const auto bits = read_number(files, folder + "/dma_mask_bits");
     if (bits && *bits >= 1 && *bits <= 64 && asks_for_dma(function))
         function.dma_bits = static_cast<unsigned>(*bits);
+    function.boot_display = read_number(files, folder + "/boot_vga") == 1u;
     function.power_state = read_word(files, folder + "/power_state", 16);
     return function;
 }

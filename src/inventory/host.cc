@@ -117,8 +117,8 @@ void read_iommu(Files& files, const std::vector<IommuGroup>& groups, Host& host)
     else
         host.iommu = IommuMode::none;
     // Linux puts "IR-" before the name of every interrupt chip whose messages are remapped.
-    const auto interrupts = files.read("/proc/interrupts", most_text_bytes).value_or("");
-    host.interrupt_remapping = interrupts.find(" IR-") != std::string::npos;
+    if (const auto interrupts = files.read("/proc/interrupts", most_text_bytes))
+        host.interrupt_remapping = interrupts->find(" IR-") != std::string::npos;
 }
 
 struct Feature {

@@ -183,7 +183,7 @@ Json to_json(const Host& host) {
         json["node_packages"][fmt::format("{}", node)] = package;
     json["iommu"] = name(host.iommu);
     json["iommu_units"] = host.iommu_units;
-    json["interrupt_remapping"] = host.interrupt_remapping;
+    put(json, "interrupt_remapping", host.interrupt_remapping);
     put(json, "command_line", host.command_line);
     put(json, "vfio", host.vfio);
     put(json, "lockdown", host.lockdown);
@@ -197,6 +197,7 @@ Json to_json(const Machine& machine, const Function& function) {
     put_abilities(json, function);
     if (function.driver) json["driver"] = to_json(*function.driver);
     put(json, "driver_override", function.driver_override);
+    json["boot_display"] = function.boot_display;
     put(json, "power_state", function.power_state);
     if (function.aer)
         json["aer"] = {{"correctable", function.aer->correctable},
@@ -204,6 +205,7 @@ Json to_json(const Machine& machine, const Function& function) {
                        {"fatal", function.aer->fatal}};
     json["device_nodes"] = function.device_nodes;
     json["config_complete"] = function.config_complete;
+    json["answers"] = function.answers;
     json["config_broken"] = function.config_broken;
     json["notes"] = function.notes;
     return json;

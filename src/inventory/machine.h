@@ -108,8 +108,10 @@ struct Function {
     std::optional<Acs> acs;
     std::optional<AerCounters> aer;
     std::optional<unsigned> dma_bits;      // that its kernel driver has asked for; absent: not known
+    bool boot_display = false;             // firmware and kernel show their console on it
     std::string power_state;               // "D0", ...; empty: not known
     bool config_complete = false;          // its whole config space could be read (takes CAP_SYS_ADMIN)
+    bool answers = true;                   // its configuration space does not read all-ones
     bool config_broken = false;            // and a chain of capabilities in it is not as it should be
     std::vector<std::string> device_nodes; // "/dev/nvme0n1", "/dev/dri/card0", interface names "eth0"
     std::vector<std::string> notes;        // what was odd, or could not be read
@@ -144,9 +146,9 @@ struct Host {
     unsigned processors = 0, numa_nodes = 0;
     std::map<unsigned, unsigned> node_packages; // NUMA node to the socket (physical package) that it is in
     IommuMode iommu = IommuMode::unknown;
-    std::vector<std::string> iommu_units; // "dmar0", "ivhd0"
-    bool interrupt_remapping = false;
-    std::string command_line; // only the options about IOMMU, PCI and VFIO
+    std::vector<std::string> iommu_units;    // "dmar0", "ivhd0"
+    std::optional<bool> interrupt_remapping; // absent: not known
+    std::string command_line;                // only the options about IOMMU, PCI and VFIO
     // "vfio_pci", "type1", "iommufd": what this kernel has, or has as modules; absent: not known
     std::optional<std::vector<std::string>> vfio;
     std::string lockdown; // "none", "integrity", "confidentiality"; empty: not known

@@ -28,7 +28,7 @@ void keep_lines(Tree& tree, const std::string& path, std::initializer_list<std::
 void slim(Tree& tree, const Machine& machine) {
     if (tree.exists("/proc/cmdline")) tree.add_file("/proc/cmdline", machine.host.command_line + "\n");
     if (tree.exists("/proc/interrupts"))
-        tree.add_file("/proc/interrupts", machine.host.interrupt_remapping ? " IR-\n" : "");
+        tree.add_file("/proc/interrupts", machine.host.interrupt_remapping.value_or(false) ? " IR-\n" : "");
     for (const char* list : {"modules.dep", "modules.builtin"})
         keep_lines(tree, "/lib/modules/" + machine.host.kernel_release + "/" + list, {"/vfio", "/iommufd"});
 }

@@ -245,9 +245,11 @@ Lines details(const Machine& machine) {
         fmt::format("{}{}{} processors, {} NUMA node{}", host.cpu_model, host.cpu_model.empty() ? "" : ", ",
                     host.processors, host.numa_nodes, host.numa_nodes == 1 ? "" : "s"));
     add("board", host.board);
-    add("iommu",
-        fmt::format("{}{}{}, interrupt remapping {}", name(host.iommu), host.iommu_units.empty() ? "" : ": ",
-                    fmt::join(host.iommu_units, " "), host.interrupt_remapping ? "on" : "off"));
+    add("iommu", fmt::format("{}{}{}, interrupt remapping {}", name(host.iommu),
+                             host.iommu_units.empty() ? "" : ": ", fmt::join(host.iommu_units, " "),
+                             !host.interrupt_remapping   ? "not known"
+                             : *host.interrupt_remapping ? "on"
+                                                         : "off"));
     if (host.vfio) add("vfio", host.vfio->empty() ? "none" : fmt::format("{}", fmt::join(*host.vfio, " ")));
     add("options", host.command_line);
     add("lockdown", host.lockdown);

@@ -133,7 +133,7 @@ class MachineBuilder {
     MachineBuilder& iommu(const std::string& type) {
         group_type_ = type;
         tree_.remove("/sys/class/iommu");
-        tree_.remove("/proc/interrupts");
+        tree_.add_file("/proc/interrupts", "  24:  0  PCI-MSI-0000:00:01.0  0-edge  PCIe PME\n");
         if (type.empty()) return *this;
         tree_.add_link("/sys/class/iommu/dmar0", "../../devices/virtual/iommu/dmar0");
         tree_.add_file("/proc/interrupts", "  24:  0  IR-PCI-MSI-0000:00:01.0  0-edge  PCIe PME\n");
@@ -143,6 +143,21 @@ class MachineBuilder {
     MachineBuilder& kernel_options(const std::string& options) {
         tree_.add_file("/proc/cmdline", options + "\n");
         return *this;
+    }
+
+    // The host bridge of a root bus, by which platforms are known.
+    MachineBuilder& add_host_bridge(const std::string& address, uint16_t vendor, uint16_t device) {
+        FunctionSpec spec;
+        spec.address = address;
+        spec.vendor = vendor;
+        spec.device = device;
+        spec.class_code = 0x060000;
+        spec.type = FunctionType::conventional;
+        spec.reset_methods = "";
+        spec.flr = spec.msi = false;
+        spec.msix = 0;
+        spec.config_bytes = 256;
+        return add(spec);
     }
 
     MachineBuilder& add(const FunctionSpec& spec) {

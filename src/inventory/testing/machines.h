@@ -69,6 +69,7 @@ inline FunctionSpec switch_port(const std::string& address, const std::string& b
 // audio, 04:00.0 adapter.
 inline MachineBuilder plain_server() {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     for (uint8_t i = 1; i <= 4; ++i) {
         auto port = root_port(fmt::format("0000:00:{:02x}.0", i), i);
         port.group = i;
@@ -102,6 +103,7 @@ inline MachineBuilder plain_server() {
 // The same without an IOMMU.
 inline MachineBuilder no_iommu_server() {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     machine.no_iommu();
     machine.add(root_port("0000:00:01.0", 1, acs_left_off)).add(root_port("0000:00:04.0", 4, acs_left_off));
     machine.add(nvme_drive("0000:01:00.0", "0000:00:01.0"));
@@ -112,6 +114,7 @@ inline MachineBuilder no_iommu_server() {
 // 01:00.0 drive and 02:00.0 network behind two ports of one device without ACS: one group of four.
 inline MachineBuilder shared_groups() {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     for (uint8_t i = 0; i < 2; ++i) {
         auto port = root_port(fmt::format("0000:00:1c.{}", i), static_cast<uint8_t>(i + 1), std::nullopt);
         port.multi_function = true;
@@ -128,6 +131,7 @@ inline MachineBuilder shared_groups() {
 // 01:00.0: a graphics card for 16 lanes of Gen4, in a slot that can do it, at 4 lanes of Gen1.
 inline MachineBuilder degraded_link() {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     auto port = with_group(root_port("0000:00:01.0", 1), 1);
     port.best_link = gen4_x16;
     port.link = gen1_x4;
@@ -137,7 +141,7 @@ inline MachineBuilder degraded_link() {
     graphics.link = gen1_x4;
     machine.add(graphics);
     machine.errors("0000:01:00.0", 123456, 2, 0);
-    machine.add(with_group(ntb_adapter("0000:04:00.0", "0000:00:04.0"), 14));
+    machine.add(with_group(ntb_adapter("0000:04:00.0", "0000:00:04.0", uint64_t{256} << 30), 14));
     return machine;
 }
 
@@ -146,6 +150,7 @@ inline MachineBuilder degraded_link() {
 // outside; and 08 whose attributes are garbage.
 inline MachineBuilder broken_chains() {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     for (uint8_t i = 1; i <= 8; ++i) {
         const auto port = fmt::format("0000:00:{:02x}.0", i);
         machine.add(with_group(root_port(port, i), i));
@@ -180,6 +185,7 @@ inline MachineBuilder broken_chains() {
 // eight.
 inline MachineBuilder virtual_functions() {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     for (uint8_t i : {1, 2, 4})
         machine.add(with_group(root_port(fmt::format("0000:00:{:02x}.0", i), i), i));
     const auto add_with_functions = [&](FunctionSpec parent, unsigned total, unsigned count,
@@ -209,6 +215,7 @@ inline MachineBuilder virtual_functions() {
 inline MachineBuilder two_sockets() {
     MachineBuilder machine;
     machine.processors("GenuineIntel", 6, "Example Processor 8000", 32, 2);
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2).add_host_bridge("0000:80:00.0", 0x8086, 0x09a2);
     machine.add(with_group(root_port("0000:00:01.0", 1), 1)).add(with_group(root_port("0000:00:04.0", 4), 2));
     auto far = root_port("0000:80:01.0", 0x81);
     far.numa_node = 1;
@@ -225,6 +232,7 @@ inline MachineBuilder two_sockets() {
 // below it. What is below a port that does not isolate is in one group.
 inline MachineBuilder switch_server(std::optional<Acs> acs) {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     const bool isolates = acs && acs->control != 0;
     const auto group = [&](unsigned own) { return isolates ? own : 3; };
     auto port = root_port("0000:00:01.0", 2);
@@ -248,6 +256,7 @@ inline MachineBuilder switch_with_acs() { return switch_server(full_acs); }
 // Adapters of three generations, 01:00.0 to 03:00.0, a management endpoint 04:00.0, and 05:00.0 drive.
 inline MachineBuilder adapters() {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     for (uint8_t i = 1; i <= 5; ++i)
         machine.add(with_group(root_port(fmt::format("0000:00:{:02x}.0", i), i), i));
     constexpr std::array<uint16_t, 4> devices{0x8536, 0x4028, 0x5028, 0x4000};
@@ -314,6 +323,7 @@ inline MachineBuilder laptop() {
 // plain_server() as it is seen without root: 64 bytes of each configuration space.
 inline MachineBuilder without_root() {
     MachineBuilder machine;
+    machine.add_host_bridge("0000:00:00.0", 0x8086, 0x09a2);
     machine.add(with_group(
         [] {
             auto port = root_port("0000:00:01.0", 1);
@@ -345,6 +355,7 @@ inline MachineBuilder amd_server() {
     machine.host("amd1", "6.12.38+deb13-amd64");
     machine.processors("AuthenticAMD", 0x19, "Example Processor 9004", 64, 1);
     machine.iommu("DMA");
+    machine.add_host_bridge("0000:00:00.0", 0x1022, 0x14a4);
     for (uint8_t i : {1, 2, 4})
         machine.add(with_group(root_port(fmt::format("0000:00:{:02x}.0", i), i), i));
     machine.add(with_group(nvme_drive("0000:01:00.0", "0000:00:01.0"), 11));
@@ -356,7 +367,7 @@ inline MachineBuilder amd_server() {
     graphics.flr = false;
     graphics.msix = 0;
     machine.add(graphics);
-    machine.add(with_group(ntb_adapter("0000:04:00.0", "0000:00:04.0"), 14));
+    machine.add(with_group(ntb_adapter("0000:04:00.0", "0000:00:04.0", uint64_t{4} << 30), 14));
     return machine;
 }
 
