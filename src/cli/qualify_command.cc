@@ -72,12 +72,14 @@ void print_report(const qualify::Report& report, AccessModel model) {
     std::cout << fmt::format("{} {}\n", pci::to_string(report.address), report.title);
     for (const auto each : qualify::access_models)
         std::cout << fmt::format("{:<9} {}\n", name(each), words_for(report.verdict(each)));
-    Table table({"CHECK", "RESULT", "REASON", "EVIDENCE"});
+    Table table({"CHECK", "RESULT", "REASON"});
     std::string remedies;
     auto checks = report.of(model).checks;
     checks.insert(checks.end(), report.active.begin(), report.active.end());
     for (const auto& check : checks) {
-        table.add({check.id, std::string(name(check.result)), check.reason, or_dash(check.evidence)});
+        table.add(
+            {check.id, std::string(name(check.result)),
+             check.evidence.empty() ? check.reason : fmt::format("{} [{}]", check.reason, check.evidence)});
         if (!check.remedy.empty()) remedies += fmt::format("  {:<20} {}\n", check.id, check.remedy);
     }
     std::cout << fmt::format("\nfor {}:\n", name(model)) << table.text();

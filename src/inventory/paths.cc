@@ -50,7 +50,8 @@ std::optional<IsolationGap> gap_at(const Function& function, bool is_below) {
         return IsolationGap{function.address, false,
                             fmt::format("whether {} separates what is below it could not be read", text)};
     if (is_conventional(function)) {
-        if (is_below && !function.upstream && !function.multi_function) return std::nullopt;
+        // What counts of a function itself is whether others of its device can be reached past the bridges.
+        if (is_below && !function.multi_function) return std::nullopt;
         return IsolationGap{function.address, true,
                             fmt::format("{} is conventional PCI, which separates nothing", text)};
     }

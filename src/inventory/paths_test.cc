@@ -97,8 +97,17 @@ TEST(Isolation, WhatAPortCannotDoIsNotMissed) {
 }
 
 TEST(Isolation, ConventionalPciSeparatesNothing) {
-    EXPECT_EQ(isolation_gaps(read(laptop()), address("0000:02:01.0")).size(), 2u);
+    const auto gaps = isolation_gaps(read(laptop()), address("0000:02:01.0"));
+    ASSERT_EQ(gaps.size(), 1u);
+    EXPECT_EQ(gaps[0].address, address("0000:00:1e.0"));
     EXPECT_TRUE(acs_isolated(read(small_guest()), address("0000:00:01.0"))); // alone on the root bus
+}
+
+TEST(Isolation, AConventionalFunctionAloneBehindAPortIsIsolated) {
+    auto builder = MachineBuilder().add(root_port("0000:00:01.0", 1));
+    auto card = nvme_drive("0000:01:00.0", "0000:00:01.0");
+    card.type = FunctionType::conventional;
+    EXPECT_TRUE(acs_isolated(read(builder.add(card)), address("0000:01:00.0")));
 }
 
 TEST(Isolation, IsNotKnownWithoutRoot) {
