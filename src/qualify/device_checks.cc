@@ -86,12 +86,13 @@ Check check_sriov(const Subject& subject) {
     const auto evidence = fmt::format("{} of {} functions", function.sriov->enabled, function.sriov->total);
     if (wants_function)
         return {"sriov", Outcome::limits, "its functions are lent, not it itself", evidence,
-                function.sriov->enabled == 0 ? "create functions first, and qualify these"
-                                             : "qualify its functions"};
+                function.sriov->enabled == 0
+                    ? "create functions first (lanepool functions DEVICE COUNT), and qualify these"
+                    : "qualify its functions"};
     if (function.sriov->enabled > 0)
         return {"sriov", Outcome::fail,
                 "it is the parent of SR-IOV functions, and stays with its host while it has any", evidence,
-                "lend the functions, or remove them first (sriov_numvfs)"};
+                "lend the functions, or remove them first: lanepool functions DEVICE 0"};
     return {"sriov", Outcome::pass, "it has no SR-IOV functions now", evidence, ""};
 }
 
