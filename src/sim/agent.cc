@@ -47,7 +47,7 @@ void SimAgent::add(Checker& checker, const std::string& name, const std::string&
     };
     events.changed = [this] { hello_soon(); };
     events.functions = [this, name] { return functions_of(name); };
-    events.make_functions = [this, name](uint32_t count) { make_functions(name, count); };
+    events.make_functions = [this, name](uint32_t count) { return make_functions(name, count); };
     lenders_.push_back(std::make_unique<Lender>(world_, checker, host_, name, std::move(events)));
     SimDevice& device = lenders_.back()->device;
     checker.add(device);
@@ -66,7 +66,10 @@ uint32_t SimAgent::functions_of(const std::string& parent) const {
 }
 
 // Those that are there go first, as they do in Linux.
-void SimAgent::make_functions(const std::string& parent, uint32_t count) {
+Result<> SimAgent::make_functions(const std::string& parent, uint32_t count) {
+    for (auto& lender : lenders_)
+        if (lender->device.parent() == parent && !lender->device.windows().empty())
+            return fail(Errc::busy, "device {} is lent", lender->device.name());
     for (auto& lender : lenders_)
         if (lender->device.parent() == parent && lender->device.there()) lender->fence.vanish();
     const bool local = world_.random.chance(700'000);
@@ -74,6 +77,7 @@ void SimAgent::make_functions(const std::string& parent, uint32_t count) {
         for (auto& lender : lenders_)
             if (lender->device.name() == function_name(parent, i)) lender->fence.appear(local);
     hello_soon();
+    return {};
 }
 
 // It starts anew: its drivers have its devices, and make no functions. Or somebody binds a driver to one.
@@ -86,7 +90,7 @@ void SimAgent::go_home(bool with_power) {
         if (!lender->device.parent().empty() && with_power)
             lender->fence.vanish();
         else
-            lender->fence.go_to_host();
+            lender->device.go_to_host();
     }
     world_.power_fails = false;
 }

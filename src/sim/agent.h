@@ -73,7 +73,7 @@ class SimAgent {
     };
 
     void add(Checker& checker, const std::string& name, const std::string& parent);
-    void make_functions(const std::string& parent, uint32_t count);
+    Result<> make_functions(const std::string& parent, uint32_t count);
     uint32_t functions_of(const std::string& parent) const;
     void go_home(bool with_power);
     void say_hello();

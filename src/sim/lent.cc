@@ -14,7 +14,7 @@ void Lent::start() {
     fdid_ = {};
     lose_unsynced();
     checker_.agent_record(device_, disk_.epoch);
-    fence_.emplace(device_.name(), disk_, static_cast<agent::FencePorts&>(*this));
+    fence_.emplace(device_.name(), disk_, static_cast<agent::FencePorts&>(*this), host_ports());
     armed_us_.reset();
     if (!device_.there()) return;
     // The adapter begins with empty tables; the device may be reached before that.
@@ -72,20 +72,18 @@ void Lent::set_fdid(pool::Fdid fdid) {
 }
 
 void Lent::present_if_possible() {
-    if (present_ || !reached_ || !fdid_ || is_home()) return;
+    if (present_ || !reached_) return;
+    if (is_home()) {
+        fence_->local(world_.timeline.now_us());
+        return arm();
+    }
+    if (!fdid_) return;
     present_ = true;
     fence_->present(!device_.windows().empty());
     arm();
 }
 
 void Lent::perform(const pool::Order& order) {
-    using enum pool::StepKind;
-    const pool::StepKind kind = order.step.kind;
-    if (kind == take || kind == give_back || kind == set_functions) return perform_at_home(order);
-    if (is_home() && kind == cut) return events_.answer(order.step, {}); // nothing of it is open
-    if (is_home())
-        return events_.answer(order.step,
-                              fail(Errc::failed_precondition, "device {} is its own host's", device_.name()));
     if (!world_.without(Protection::epoch_check)) {
         fence_->perform(order, world_.timeline.now_us());
         return arm();

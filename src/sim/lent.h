@@ -14,7 +14,7 @@ namespace lanepool::sim {
 
 // One device of a simulated host: the real fence, on a simulated device and disk; what
 // src/agent/lent_device.cc is in a real agent.
-class Lent final : private agent::FencePorts {
+class Lent final : private agent::FencePorts, private agent::HostPorts {
   public:
     struct Events {
         std::function<void(const pool::Step& step, Result<> result)> answer;
@@ -22,7 +22,7 @@ class Lent final : private agent::FencePorts {
         std::function<void()> changed;
         // How many SR-IOV functions it has, and that it is to have so many.
         std::function<uint32_t()> functions;
-        std::function<void(uint32_t count)> make_functions;
+        std::function<Result<>(uint32_t count)> make_functions;
     };
     Lent(World& world, Checker& checker, SimDevice& device, Events events);
 
@@ -33,8 +33,6 @@ class Lent final : private agent::FencePorts {
     void perform(const pool::Order& order);
     void device_went();
     void device_came();
-    // By its own host, without being asked for it; by an agent that is not there to be asked.
-    void go_to_host();
     // An SR-IOV function that comes or goes. LOCAL: its host has it, else its agent has taken it already.
     void appear(bool local);
     void vanish();
@@ -42,7 +40,7 @@ class Lent final : private agent::FencePorts {
     bool identified() const { return identified_; }
     pool::Fdid fdid() const { return fdid_; }
     SimDevice& device() { return device_; }
-    agent::FenceObservation observed() const;
+    agent::FenceObservation observed() const { return fence_->observed(); }
 
   private:
     Result<> store(const agent::DeviceRecord& record) override;
@@ -55,12 +53,13 @@ class Lent final : private agent::FencePorts {
     void lost(const agent::Opening& opening, const std::string& reason) override;
     void changed() override { events_.changed(); }
     SimDevice::Done end_of(uint64_t operation);
+    // ---- own_host.cc
     bool is_home() const;
-    void perform_at_home(const pool::Order& order);
-    void take(const pool::Step& step);
-    void give_back(const pool::Step& step);
-    void set_functions(const pool::Step& step);
-    void answer_later(const pool::Step& step, int64_t delay_us, std::function<Result<>()> effect);
+    agent::HostPorts* host_ports();
+    void take(uint64_t operation, int64_t limit_us) override;
+    void give_back(uint64_t operation, int64_t limit_us) override;
+    void set_functions(uint64_t operation, uint32_t functions, int64_t limit_us) override;
+    void ask_host(uint64_t operation, int64_t limit_us, int64_t delay_us, std::function<Result<>()> effect);
     void present_if_possible();
     void arm();
     void lose_unsynced();
@@ -72,7 +71,6 @@ class Lent final : private agent::FencePorts {
     std::optional<agent::LenderFence> fence_;
     agent::DeviceRecord disk_;
     std::optional<agent::DeviceRecord> unsynced_; // where write-ordering is off
-    pool::Epoch home_epoch_; // on disk: the highest of what was asked of it and its own host
     pool::Fdid fdid_;
     bool reached_ = false;
     bool identified_ = false;

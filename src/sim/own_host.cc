@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A device that its own host has until it is taken, as an agent of a whole host sees to it: in front of the
-// fence, which works with a device only while that is taken.
+// A device that its own host can use, too: what src/agent/lent_host.cc is in a real agent.
 #include "sim/lent.h"
 
 namespace lanepool::sim {
@@ -9,25 +8,16 @@ namespace lanepool::sim {
 // As the agent goes by; without the protection it does not.
 bool Lent::is_home() const { return device_.with_host() && !world_.without(Protection::own_host); }
 
-agent::FenceObservation Lent::observed() const {
-    auto seen = fence_->observed();
-    if (is_home()) {
-        seen.answering = true;
-        seen.clean = false;
-        seen.problem.clear();
-    }
-    return seen;
-}
-
-void Lent::go_to_host() {
-    device_.go_to_host();
-    disk_.clean = world_.without(Protection::own_host) && disk_.clean;
+agent::HostPorts* Lent::host_ports() {
+    const bool knows = device_.hosted() && !world_.without(Protection::own_host);
+    return knows ? static_cast<agent::HostPorts*>(this) : nullptr;
 }
 
 void Lent::appear(bool local) {
     device_.appear();
-    go_to_host();
+    device_.go_to_host();
     if (!local) device_.leave_host(); // with what nobody knows on it
+    disk_.clean = false;              // the agent keeps no such promise of what was called so before
     start();
 }
 
@@ -42,73 +32,64 @@ void Lent::vanish() {
     device_.vanish();
 }
 
-void Lent::perform_at_home(const pool::Order& order) {
-    const pool::Step& step = order.step;
-    if (step.epoch < home_epoch_ || step.epoch.value < disk_.epoch)
-        return events_.answer(step, fail(Errc::stale_epoch, "device {} is at a later epoch", device_.name()));
-    home_epoch_ = step.epoch;
-    switch (step.kind) {
-    case pool::StepKind::take:
-        return take(step);
-    case pool::StepKind::give_back:
-        return give_back(step);
-    default:
-        return set_functions(step);
-    }
-}
-
-// EFFECT then, unless this run of the agent has ended or the device has gone by then.
-void Lent::answer_later(const pool::Step& step, int64_t delay_us, std::function<Result<>()> effect) {
-    world_.timeline.after(delay_us, [this, run = run_, step, effect = std::move(effect)] {
-        if (run != run_) return;
+// EFFECT after a while, unless the device or this run of its agent has gone by then.
+void Lent::ask_host(uint64_t operation, int64_t limit_us, int64_t delay_us,
+                    std::function<Result<>()> effect) {
+    const auto late = std::make_shared<bool>(false);
+    world_.timeline.after(limit_us, [this, run = run_, operation, late, ends = delay_us] {
+        if (run != run_ || *late) return;
+        *late = true;
+        fence_->finished(operation, fail(Errc::timeout, "its host took {} us", ends),
+                         world_.timeline.now_us());
+        arm();
+    });
+    world_.timeline.after(delay_us, [this, run = run_, operation, late, effect = std::move(effect)] {
+        if (run != run_ || *late) return; // what comes too late is undone, or is not begun
+        *late = true;
         auto result = effect();
-        events_.answer(step, std::move(result));
+        const bool lost = !result && !device_.with_host();
+        fence_->finished(operation, std::move(result), world_.timeline.now_us());
+        arm();
+        if (lost) { // nobody knows whose it is
+            present_ = reached_ = false;
+            device_came();
+        }
+        events_.changed();
     });
 }
 
-void Lent::take(const pool::Step& step) {
+void Lent::take(uint64_t operation, int64_t limit_us) {
     const bool in_use = world_.fault(Fault::device_in_use, 60'000);
     const bool late = !in_use && world_.fault(Fault::take_late, 10'000);
     const int64_t delay_us = late ? 40'000'000 : world_.random.between(10'000, 400'000);
-    answer_later(step, delay_us, [this, in_use]() -> Result<> {
-        if (!device_.there()) return fail(Errc::not_found, "the function is gone");
-        if (!device_.with_host()) return {};
+    ask_host(operation, limit_us, delay_us, [this, in_use]() -> Result<> {
         if (in_use) return fail(Errc::busy, "device {} is mounted", device_.name());
         if (events_.functions() > 0) return fail(Errc::busy, "device {} has functions", device_.name());
         device_.leave_host();
+        present_ = true;
         ++world_.result.taken;
-        // Another fence, which knows that it is not clean.
-        fence_.emplace(device_.name(), disk_, static_cast<agent::FencePorts&>(*this));
-        present_ = false;
-        present_if_possible();
-        events_.changed();
         return {};
     });
 }
 
-void Lent::give_back(const pool::Step& step) {
+void Lent::give_back(uint64_t operation, int64_t limit_us) {
     const bool failing = world_.fault(Fault::give_back_failed, 20'000);
-    answer_later(step, world_.random.between(10'000, 400'000), [this, failing]() -> Result<> {
-        if (!device_.there()) return fail(Errc::not_found, "the function is gone");
-        if (device_.with_host()) return {};
+    ask_host(operation, limit_us, world_.random.between(10'000, 400'000), [this, failing]() -> Result<> {
         if (failing) return fail(Errc::io, "no driver has taken device {}", device_.name());
-        fence_->absent("it has been given back");
+        device_.go_to_host();
         present_ = false;
-        go_to_host();
         ++world_.result.given_back;
-        events_.changed();
         return {};
     });
 }
 
-void Lent::set_functions(const pool::Step& step) {
+void Lent::set_functions(uint64_t operation, uint32_t functions, int64_t limit_us) {
     const bool failing = world_.fault(Fault::functions_failed, 50'000);
-    answer_later(step, world_.random.between(10'000, 400'000), [this, step, failing]() -> Result<> {
-        if (!device_.with_host())
-            return fail(Errc::failed_precondition, "device {} is not its own host's", device_.name());
-        if (events_.functions() == step.functions) return {};
-        events_.make_functions(failing ? 0 : step.functions);
-        if (failing && step.functions > 0) return fail(Errc::io, "only some of them could be made");
+    const int64_t delay_us = world_.random.between(10'000, 400'000);
+    ask_host(operation, limit_us, delay_us, [this, functions, failing]() -> Result<> {
+        if (events_.functions() == functions) return {};
+        TRY(events_.make_functions(failing ? 0 : functions));
+        if (failing && functions > 0) return fail(Errc::io, "only some of them could be made");
         return {};
     });
 }
