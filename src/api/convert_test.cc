@@ -115,6 +115,51 @@ TEST(Convert, RefusesAStepThatDoesNotExist) {
     EXPECT_EQ(answer.error().code(), Errc::protocol);
 }
 
+TEST(Convert, ShowsAnSrIovFunctionWithItsParent) {
+    pool::Device device;
+    device.host = "store";
+    device.name = "nic0.vf1";
+    EXPECT_EQ(to_message(device, "").parent(), "");
+    device.parent = "nic0";
+    device.functions = 2;
+    device.most_functions = 8;
+    const auto message = to_message(device, "");
+    EXPECT_EQ(message.parent(), "store/nic0");
+    EXPECT_EQ(message.functions(), 2u);
+    EXPECT_EQ(message.most_functions(), 8u);
+}
+
+TEST(Convert, TakesWhatAHelloSaysOfAWholeHost) {
+    v1::Hello hello;
+    auto& device = *hello.add_devices();
+    device.set_name("nic0.vf1");
+    device.set_local(true);
+    device.set_parent("nic0");
+    device.set_functions(2);
+    device.set_most_functions(8);
+    const auto observed = from_message(hello).devices.at(0);
+    EXPECT_TRUE(observed.local);
+    EXPECT_EQ(observed.parent, "nic0");
+    EXPECT_EQ(observed.functions, 2u);
+    EXPECT_EQ(observed.most_functions, 8u);
+}
+
+TEST(Convert, TakesTheNumberOfFunctionsThereAndBack) {
+    pool::Order order;
+    order.step.kind = pool::StepKind::set_functions;
+    order.step.functions = 7;
+    order.access_model = pool::AccessModel::vf;
+    const auto back = from_message(to_message(order));
+    ASSERT_TRUE(back) << back.error().message();
+    EXPECT_EQ(back->step.functions, 7u);
+    EXPECT_EQ(back->access_model, pool::AccessModel::vf);
+    v1::SetFunctionsRequest request;
+    request.set_device("80000");
+    request.set_functions(3);
+    EXPECT_EQ(from_message(request, {}).device, "80000");
+    EXPECT_EQ(from_message(request, {}).functions, 3u);
+}
+
 TEST(Convert, TakesAHelloWhole) {
     v1::Hello message;
     message.set_host("store");

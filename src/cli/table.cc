@@ -6,7 +6,6 @@
 #include <ctime>
 #include <fmt/format.h>
 #include <map>
-#include <set>
 
 namespace lanepool::cli {
 
@@ -72,23 +71,20 @@ std::string functions_text(const v1::Device& device) {
                                        : "-";
 }
 
-// In their order, but each followed by its functions; those that have lost their parent come where they are.
+// In their order, but each followed by its functions; those without a parent that is there come last.
 std::vector<const v1::Device*> as_tree(const v1::DeviceList& devices) {
     std::map<std::string, std::vector<const v1::Device*>> functions;
-    std::set<std::string> names;
-    for (const auto& device : devices.devices()) {
-        names.insert(device.name());
+    for (const auto& device : devices.devices())
         if (!device.parent().empty()) functions[device.parent()].push_back(&device);
-    }
     std::vector<const v1::Device*> ordered;
     for (const auto& device : devices.devices()) {
-        if (names.contains(device.parent())) continue;
+        if (!device.parent().empty()) continue;
         ordered.push_back(&device);
-        if (const auto found = functions.find(device.name()); found != functions.end()) {
-            ordered.insert(ordered.end(), found->second.begin(), found->second.end());
-            functions.erase(found);
-        }
+        if (auto found = functions.extract(device.name()); !found.empty())
+            ordered.insert(ordered.end(), found.mapped().begin(), found.mapped().end());
     }
+    for (const auto& [parent, orphans] : functions)
+        ordered.insert(ordered.end(), orphans.begin(), orphans.end());
     return ordered;
 }
 

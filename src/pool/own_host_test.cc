@@ -233,6 +233,7 @@ TEST_F(OwnHostTest, OneOfThePoolThatIsFoundThereIsTakenAgain) {
     connect_taken();
     ASSERT_TRUE(say(lender_at(device().epoch, true, true), false));
     EXPECT_EQ(device().state, DeviceState::recovering);
+    EXPECT_THAT(device().reason, HasSubstr("its own host has it again"));
     EXPECT_FALSE(device().clean);
     ASSERT_EQ(sent.size(), 1u);
     done(StepKind::take);

@@ -151,6 +151,9 @@ class Walk {
         for (const auto& entry : outcome.audit) {
             EXPECT_EQ(entry.sequence, ++last_sequence_);
             ++seen[entry.action == "transition" ? entry.to : entry.action];
+            if (entry.to == "quarantined") {
+                EXPECT_FALSE(entry.reason.starts_with("take")) << entry.reason;
+            }
             if (entry.action == "join") told_[entry.subject] = "local";
             if (entry.action == "borrow") told_[entry.subject] = "queued";
             if (entry.action != "transition" || entry.subject.starts_with("host:")) continue;

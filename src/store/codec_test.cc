@@ -83,6 +83,25 @@ TEST(CodecSite, GivesBackItsText) {
     EXPECT_FALSE(decode_site("\x0a\x7f"));
 }
 
+// A record from before there were devices of whole hosts: nothing else changes for what is in it.
+TEST(CodecBytes, OfARecordWithoutLaterFieldsAreRead) {
+    v1::Device old;
+    old.set_fdid(0x80000);
+    old.set_host("store");
+    old.set_name("nvme0");
+    old.set_state("available");
+    old.set_clean(true);
+    const auto device = decode<pool::Device>(old.SerializeAsString());
+    ASSERT_TRUE(device) << device.error().message();
+    pool::Device wanted;
+    wanted.fdid = {0x80000};
+    wanted.host = "store";
+    wanted.name = "nvme0";
+    wanted.state = pool::DeviceState::available;
+    wanted.clean = true;
+    EXPECT_EQ(*device, wanted);
+}
+
 // What is written today is read for ever: these bytes must not change their meaning.
 TEST(CodecBytes, AreStable) {
     const pool::Usage usage{"t", 5, 7};

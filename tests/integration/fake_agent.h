@@ -32,15 +32,23 @@ class FakeAgent {
         uint64_t loan = 0;
         std::set<uint64_t> joined; // further loans, all shared
         bool clean = true;
+        bool local = false;  // its own host has it
+        std::string used_by; // there: it cannot be taken
+        std::string parent;
+        uint32_t functions = 0;
+        uint32_t most_functions = 0;
     };
 
-    // PERFORMED hears of each step that was done, in their order.
+    // PERFORMED hears of each step that was done, in their order. PREPARE makes the devices what they are at
+    // first.
     FakeAgent(std::string endpoint, std::string host, uint32_t partition, std::vector<std::string> devices,
-              std::function<void(const v1::Step&)> performed = {})
+              std::function<void(const v1::Step&)> performed = {},
+              const std::function<void(std::map<std::string, Device>&)>& prepare = {})
         : endpoint_(std::move(endpoint)), host_(std::move(host)), partition_(partition),
           performed_(std::move(performed)) {
         for (auto& name : devices)
             devices_[name] = {};
+        if (prepare) prepare(devices_);
         thread_ = std::thread([this] { run(); });
     }
     ~FakeAgent() {
@@ -115,6 +123,10 @@ class FakeAgent {
     Device device(const std::string& name) {
         return locked([&] { return devices_[name]; });
     }
+    // What is so without anybody asking for it; the next Hello tells.
+    void change(const std::function<void(std::map<std::string, Device>&)>& with) {
+        locked([&] { with(devices_); });
+    }
     size_t attached() {
         return locked([&] { return loans_.size(); });
     }
@@ -182,6 +194,10 @@ class FakeAgent {
             observed.set_clean(device.clean);
             observed.set_epoch(device.epoch);
             observed.set_loan_id(device.loan);
+            observed.set_local(device.local);
+            observed.set_parent(device.parent);
+            observed.set_functions(device.functions);
+            observed.set_most_functions(device.most_functions);
             for (const uint64_t loan : device.joined)
                 observed.add_joined_loan_ids(loan);
         }
@@ -208,9 +224,41 @@ class FakeAgent {
         done.set_epoch(step.epoch());
         done.set_kind(step.kind());
         done.set_ok(perform(step));
-        if (!done.ok()) done.set_code("stale_epoch");
+        if (!done.ok()) refuse(step, done);
         if (done.ok() && performed_) performed_(step);
-        if (stream_) stream_->Write(message);
+        if (!stream_) return;
+        stream_->Write(message);
+        if (step.kind() == v1::STEP_SET_FUNCTIONS) stream_->Write(hello());
+    }
+
+    void refuse(const v1::Step& step, v1::StepDone& done) {
+        const Device& device = devices_[step.device()];
+        const bool in_use = step.kind() == v1::STEP_TAKE && !device.used_by.empty();
+        done.set_code(in_use ? "busy" : "stale_epoch");
+        done.set_message(device.used_by);
+    }
+
+    bool perform_at_home(const std::string& name, Device& device, const v1::Step& step) {
+        switch (step.kind()) {
+        case v1::STEP_TAKE:
+            if (device.local && !device.used_by.empty()) return false;
+            device.local = false;
+            return true;
+        case v1::STEP_GIVE_BACK:
+            device.local = true;
+            device.clean = false;
+            return true;
+        default:
+            std::erase_if(devices_, [&](const auto& one) { return one.second.parent == name; });
+            devices_[name].functions = step.functions();
+            for (uint32_t i = 0; i < step.functions(); ++i) {
+                Device& function = devices_[name + ".vf" + std::to_string(i)];
+                function.parent = name;
+                function.local = true;
+                function.clean = false;
+            }
+            return true;
+        }
     }
 
     bool perform(const v1::Step& step) {
@@ -234,6 +282,10 @@ class FakeAgent {
         Device& device = devices_[step.device()];
         if (step.epoch() < device.epoch) return false;
         device.epoch = step.epoch();
+        if (step.kind() == v1::STEP_TAKE || step.kind() == v1::STEP_GIVE_BACK ||
+            step.kind() == v1::STEP_SET_FUNCTIONS)
+            return perform_at_home(step.device(), device, step);
+        if (device.local) return false;
         if (step.kind() == v1::STEP_PREPARE && step.shared() && device.loan != 0) {
             if (device.loan != step.loan_id()) device.joined.insert(step.loan_id());
         } else if (step.kind() == v1::STEP_PREPARE) {
