@@ -17,6 +17,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sstream>
 
 namespace lanepool::vfio {
 namespace {
@@ -461,6 +462,32 @@ TEST_F(VfioNvme, VectorsCanBeAdded) {
     EXPECT_EQ(
         function->set_irqs(Irq::msix, function->irq(Irq::msix).count, std::span(fds).first(1)).error().code(),
         Errc::out_of_range);
+}
+
+// Functions of the kinds that are lent, of a GPU, NICs and drives with SR-IOV.
+TEST(VfioKinds, AreResetAndSignalByMsix) {
+    std::istringstream addresses(std::getenv("KINDS"));
+    int kinds = 0;
+    for (std::string text; addresses >> text; ++kinds) {
+        const auto function = open_or_fail(pci::parse_address(text).value());
+        ASSERT_TRUE(function->can_reset()) << text;
+        ASSERT_TRUE(set_command(*function, pci::command::bus_master, true));
+        const auto eventfd = create_eventfd().value();
+        const int fd = eventfd.get();
+        ASSERT_GT(function->irq(Irq::msix).count, 0u) << text;
+        const auto set = function->set_irqs(Irq::msix, 0, {&fd, 1});
+        ASSERT_TRUE(set) << text << ": " << set.error().message();
+        const auto reset = function->reset();
+        ASSERT_TRUE(reset) << text << ": " << reset.error().message();
+        const auto command = pci::read16(*function, Region::config, pci::config::command).value();
+        EXPECT_EQ(command & pci::command::bus_master, 0) << text;
+        // Registers are where they were, also of a function whose memory space bit is its parent's.
+        for (const auto bar : {Region::bar0, Region::bar4}) {
+            if (function->region(bar).mappable.empty()) continue;
+            EXPECT_TRUE(pci::read32(*function, bar, 0)) << text;
+        }
+    }
+    EXPECT_GE(kinds, 5);
 }
 
 // Two functions in one slot: one IOMMU group, and neither can be reset alone when it has no method of its

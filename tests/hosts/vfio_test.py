@@ -9,7 +9,7 @@ import pathlib
 import threading
 import unittest
 
-from whole_host import KERNELS, ROOT, Device, WholeHost, edu, nvme
+from whole_host import KERNELS, ROOT, Device, WholeHost, edu, gpu, igb, nvme, nvme_with_functions
 
 PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_VFIO_HOST_TEST") or ROOT / "build/tests/hosts/vfio_host_test")
 
@@ -24,6 +24,7 @@ def devices():
         # faster port, and QEMU never says that it is up.
         Device("pair", "edu", port=",x-speed=2_5", multifunction="on", addr="0.0", dma_mask=hex((1 << 48) - 1),
                behind=["-device", "nvme,bus=rp-pair,addr=0.1,serial=second"]),
+        gpu("gpu"), igb("nic", "user", "52:54:00:00:00:01"), nvme_with_functions("nvme1"),
     ]
 
 
@@ -31,11 +32,16 @@ class VfioTest(unittest.TestCase):
     def run_on(self, kernel):
         with WholeHost(f"vfio-{kernel}", kernel=kernel, devices=devices(), programs=[PROGRAM]) as host:
             where = {name: host.address(name) for name in ("edu0", "nvme0", "memory", "pair")}
-            functions = [*where.values(), where["pair"][:-1] + "1"]
+            parents = {name: host.address(name) for name in ("nic", "nvme1")}
+            kinds = [host.address("gpu")]
+            for address in parents.values():
+                host.check(f"cd /sys/bus/pci/devices/{address} && echo 0 >sriov_drivers_autoprobe && echo 2 >sriov_numvfs")
+                kinds += host.check(f"cd /sys/bus/pci/devices/{address} && for f in virtfn*; do basename $(readlink $f); done").split()
+            functions = [*where.values(), where["pair"][:-1] + "1", *kinds]
             host.check("for a in " + " ".join(functions) + "; do cd /sys/bus/pci/devices/$a; "
                        "[ ! -e driver ] || echo $a >driver/unbind; echo vfio-pci >driver_override; "
                        "echo $a >/sys/bus/pci/drivers_probe; done")
-            result = host.run(f"EDU={where['edu0']} NVME={where['nvme0']} MEMORY={where['memory']} PAIR={where['pair']} "
+            result = host.run(f"KINDS='{' '.join(kinds)}' EDU={where['edu0']} NVME={where['nvme0']} MEMORY={where['memory']} PAIR={where['pair']} "
                               "vfio_host_test --gtest_brief=1", timeout_s=120)
             self.assertEqual(result.status, 0, result.text + host.logs())
             self.assertIn("PASSED", result.text)
