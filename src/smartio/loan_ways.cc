@@ -141,7 +141,12 @@ Result<> LoanWays::set_irqs(const SetIrqsRequest& request) {
         irqs.reset();
         TRY(device_.set_irqs(request.index, 0, {}));
     }
-    if (request.present.empty()) return {};
+    if (request.present.empty()) {
+        // A card signals in one way at a time. Where a client does not know that its guest has used another
+        // one in between (MSI-X of which QEMU must not know), INTx is as it left it.
+        const auto& intx = irqs_.at(static_cast<size_t>(pci::Irq::intx));
+        return before != 0 && intx ? apply_irqs(pci::Irq::intx, intx->events) : Result<>{};
+    }
 
     Irqs next;
     next.window = TRY(adapter_.open_window({borrower_, request.address, request.present.size() * 4}));

@@ -58,12 +58,13 @@ class CopyEngine final : public vfio_user::Handler {
         pci::set32(config_, device_capabilities, 0);
         flr_ = false;
     }
-    // As functions that know no other interrupts.
-    void signal_by_msix_only() {
-        irqs_[0] = irqs_[1] = {};
+    // As functions that have no MSI, by the kernel's VFIO.
+    void have_msix_for_msi() {
+        irqs_[1] = {};
         irqs_[2] = {copy_engine::msix_vectors, false, false};
         put_msix_table();
     }
+    bool has_intx() const { return eventfds_.contains({pci::Irq::intx, 0}); }
     // Whether VECTOR of MSI-X is set up, and signals it.
     bool raise(uint32_t vector) {
         const auto found = eventfds_.find({pci::Irq::msix, vector});
@@ -123,8 +124,9 @@ class CopyEngine final : public vfio_user::Handler {
     }
     void set_irqs(pci::Irq index, uint32_t first, std::vector<UniqueFd> fds,
                   vfio_user::Reply<void> reply) override {
-        if (fds.empty())
-            std::erase_if(eventfds_, [&](const auto& entry) { return entry.first.first == index; });
+        // A card signals in one way at a time.
+        std::erase_if(eventfds_,
+                      [&](const auto& entry) { return fds.empty() == (entry.first.first == index); });
         for (auto& fd : fds) {
             eventfds_.erase({index, first});
             if (fd) eventfds_.emplace(std::pair{index, first}, std::move(fd));

@@ -40,7 +40,7 @@ class GuestMsix : public testing::Test {
   protected:
     GuestMsix() : fabric(folder, 2), store(fabric, 0), a(fabric, 1), engine(folder) {
         engine.run([](auto& function) {
-            function.signal_by_msix_only();
+            function.have_msix_for_msi();
             return 0;
         });
     }
@@ -111,6 +111,22 @@ TEST_F(GuestMsix, InterruptsComeAsTheGuestAskedForThem) {
     EXPECT_TRUE(eventually([&] { return borrowing->driver_ready == 1; }));
     control(0);
     EXPECT_FALSE(raise(0));
+}
+
+// QEMU turns INTx on at the beginning, and would turn it off and on for MSI-X if it knew of that.
+TEST_F(GuestMsix, IntxIsThereAgainWithoutIt) {
+    const auto line = must(create_eventfd());
+    const std::array fds{line.get()};
+    must(device->set_irqs(pci::Irq::intx, 0, fds));
+    const auto has_intx = [&] { return engine.run([](auto& function) { return function.has_intx(); }); };
+    ASSERT_TRUE(has_intx());
+    control(enable);
+    program(0);
+    EXPECT_TRUE(raise(0));
+    EXPECT_FALSE(has_intx());
+    control(0);
+    EXPECT_FALSE(raise(0));
+    EXPECT_TRUE(has_intx());
 }
 
 TEST_F(GuestMsix, MaskedOnesWait) {
