@@ -109,6 +109,9 @@ class Controller {
         case 8:
             return ask<v1::RestoreRequest>(bytes, caller, [&](auto& r) { return pool_->restore(r, now_); });
         case 9:
+            if (who >= 128)
+                return ask<v1::SetFunctionsRequest>(bytes, caller,
+                                                    [&](auto& r) { return pool_->set_functions(r, now_); });
             return ask<v1::KeepLocalRequest>(bytes, caller,
                                              [&](auto& r) { return pool_->keep_local(r, now_); });
         case 10:

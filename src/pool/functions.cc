@@ -133,28 +133,23 @@ std::vector<Fdid> Pool::functions_of(const Device& device) const {
 
 // It has done so: that counts when a Hello has shown it, which may have come before or comes now.
 void Pool::await_functions(const Step& step) {
-    if (ledger_.devices.find(step.fdid)->functions == step.functions) return functions_made(step.fdid);
+    if (ledger_.devices.find(step.fdid)->functions == step.functions) return end_functions(step.fdid);
     Step shown = step;
     shown.deadline_steady_us = now_.steady_us + int64_t{options_.margin_ms} * 1000;
     ledger_.steps.put(shown.id, shown);
 }
 
-// A Hello has come.
+// A Hello has shown another number of them: those that are there are new, also where they are called as
+// others were.
 void Pool::see_functions(Fdid fdid) {
-    const Step* step = awaited(fdid);
-    if (!step || step->kind != StepKind::set_functions ||
-        step->functions != ledger_.devices.find(fdid)->functions)
-        return;
-    ledger_.steps.erase(step->id);
-    functions_made(fdid);
-}
-
-// Those that are there are new, also where they are called as others were.
-void Pool::functions_made(Fdid fdid) {
-    end_functions(fdid);
-    for (const Fdid one : functions_of(*ledger_.devices.find(fdid)))
+    const Device device = *ledger_.devices.find(fdid);
+    for (const Fdid one : functions_of(device))
         if (ledger_.devices.find(one)->state == DeviceState::available)
             recover(one, "it was made anew", false);
+    const Step* step = awaited(fdid);
+    if (!step || step->kind != StepKind::set_functions || step->functions != device.functions) return;
+    ledger_.steps.erase(step->id);
+    end_functions(fdid);
 }
 
 // The step is over, whatever came of it.

@@ -405,6 +405,16 @@ TEST_F(FunctionsTest, ThatStayByNameAreNewAllTheSame) {
     EXPECT_EQ(vf(0).state, DeviceState::available);
 }
 
+TEST_F(FunctionsTest, AreNewWhoeverChangesTheirNumber) {
+    connect(1, false, true);
+    ASSERT_EQ(vf(0).state, DeviceState::available);
+    ASSERT_TRUE(say(with_functions(2, false, true), false));
+    EXPECT_EQ(vf(0).state, DeviceState::recovering);
+    recover();
+    done(StepKind::cut); // the second has never been lent, but nobody can tell them apart
+    EXPECT_EQ(vf(0).state, DeviceState::available);
+}
+
 TEST_F(FunctionsTest, ALoanOfOneThatGoesIsLost) {
     connect(1, false, true);
     const LoanId id = lend_to("a", "store/nvme0.vf0");

@@ -24,14 +24,19 @@ Result<std::vector<Fdid>> Pool::hello(const Hello& hello, bool connected, Now no
     for (const Fdid fdid : forgotten_for(hello))
         forget(fdid);
     std::vector<Fdid> fdids;
-    for (const auto& device : hello.devices)
+    std::vector<Fdid> changed; // in how many functions they have
+    for (const auto& device : hello.devices) {
+        const auto before = known(hello.host, device);
+        if (before && ledger_.devices.find(*before)->functions != device.functions)
+            changed.push_back(*before);
         fdids.push_back(identify(hello.host, device));
+    }
     const std::set<Fdid> present(fdids.begin(), fdids.end());
     for (const Fdid fdid : ledger_.devices_of(hello.host))
         if (!present.contains(fdid)) vanished(fdid);
     for (size_t i = 0; i < fdids.size(); ++i)
         observe(fdids[i], hello.devices[i]);
-    for (const Fdid fdid : fdids)
+    for (const Fdid fdid : changed)
         see_functions(fdid);
     reconcile_borrowed(hello);
     if (anew) send_again(unanswered);

@@ -244,7 +244,6 @@ class Pool {
     void await_functions(const Step& step);
     void end_functions(Fdid fdid);
     void see_functions(Fdid fdid);
-    void functions_made(Fdid fdid);
     std::vector<Fdid> functions_of(const Device& device) const;
     bool is_forgettable(const Device& device) const;
     void forget(Fdid fdid);
