@@ -125,6 +125,7 @@ void Agent::add_device(const std::string& name, const std::string& parent,
                               alive = alive_](const std::vector<pci::Address>& functions) {
         if (!parent.empty()) return;
         ++functions_to_add_;
+        complete_until_ = loop_.clock().now() + complete_limit; // they and their number in one Hello
         loop_.post([=, this] {
             if (!*alive) return;
             --functions_to_add_;

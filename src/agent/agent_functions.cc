@@ -62,14 +62,18 @@ void Agent::set_functions(LentDevice& device, const pool::Order& order, std::fun
             if (other->parent() == device.name()) functions.push_back(name);
     for (const auto& name : functions)
         if (const auto free = devices_.at(name)->may_go(); !free) return done(tl::unexpected(free.error()));
-    let_go(std::move(functions),
-           [this, order, done = std::move(done), parent = device.name()](const Result<>& result) {
-               const auto here = devices_.find(parent);
-               if (!result) return done(result);
-               if (here == devices_.end())
-                   return done(fail(Errc::not_found, "device {} has gone meanwhile", parent));
-               here->second->perform(order, done);
-           });
+    auto ended = [this, alive = alive_, parent = device.name(),
+                  done = std::move(done)](const Result<>& result) {
+        done(result);
+        if (!*alive) return;
+        for (const auto& [name, other] : devices_)
+            if (other->parent() == parent) other->stay();
+    };
+    // The parent has no parent, so it is there as long as this is.
+    let_go(std::move(functions), [this, order, ended = std::move(ended), &device](const Result<>& result) {
+        if (!result) return ended(result);
+        device.perform(order, ended);
+    });
 }
 
 // One after the other: what has gone by itself need not be asked.

@@ -74,8 +74,11 @@ class LentDevice final : private FencePorts, private HostPorts {
     uint32_t function_count() const { return sighting_ ? sighting_->function_count() : 0; }
     // Whether it may be removed from its bus. Errors: busy (a loan, or a step that is under way).
     Result<> may_go() const;
-    // It is about to be: closes it and gives it back. Errors: as may_go(), and what giving it back says.
+    // It is about to be: closes it and gives it back. Nobody is told that it is its host's then: it is not
+    // there, until stay(). Errors: as may_go(), and what giving it back says.
     void let_go(Done done);
+    // The removal has ended. If it is still there, or again, it is found soon.
+    void stay();
     // Its thread, which may outlive it for as long as its last job takes.
     std::shared_ptr<Background> background() const { return setup_.background; }
 

@@ -204,7 +204,8 @@ void LentDevice::let_go(Done done) {
     if (auto may = may_go(); !may) return done(std::move(may));
     if (fence_.with_host()) return done({});
     lender_.reset();
-    fence_.absent("it is about to be removed");
+    problem_ = "it is about to be removed";
+    fence_.absent(problem_);
     going_ = std::move(done);
     ++generation_;
     device_class_.reset();
@@ -214,10 +215,11 @@ void LentDevice::let_go(Done done) {
             function.reset();
             return source->host()->give_back();
         },
-        [this](const Result<>& result, bool) {
-            look();
-            std::exchange(going_, nullptr)(result);
-        });
+        [this](const Result<>& result, bool) { std::exchange(going_, nullptr)(result); });
+}
+
+void LentDevice::stay() {
+    if (!function_ && !with_host_) look_again();
 }
 
 } // namespace lanepool::agent

@@ -240,6 +240,10 @@ TEST_F(HostDevice, OneThatIsRemovedLetsGoFirst) {
     thread.run([&] { device->let_go([&](Result<> result) { answer.set_value(std::move(result)); }); });
     EXPECT_TRUE(answer.get_future().get());
     EXPECT_FALSE(source->taken());
+    EXPECT_FALSE(observed().local()); // nobody should want it
+    EXPECT_FALSE(observed().answering());
+    thread.run([&] { device->stay(); }); // the removal has failed
+    EXPECT_TRUE(is_local());
 }
 
 TEST_F(HostDevice, OneThatIsLentIsNotRemoved) {
