@@ -70,7 +70,7 @@ void Agent::set_functions(LentDevice& device, const pool::Order& order, std::fun
             if (other->parent() == parent) other->stay();
     };
     // The parent has no parent, so it is there as long as this is.
-    let_go(std::move(functions), [this, order, ended = std::move(ended), &device](const Result<>& result) {
+    let_go(std::move(functions), [order, ended = std::move(ended), &device](const Result<>& result) {
         if (!result) return ended(result);
         device.perform(order, ended);
     });
