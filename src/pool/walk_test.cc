@@ -439,8 +439,7 @@ class Walk {
             *pool_->ledger().devices.find(*pool_->find_device(device.host + "/" + device.parent));
         EXPECT_FALSE(parent.loan || parent.state == DeviceState::available) << describe(parent);
         const Step* step = pool_->awaited(parent.fdid);
-        EXPECT_FALSE(step && step->kind != StepKind::give_back && step->loan == LoanId{} &&
-                     step->kind == StepKind::set_functions)
+        EXPECT_FALSE(step && step->kind == StepKind::set_functions)
             << describe(parent) << " is changed under a loan of " << describe(device);
     }
 
