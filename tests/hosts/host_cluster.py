@@ -75,12 +75,13 @@ class AgentHost(WholeHost):
 class ProcessHost:
     """A host that is an agent on this machine, with a guest that borrows."""
 
-    def __init__(self, cluster, name, port, kernel=None, memory_mib=256, modules=(), programs=()):
-        """kernel: None for the guests' own (the cloud kernel), else that of a whole host. programs: as a WholeHost's."""
+    def __init__(self, cluster, name, port, kernel=None, memory_mib=256, modules=(), programs=(), append=""):
+        """kernel: None for the guests' own (the cloud kernel), else that of a whole host. programs, append: as a WholeHost's."""
         self.cluster, self.name, self.port = cluster, name, port
         image = cache_dir() / "hosts" / kernel if kernel else cache_dir() / "guest/current"
         initramfs = initramfs_with(image / "initramfs.img", programs, STORE) if programs else None
-        append = f"lanepool.modules={','.join(modules)}" if modules else ""
+        if modules:
+            append += f" lanepool.modules={','.join(modules)}"
         # The agent hot-adds what it lends by a monitor of its own.
         self.monitor = cluster.folder / f"{name}.qmp.sock"
         self.guest = Guest(name, image=image, initramfs=initramfs, memory_mib=memory_mib, append=append,

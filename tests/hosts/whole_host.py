@@ -82,9 +82,10 @@ def edu(name, dma_mask=(1 << 48) - 1):
     return Device(name, "edu", dma_mask=hex(dma_mask))
 
 
-def gpu(name):
-    """A GPU-class function whose DMA the IOMMU translates."""
-    return Device(name, "virtio-gpu-pci", iommu_platform="on", **{"disable-legacy": "on"})
+def gpu(name, width=1000, height=500):
+    """A GPU-class function whose DMA the IOMMU translates. QEMU copies a picture that lies behind a trapped window 8 bytes at a
+    time, and stands still meanwhile: let a borrower's driver show none (drm_kms_helper.fbdev_emulation=0)."""
+    return Device(name, "virtio-gpu-pci", iommu_platform="on", xres=width, yres=height, **{"disable-legacy": "on"})
 
 
 class WholeHost:

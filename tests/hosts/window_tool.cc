@@ -21,7 +21,6 @@
 namespace lanepool {
 namespace {
 
-constexpr uint64_t page = 4096;
 // What a window leads over at a time; the fabric has windows of this size on BAR4 in any case.
 constexpr uint64_t span_bytes = uint64_t{1} << 20;
 constexpr uint32_t nobody = 0xffff'ffff;
@@ -74,8 +73,9 @@ Result<> run(std::span<char*> words) {
     for (char* word : words.subspan(4))
         addresses.push_back(std::strtoull(word, nullptr, 0));
     if (command == "scan") {
-        if (addresses.size() != 2) return fail(Errc::invalid_argument, "scan takes a start and an end");
-        for (uint64_t at = addresses[0]; at < addresses[1]; at += page)
+        if (addresses.size() != 3 || addresses[2] == 0)
+            return fail(Errc::invalid_argument, "scan takes a start, an end and a step");
+        for (uint64_t at = addresses[0]; at < addresses[1]; at += addresses[2])
             if (const uint32_t word = TRY(intruder.read(at)); word != nobody)
                 fmt::print("{:#x} is {:#010x}\n", at, word);
         return {};
