@@ -8,6 +8,7 @@
 #include "inventory/text.h"
 #include "inventory/tree.h"
 #include "pci/config_space.h"
+#include "qualify/qualify.h"
 
 #include <array>
 #include <cstdlib>
@@ -86,7 +87,9 @@ void check(const inventory::Machine& machine) {
         require(machine.find(function.address) == &function);
         require(!function.upstream || machine.find(*function.upstream));
         require(inventory::bridges_above(machine, function).size() < 256);
-        inventory::isolation_gaps(machine, function.address);
+        const auto report = qualify::judge(machine, function, qualify::built_in_matrix(), 0);
+        require(report.models.size() == 3);
+        require(!qualify::to_json(report, report.main_model).dump().empty());
         require(!inventory::details(machine, function).empty());
         for (const auto& other : machine.functions)
             require(!inventory::name(inventory::peer_path(machine, function.address, other.address)).empty());

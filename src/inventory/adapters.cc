@@ -99,8 +99,9 @@ std::vector<NtbAdapter> find_adapters(Files& files, std::vector<Function>& funct
             if (mapped)
                 read_registers(mapped, *generation, adapter, function);
             else
-                function.notes.push_back("its registers could not be mapped: that takes root, and a kernel "
-                                         "that is not locked down");
+                function.notes.push_back(
+                    "its registers could not be mapped: that takes root, a kernel that is not "
+                    "locked down, and no driver that keeps them to itself");
         } else if (registers) {
             function.notes.push_back("its registers are not read: it is not enabled");
         }
