@@ -3,7 +3,7 @@
 """Devices are taken from their host's drivers and given back, inside whole hosts with both kernels.
 
 What is tested is in custody_host_test.cc; LANEPOOL_CUSTODY_HOST_TEST names another program than
-build/tests/hosts/custody_host_test. Needs script/bootstrap and script/build.
+build/tests/hosts/custody_host_test, GTEST_FILTER some of its tests. Needs script/bootstrap and script/build.
 """
 import os
 import pathlib
@@ -29,7 +29,7 @@ class CustodyTest(unittest.TestCase):
         with WholeHost(f"custody-{kernel}", kernel=kernel, devices=devices, programs=[PROGRAM]) as host:
             where = " ".join(f"{variable}={host.address(name)}" for name, variable in NAMES.items())
             host.check("modprobe loop; modprobe dm_mod; modprobe raid1; modprobe ext4")
-            result = host.run(f"{where} custody_host_test --gtest_brief=1 --gtest_filter={os.environ.get('FILTER', '*')}", timeout_s=180)
+            result = host.run(f"{where} custody_host_test --gtest_brief=1 --gtest_filter={os.environ.get('GTEST_FILTER', '*')}", timeout_s=180)
             self.assertEqual(result.status, 0, result.text + host.run("dmesg | tail -n 40").text)
             self.assertIn("PASSED", result.text)
             print(f"{kernel}: booted in {host.boot_s:.1f} s; {result.text.strip().splitlines()[-2]}")
