@@ -93,7 +93,10 @@ class Host {
             alive_ = alive;
             changed_.notify_all();
         };
-        auto channel = ntb::Channel::create(*loop_, *adapter, std::move(channel_events)).value();
+        // A machine that has to emulate several others may let one of them stand still for a second.
+        ntb::ChannelOptions options;
+        options.peer_timeout = 5s;
+        auto channel = ntb::Channel::create(*loop_, *adapter, std::move(channel_events), options).value();
         {
             const std::lock_guard lock(mutex_);
             channel_ = std::move(channel);
