@@ -9,7 +9,7 @@ from host_cluster import HostCluster, check
 from whole_host import nvme
 
 DEVICE = "store1/nvme0"
-IO = ("fio --name=io --filename=/dev/nvme0n1 --direct=1 --ioengine=libaio --rw=randwrite --bs=4k --iodepth=4 --time_based "
+IO = ("fio --name=io --filename=/dev/nvme0n1 --direct=1 --ioengine=libaio --rw=randwrite --bs=4k --iodepth=2 --time_based "
       "--runtime=120 >/tmp/fio.log 2>&1")
 
 
