@@ -77,7 +77,7 @@ class Server {
             return Said{};
         }
         default:
-            stop_.set_value();
+            host_.soon([this] { stop_.set_value(); });
             return Said{};
         }
     }

@@ -130,6 +130,8 @@ class Host {
     Said ask(uint16_t kind, const Said& what = {}) { return said(ask(kind, bytes_of(what))); }
     io::EventLoop& loop() { return *loop_; }
     ntb::Channel& channel() { return *channel_; } // on the loop's thread
+    // Calls WORK on the loop's thread when what was answered before is on its way. Once; on that thread.
+    void soon(std::function<void()> work) { soon_ = loop_->after(100ms, std::move(work)); }
     // Runs WORK on the loop's thread.
     template <class Work>
     auto run(Work work) {
@@ -148,6 +150,7 @@ class Host {
     std::condition_variable changed_;
     bool alive_ = false;
     std::unique_ptr<ntb::Channel> channel_;
+    io::EventLoop::Registration soon_;
     std::thread thread_;
 };
 

@@ -84,7 +84,7 @@ class Server {
             return (*reply)(bytes_of({0, 0, host_.adapter->capacity().windows_free}));
         default:
             (*reply)(std::vector<std::byte>{});
-            stop_.set_value();
+            host_.soon([this] { stop_.set_value(); });
         }
     }
 
