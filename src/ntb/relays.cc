@@ -37,13 +37,19 @@ void Relays::watch(const std::shared_ptr<Relay>& relay) {
 }
 
 void Relays::close(const void* owner) {
-    const std::lock_guard lock(mutex_);
-    auto next = open_.lower_bound({owner, 0});
-    while (next != open_.end() && next->first.first == owner) {
-        const auto relay = std::move(next->second);
-        next = open_.erase(next);
+    std::vector<std::shared_ptr<Relay>> closed;
+    {
+        const std::lock_guard lock(mutex_);
+        auto next = open_.lower_bound({owner, 0});
+        while (next != open_.end() && next->first.first == owner) {
+            closed.push_back(std::move(next->second));
+            next = open_.erase(next);
+        }
+    }
+    // Outside of the lock: an action may wait for who is opening one.
+    for (const auto& relay : closed) {
         {
-            const std::lock_guard action(relay->mutex);
+            const std::lock_guard lock(relay->mutex);
             relay->action = nullptr;
         }
         loop_.post([this, id = relay->id] { watched_.erase(id); });
