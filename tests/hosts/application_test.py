@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""An application inside a whole borrowing host uses devices of a whole lending host, by calls: an adapter that is a card gives
+nobody a descriptor of its windows."""
+import re
+import sys
+import time
+
+from host_cluster import HostCluster, check
+from whole_host import PROGRAM, ROOT, edu, nvme
+
+EXAMPLE = ROOT / "build/examples/list_devices"
+
+
+def main():
+    with HostCluster() as cluster:
+        cluster.start_hosts(whole={
+            "store1": dict(kernel="6.1", lend=["nvme0", "edu0"], devices=[nvme("nvme0", 16), edu("edu0")]),
+            "app1": dict(kernel="6.12", programs=[PROGRAM, EXAMPLE])})
+        application = cluster.hosts["app1"]
+        for name, begins in (("edu0", "010000ed"), ("nvme0", None)):
+            cluster.ok("restore", f"store1/{name}")
+            fdid = cluster.json("show", f"store1/{name}")["fdid"]
+            fdid = fdid if isinstance(fdid, str) else f"{fdid:x}"
+            for _ in range(3):
+                said = application.check(f"list_devices --agent /run/lanepool/application.sock {fdid}")
+                bar = re.search(r"BAR 0: (\d+) bytes, by calls only, begins with (\w+)", said)
+                check(f"a program on app1 has borrowed {name} and read its registers: {bar and bar[2]}",
+                      bar and (bar[2] == begins or not begins and bar[2] not in ("ffffffff", "00000000")), said)
+                cluster.wait_device(f"store1/{name}", "available")
+        result = application.run("list_devices --agent /run/lanepool/application.sock")
+        check("an agent's certificate alone lists nothing for it", result.status != 0 and "does not ask for anything" in result.text, result.text)
+        loans = cluster.json("loans", "--all")
+        check("all six loans were of programs, and are over",
+              len(loans) == 6 and {loan["state"] for loan in loans} <= {"returned", "failed"} and {loan["access_model"] for loan in loans} == {"smartio"}, loans)
+        host_dies(cluster, application)
+    return 0
+
+
+def host_dies(cluster, application):
+    """SIGKILL to the QEMU of the borrowing host while its programs use the device."""
+    fdid = cluster.json("show", "store1/edu0")["fdid"]
+    fdid = fdid if isinstance(fdid, str) else f"{fdid:x}"
+    use = f"list_devices --agent /run/lanepool/application.sock {fdid}"
+    application.check(f"setsid sh -c 'while :; do {use}; done' >/dev/null 2>&1 </dev/null &")
+    cluster.wait_until("the device is lent", lambda: cluster.device("store1/edu0")["state"] == "lent", 20)
+    application.kill()
+    start = time.monotonic()
+    cluster.wait_device("store1/edu0", "available", 40)
+    cluster.wait_until("app1 is known to be down", lambda: cluster.host("app1")["state"] == "down", 20)
+    check(f"app1 was killed with the device: it is available again after {time.monotonic() - start:.1f} s", True)
+    application.boot()
+    cluster.wait_joined(["app1"])
+    check("and a program of app1, started anew, can use it", "begins with 010000ed" in application.check(use, 60))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
