@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Devices of whole hosts and SR-IOV functions, as those see them who ask the real controller.
+#include "cli/context.h"
 #include "integration/controller_bench.h"
 
 #include <gmock/gmock.h>
@@ -38,6 +39,23 @@ class OwnHostTest : public ControllerTest {
         const auto connected = client();
         connected->prepare(context);
         return connected->pool().KeepLocal(&context, request, &done);
+    }
+    struct Said {
+        int exit_code;
+        std::string out;
+        std::string error;
+    };
+    // As somebody types it.
+    Said type(std::vector<std::string> words) {
+        words.insert(words.begin(), {"lanepool", "--controller", process.endpoint()});
+        std::vector<char*> arguments;
+        for (auto& word : words)
+            arguments.push_back(word.data());
+        ::testing::internal::CaptureStdout();
+        ::testing::internal::CaptureStderr();
+        const int exit_code = cli::run(static_cast<int>(arguments.size()), arguments.data());
+        return {exit_code, ::testing::internal::GetCapturedStdout(),
+                ::testing::internal::GetCapturedStderr()};
     }
     bool becomes(const std::string& id, const std::string& state) {
         return eventually([&] { return device(id).state() == state; });
@@ -125,6 +143,29 @@ TEST_F(OwnHostTest, FunctionsAreMadeLentAndRemoved) {
     for (const auto& entry : audit("whole/nic0"))
         if (entry.action() == "functions") changes.push_back(entry.from() + ">" + entry.to());
     EXPECT_THAT(changes, ElementsAre("0>2", "2>0"));
+}
+
+TEST_F(OwnHostTest, TheCommandsSayWhatComesOfThem) {
+    EXPECT_EQ(type({"functions", "whole/nvme0"}).out, "whole/nvme0 has no SR-IOV\n");
+    const auto made = type({"functions", "whole/nic0", "2"});
+    EXPECT_EQ(made.exit_code, cli::exit_ok) << made.error;
+    EXPECT_THAT(made.out, HasSubstr("whole/nic0 has 2 of at most 4 functions\n"));
+    EXPECT_THAT(made.out, HasSubstr("  whole/nic0.vf1"));
+    EXPECT_EQ(type({"functions", "whole/nic0"}).out, made.out);
+    EXPECT_THAT(type({"-o", "json", "functions", "whole/nic0"}).out, HasSubstr("\"most_functions\": 4"));
+    EXPECT_THAT(type({"show", "whole/nic0.vf1"}).out, HasSubstr("parent           whole/nic0"));
+    EXPECT_EQ(type({"functions", "whole/nic0", "9"}).exit_code, cli::exit_usage);
+    EXPECT_EQ(type({"restore", "whole/nic0"}).exit_code, cli::exit_busy);
+
+    whole.change([](auto& devices) { devices["nvme0"].used_by = "/dev/nvme0n1 is mounted on /data"; });
+    const auto refused = type({"restore", "whole/nvme0"});
+    EXPECT_EQ(refused.exit_code, cli::exit_busy);
+    EXPECT_THAT(refused.error, HasSubstr("/dev/nvme0n1 is mounted on /data"));
+    whole.change([](auto& devices) { devices["nvme0"].used_by.clear(); });
+    EXPECT_EQ(type({"restore", "whole/nvme0"}).out, "available\n");
+    EXPECT_EQ(type({"local", "whole/nvme0"}).out, "whole/nvme0 is its own host's\n");
+    EXPECT_TRUE(whole.device("nvme0").local); // when the command has ended
+    EXPECT_EQ(type({"functions", "whole/nic0", "0"}).out, "whole/nic0 has 0 of at most 4 functions\n");
 }
 
 TEST_F(OwnHostTest, WhatIsUnderWayOutlivesTheController) {
