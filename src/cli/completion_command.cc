@@ -32,7 +32,7 @@ void add_completion_command(CLI::App& app, Context&) {
             ->group("Help");
     auto shell = std::make_shared<std::string>("bash");
     sub->add_option("SHELL", *shell, "which shell")->check(CLI::IsMember({"bash"}))->capture_default_str();
-    sub->callback([&app] {
+    sub->callback([&app, shell] { // which has to live as long as the option that writes to it
         std::string cases;
         collect(app, "", cases);
         std::cout

@@ -90,6 +90,16 @@ TEST(Inventory, EndsWithWhatWentWrong) {
     EXPECT_NE(commands.run({"inventory", "--save", commands.place("new")}), exit_ok);
 }
 
+TEST(Completion, HasTheCommandsAndTheirOptions) {
+    std::string words[]{"lanepool", "completion", "bash"};
+    char* pointers[]{words[0].data(), words[1].data(), words[2].data()};
+    ::testing::internal::CaptureStdout();
+    EXPECT_EQ(cli::run(3, pointers), exit_ok);
+    const auto script = ::testing::internal::GetCapturedStdout();
+    EXPECT_NE(script.find("'inventory') words="), std::string::npos) << script;
+    EXPECT_NE(script.find("--matrix"), std::string::npos);
+}
+
 TEST(QualifyCommand, EndsWithTheVerdictOfTheModelThatDecides) {
     Commands commands(inventory::testing::virtual_functions());
     EXPECT_EQ(commands.run({"qualify", "0000:01:00.1"}), exit_ok); // a virtual function, so by vf
