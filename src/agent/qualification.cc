@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/qualification.h"
 
+#include <fmt/format.h>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sys/utsname.h>
@@ -28,11 +29,6 @@ bool has(const json& value, const char* key, const std::string& text) {
     return found != value.end() && found->is_string() && *found == text;
 }
 
-bool has(const json& value, const char* key, uint32_t number) {
-    const auto found = value.find(key);
-    return found != value.end() && found->is_number_unsigned() && *found == number;
-}
-
 } // namespace
 
 std::string Qualifications::running_kernel() {
@@ -41,9 +37,12 @@ std::string Qualifications::running_kernel() {
 }
 
 bool Qualifications::fit(const std::string& name, const v1::DeviceIdentity& identity) const {
-    const json stored = read(folder_ / (name + ".json"));
+    const json file = read(folder_ / (name + ".json"));
+    if (!file.is_object() || !file.contains("qualification")) return false;
+    const json& stored = file["qualification"];
     return stored.is_object() && has(stored, "result", "fit") &&
-           has(stored, "vendor_id", identity.vendor_id()) && has(stored, "device_id", identity.device_id()) &&
+           has(stored, "vendor_id", fmt::format("{:04x}", identity.vendor_id())) &&
+           has(stored, "device_id", fmt::format("{:04x}", identity.device_id())) &&
            has(stored, "serial", identity.serial()) && has(stored, "firmware", identity.firmware()) &&
            has(stored, "kernel_release", kernel_release_);
 }

@@ -8,8 +8,9 @@
 
 namespace lanepool::agent {
 
-// The qualifications that are kept on this host: NAME.json for the device NAME, with what was found fit:
-// vendor_id, device_id (numbers), serial, firmware, kernel_release and result (texts).
+// The qualifications that are kept on this host: NAME.json for the device NAME, as `lanepool -o json qualify`
+// writes it (docs/qualify.md): of its "qualification" vendor_id and device_id (four hexadecimal digits),
+// serial, firmware, kernel_release and result count.
 class Qualifications {
   public:
     // KERNEL_RELEASE: of the kernel that runs.
