@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the first steps of the README and its programs, and what docs/operating.md shows of several controllers, as they stand there."""
+"""Runs the first steps of the README, its programs and what it tells of real hosts, and what docs/operating.md shows of several controllers, as they stand there."""
 import os
 import re
 import shutil
@@ -31,6 +31,7 @@ def run_steps(file, heading):
 def main():
     run_steps("README.md", "First steps")
     run_steps("README.md", "Programs")
+    run_steps("README.md", "Real hosts")
     run_steps("docs/operating.md", "Several controllers")
     return 0
 
