@@ -426,6 +426,11 @@ Result<std::unique_ptr<admin::Server>> Agent::serve_admin() {
     auto server = TRY(admin::Server::create(loop_, options_.admin));
     server->add("status", [this](const admin::Json&) -> Result<admin::Json> { return status(); });
     server->add("stats", [this](const admin::Json&) -> Result<admin::Json> { return stats(); });
+    // For who has stored a qualification: the controller is told what holds now.
+    server->add("hello", [this](const admin::Json&) -> Result<admin::Json> {
+        hello_soon();
+        return admin::Json::object();
+    });
     return server;
 }
 

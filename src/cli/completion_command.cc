@@ -17,7 +17,8 @@ void collect(const CLI::App& app, const std::string& path, std::string& cases) {
         words += " " + sub->get_name();
         collect(*sub, path + (path.empty() ? "" : " ") + sub->get_name(), cases);
     }
-    for (const auto* option : app.get_options())
+    for (const auto* option :
+         app.get_options([](const CLI::Option* each) { return !each->get_group().empty(); }))
         for (const auto& name : option->get_lnames())
             words += " --" + name;
     cases += fmt::format("    '{}') words='{}' ;;\n", path, words.empty() ? words : words.substr(1));

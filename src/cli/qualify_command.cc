@@ -2,7 +2,10 @@
 //
 // `lanepool qualify`: whether a device of this machine, or of one whose files were saved, can be lent.
 #include "cli/context.h"
+#include "cli/qualify_active.h"
 #include "cli/table.h"
+#include "cli/trial_borrower.h"
+#include "cli/units.h"
 #include "inventory/names.h"
 #include "inventory/reader.h"
 #include "pci/address.h"
@@ -24,6 +27,11 @@ using qualify::Verdict;
 
 struct Arguments {
     std::string device, sysroot, matrix, model;
+    bool active = false, yes = false;
+    ActiveOptions trial;
+    int64_t deadline_s = 60;
+    uint64_t borrower_seed = 0;
+    CLI::Option* as_borrower = nullptr;
 };
 
 // 0 says that it can be lent.
@@ -68,8 +76,8 @@ int64_t now_us() {
         .count();
 }
 
-void print_report(const qualify::Report& report, AccessModel model) {
-    std::cout << fmt::format("{} {}\n", pci::to_string(report.address), report.title);
+void print_report(const std::string& device, const qualify::Report& report, AccessModel model) {
+    std::cout << fmt::format("{} {}\n", device, report.title);
     for (const auto each : qualify::access_models)
         std::cout << fmt::format("{:<9} {}\n", name(each), words_for(report.verdict(each)));
     Table table({"CHECK", "RESULT", "REASON"});
@@ -117,22 +125,86 @@ int judge_all(const Context& context, const inventory::Machine& machine,
     return exit_ok;
 }
 
-Result<int> run_qualify(const Context& context, const Arguments& arguments) {
-    const auto matrix = TRY(read_matrix(arguments.matrix));
-    const auto machine = TRY(read_machine(arguments));
-    if (arguments.device.empty()) return judge_all(context, machine, matrix);
-    const auto address = TRY(pci::parse_address(arguments.device));
+Result<qualify::Report> judge_one(const inventory::Machine& machine, const pci::Address& address,
+                                  const qualify::SupportMatrix& matrix) {
     const auto* function = machine.find(address);
     if (!function)
         return fail(Errc::not_found, "there is no function at {}; 'lanepool inventory' lists them",
                     pci::to_string(address));
-    const auto report = judge(machine, *function, matrix, now_us());
+    return judge(machine, *function, matrix, now_us());
+}
+
+Result<int> run_active(const Context& context, const Arguments& arguments,
+                       const qualify::SupportMatrix& matrix) {
+    if (arguments.device.empty()) return fail(Errc::invalid_argument, "--active tries one DEVICE: name it");
+    if (!arguments.yes)
+        return fail(Errc::invalid_argument,
+                    "--active takes {} out of use and erases everything on it; add --yes if that is meant",
+                    arguments.device);
+    ActiveOptions options = arguments.trial;
+    options.device = arguments.device;
+    options.trial.recovery_limit = std::chrono::seconds(arguments.deadline_s);
+    const auto tried = TRY(try_device(context, options, [&](const pci::Address& address) {
+        return judge_one(inventory::read_machine(inventory::Roots{}), address, matrix);
+    }));
+    const auto model = model_of(arguments, tried.report);
+    if (context.json())
+        std::cout << to_json(tried, model).dump(2) << std::endl;
+    else
+        print_report(tried.device, tried.report, model);
+    if (!options.store.empty()) TRY(store(options, tried, model));
+    return exit_code_of(tried.report.verdict(model));
+}
+
+Result<int> run_qualify(const Context& context, const Arguments& arguments) {
+    if (arguments.as_borrower->count())
+        return work_until_killed(std::strtoull(arguments.device.c_str(), nullptr, 16), arguments.trial.agent,
+                                 arguments.borrower_seed);
+    const auto matrix = TRY(read_matrix(arguments.matrix));
+    if (arguments.active) return run_active(context, arguments, matrix);
+    const auto machine = TRY(read_machine(arguments));
+    if (arguments.device.empty()) return judge_all(context, machine, matrix);
+    const auto address = TRY(pci::parse_address(arguments.device));
+    const auto report = TRY(judge_one(machine, address, matrix));
     const auto model = model_of(arguments, report);
     if (context.json())
         std::cout << qualify::to_json(report, model).dump(2) << std::endl;
     else
-        print_report(report, model);
+        print_report(pci::to_string(address), report, model);
     return exit_code_of(report.verdict(model));
+}
+
+void add_active_options(CLI::App* sub, Arguments& arguments, CLI::Option* sysroot) {
+    auto* active =
+        sub->add_flag("--active", arguments.active,
+                      "also try it, on its own host: it is taken out of use, and everything on it is ERASED; "
+                      "DEVICE may be HOST/DEVICE or an fdid, too")
+            ->excludes(sysroot);
+    sub->add_flag("--yes", arguments.yes, "with --active: the device may be erased")->needs(active);
+    auto& trial = arguments.trial;
+    sub->add_option("--cycles", trial.trial.cycles,
+                    "how often it is borrowed and returned, and its driver bound")
+        ->check(CLI::Range(1, 10'000))
+        ->capture_default_str()
+        ->needs(active);
+    add_capacity(sub, "--load-bytes", trial.trial.load_bytes,
+                 "how much is written to a drive and read back (default: 1 MiB)")
+        ->needs(active);
+    add_time(sub, "--deadline", arguments.deadline_s,
+             "how soon after a loan's end, or its borrower's, it must be available again (default: 60s)")
+        ->needs(active);
+    sub->add_option("--store", trial.store,
+                    "keep the result as evidence in this folder, that of the agent's --state: rules with "
+                    "needs_qualification look at it")
+        ->needs(active);
+    sub->add_option("--agent", trial.agent,
+                    "the application socket of this host's agent (default: $LANEPOOL_AGENT, or "
+                    "/run/lanepool/application.sock)");
+    sub->add_option("--agent-admin", trial.agent_admin, "the administration socket of this host's agent")
+        ->capture_default_str()
+        ->needs(active);
+    // For the process that is killed while it uses the device.
+    arguments.as_borrower = sub->add_option("--as-borrower", arguments.borrower_seed)->group("");
 }
 
 } // namespace
@@ -147,10 +219,12 @@ void add_qualify_command(CLI::App& app, Context& context) {
     sub->add_option("--model", arguments->model,
                     "the access model that decides: by default vf for an SR-IOV function, else lending")
         ->check(CLI::IsMember({"lending", "vf", "smartio"}));
-    sub->add_option("--sysroot", arguments->sysroot,
-                    "of another machine, whose files 'lanepool inventory --save' has written to this folder");
+    auto* sysroot = sub->add_option(
+        "--sysroot", arguments->sysroot,
+        "of another machine, whose files 'lanepool inventory --save' has written to this folder");
     sub->add_option("--matrix", arguments->matrix,
                     "judge by this support matrix instead of the one built in");
+    add_active_options(sub, *arguments, sysroot);
     sub->callback([=, &context] { finish(context, run_qualify(context, *arguments)); });
 }
 

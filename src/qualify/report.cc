@@ -39,7 +39,7 @@ Json checks_json(const std::vector<Check>& checks) {
 } // namespace
 
 std::string_view name(Outcome outcome) {
-    constexpr std::array names{"pass", "limits", "fail", "unknown", "skipped"};
+    constexpr std::array names{"pass", "limits", "fail", "unknown", "skipped", "not_tested"};
     return names[static_cast<size_t>(outcome)];
 }
 

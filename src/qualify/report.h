@@ -15,8 +15,9 @@ namespace lanepool::qualify {
 
 using Json = nlohmann::ordered_json;
 
-// skipped: it does not apply; unknown: what it takes could not be read.
-enum class Outcome { pass, limits, fail, unknown, skipped };
+// skipped: it does not apply; unknown: what it takes could not be read; not_tested: there is no way to try
+// it, or it did not come to that.
+enum class Outcome { pass, limits, fail, unknown, skipped, not_tested };
 std::string_view name(Outcome outcome);
 
 struct Check {
