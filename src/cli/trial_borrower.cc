@@ -118,10 +118,8 @@ Result<> BorrowerProcess::kill() {
 Result<int> work_until_killed(uint64_t fdid, const std::string& agent, uint64_t seed) {
     if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail_errno("binding it to its parent's life");
     auto session = TRY(Session::open({.socket = agent}));
-    const auto devices = TRY(Device::list(session, {.fdid = fdid}));
-    if (devices.empty()) return fail(Errc::not_found, "there is no device {:x}", fdid);
     const auto loan = TRY(SessionLoan::borrow(session, fdid));
-    if (devices.front().class_code != nvme_class) {
+    if (loan->class_code() != nvme_class) {
         std::cout << 0 << std::endl;
         while (true)
             ::pause();

@@ -47,6 +47,7 @@ class SessionLoan final : public qualify::TrialLoan {
     static Result<std::unique_ptr<SessionLoan>> borrow(Session& session, uint64_t fdid);
     Result<> give_back() override;
     Result<qualify::TrialDrive*> drive() override;
+    uint32_t class_code() const { return function_->device().identity().class_code; }
 
   private:
     SessionLoan(Session& session, std::unique_ptr<DeviceFunction> function)

@@ -18,13 +18,10 @@ Result<> store(const std::filesystem::path& state_folder, const std::string& nam
     const auto folder = state_folder / "qualifications";
     std::filesystem::create_directory(folder, error);
     if (error) return fail(Errc::io, "cannot make {}: {}", folder.string(), error.message());
-    Json json{{"vendor_id", report.vendor_id},
-              {"device_id", report.device_id},
-              {"serial", report.serial},
-              {"firmware", report.firmware},
-              {"kernel_release", report.kernel_release},
-              {"result", is_fit(report.verdict(model)) ? "fit" : "not_fit"}};
-    json.update(evidence);
+    Json json = evidence;
+    auto& qualification = json["qualification"];
+    qualification["verdict"] = qualification["result"];
+    qualification["result"] = is_fit(report.verdict(model)) ? "fit" : "not_fit";
     return io::replace_file(folder / (name + ".json"), json.dump(2) + "\n");
 }
 

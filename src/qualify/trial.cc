@@ -44,7 +44,7 @@ Result<std::vector<Check>> Trial::run() {
     check("assign_release",
           "the pool's audit trail (lanepool audit) and the agent's log say which step fails",
           [&] { return assign_release(); });
-    check("reset", "look at the device's reset methods in 'lanepool inventory', and at the agent's log",
+    check("pool_reset", "look at the device's reset methods in 'lanepool inventory', and at the agent's log",
           [&] { return reset(); });
     check("rebind", "look into the kernel's log of this host for what the driver says",
           [&] { return rebind(); });

@@ -28,7 +28,7 @@ class Trial {
     Trial(TrialBench& bench, const io::Clock& clock, TrialOptions options)
         : bench_(bench), clock_(clock), options_(options) {}
 
-    // Its checks, in the order in which they were made: assign_release, reset, rebind, load, isolation,
+    // Its checks, in the order in which they were made: assign_release, pool_reset, rebind, load, isolation,
     // recovery, left_as_found. Errors: failed_precondition (the device is neither available nor local),
     // cancelled, with what had to be left as it is.
     Result<std::vector<Check>> run();

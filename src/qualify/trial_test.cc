@@ -309,7 +309,7 @@ TEST_F(TrialTest, ABorrowerThatDoesNothingProvesNothing) {
 
 TEST_F(TrialTest, AfterAFailedResetNothingElseIsTried) {
     bench.faults.reset_fails = true;
-    EXPECT_EQ(objections(), "reset:fail rebind:not_tested load:not_tested isolation:not_tested "
+    EXPECT_EQ(objections(), "pool_reset:fail rebind:not_tested load:not_tested isolation:not_tested "
                             "recovery:not_tested left_as_found:fail");
 }
 

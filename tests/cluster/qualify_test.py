@@ -39,7 +39,7 @@ hosts = "*"
 classes = ["drives"]
 needs_qualification = true
 """
-PASSED = {"assign_release": "pass", "reset": "pass", "rebind": "skipped", "load": "pass", "isolation": "pass", "recovery": "pass",
+PASSED = {"assign_release": "pass", "pool_reset": "pass", "rebind": "skipped", "load": "pass", "isolation": "pass", "recovery": "pass",
           "left_as_found": "pass"}
 
 
@@ -89,7 +89,7 @@ class QualifyTest:
         check("it passes", result.returncode == 0 and results(result.stdout) == PASSED, result.stdout + result.stderr)
         for entry in json.loads(result.stdout)["qualification"]["checks"]:
             print(f"      {entry['id']}: {entry.get('evidence', '')}")
-        check("the evidence is kept", json.loads(self.stored.read_text())["result"] == "fit", self.stored.read_text())
+        check("the evidence is kept", json.loads(self.stored.read_text())["qualification"]["result"] == "fit", self.stored.read_text())
         self.cluster.wait_until("the rule lets it be borrowed", lambda: self.borrow().returncode == 0, 10)
         check("the rule lets it be borrowed", True)
         self.wait_available()
@@ -104,7 +104,7 @@ class QualifyTest:
         check("a drive that dies fails", process.returncode == 1, errors)
         found = results(output)
         check("what failed is said, and what did not come to pass", found["assign_release"] == "fail" and found["load"] == "not_tested", found)
-        check("it is not qualified any more", json.loads(self.stored.read_text())["result"] == "not_fit")
+        check("it is not qualified any more", json.loads(self.stored.read_text())["qualification"]["result"] == "not_fit")
 
     def run(self):
         self.wait_available()
