@@ -258,16 +258,19 @@ TEST_F(TrialTest, WrongDataFail) {
 TEST_F(TrialTest, AWriteToRevokedMemoryIsAHole) {
     bench.faults.writes_to_revoked = true;
     EXPECT_EQ(objections(), "isolation:fail");
+    EXPECT_NE(check("isolation").reason.find("has changed our memory"), std::string::npos);
 }
 
 TEST_F(TrialTest, AReadFromRevokedMemoryIsAHole) {
     bench.faults.reads_from_revoked = true;
     EXPECT_EQ(objections(), "isolation:fail");
+    EXPECT_NE(check("isolation").reason.find("has read our memory"), std::string::npos);
 }
 
 TEST_F(TrialTest, AReadOfOtherMemoryIsAHole) {
     bench.faults.reads_from_unmapped = true;
     EXPECT_EQ(objections(), "isolation:fail");
+    EXPECT_NE(check("isolation").reason.find("something from there"), std::string::npos);
 }
 
 TEST_F(TrialTest, WithoutIsolationNoStrayCommandIsGiven) {
