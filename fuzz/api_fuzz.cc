@@ -259,6 +259,9 @@ class Controller {
         case v1::AgentMessage::kLoanLost:
             pool_->lost(host, api::from_message(message.loan_lost()), now_);
             break;
+        case v1::AgentMessage::kDeviceFault:
+            pool_->faulted(host, api::from_message(message.device_fault()), now_);
+            break;
         case v1::AgentMessage::kHeartbeat:
             pool_->heard(host, message.heartbeat().windows_free(), now_);
             break;

@@ -78,6 +78,7 @@ Result<> Agent::start() {
                             device->place(), option.place);
         add_device(option.name, "", std::move(source));
     }
+    watch_iommu();
     FabricEvents fabric;
     fabric.up = [this] { fabric_up(); };
     fabric.down = [this] { fabric_down(); };

@@ -11,8 +11,10 @@
 #include "agent/control_stream.h"
 #include "agent/controller_calls.h"
 #include "agent/fabric_port.h"
+#include "agent/fault_reports.h"
 #include "agent/function_source.h"
 #include "agent/guest.h"
+#include "agent/iommu_faults.h"
 #include "agent/lent_device.h"
 #include "agent/options.h"
 #include "agent/qualification.h"
@@ -61,6 +63,11 @@ class Agent {
     void peer_changed(ntb::Partition peer, bool alive);
     void serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply);
 
+    // ---- agent_faults.cc: what the IOMMU of this host has stopped
+    void watch_iommu();
+    void iommu_stopped(const IommuFault& fault, uint64_t left_out);
+    bool report(const FaultReport& fault);
+
     LentDevice* lent_device(const pool::Order& order); // null: there is none
     Result<Guest*> guest(const std::string& name);
     Result<> serve_applications();
@@ -87,8 +94,10 @@ class Agent {
     StepLedger ledger_;
     std::unique_ptr<ControlStream> control_;
     bool welcomed_ = false;
-    io::TimePoint complete_until_; // how long a Hello waits for what is not known yet
-    size_t functions_to_add_ = 0;  // changes of SR-IOV functions that have been seen
+    FaultReports fault_reports_{loop_, [this](const FaultReport& fault) { return report(fault); }};
+    std::unique_ptr<IommuFaultWatch> iommu_faults_; // null: none of its devices is behind one
+    io::TimePoint complete_until_;                  // how long a Hello waits for what is not known yet
+    size_t functions_to_add_ = 0;                   // changes of SR-IOV functions that have been seen
     io::EventLoop::Registration heartbeat_;
     io::EventLoop::Registration pending_hello_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -12,7 +12,9 @@
 #include "pci/function.h"
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lanepool::agent {
@@ -72,6 +74,12 @@ class FunctionSources {
 inline constexpr std::string_view pci_place = "pci:"; // what such a place begins with
 inline std::string place_of(const pci::Address& address) {
     return std::string(pci_place) + pci::to_string(address);
+}
+// None: it is not on this machine's bus.
+inline std::optional<pci::Address> address_of(std::string_view place) {
+    if (!place.starts_with(pci_place)) return std::nullopt;
+    const auto address = pci::parse_address(place.substr(pci_place.size()));
+    return address ? std::optional(*address) : std::nullopt;
 }
 
 } // namespace lanepool::agent

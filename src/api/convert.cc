@@ -302,6 +302,10 @@ pool::LoanLost from_message(const v1::LoanLost& message) {
     return {{message.loan_id()}, {message.epoch()}, message.as_lender(), message.reason()};
 }
 
+pool::DeviceFault from_message(const v1::DeviceFault& message) {
+    return {message.device(), {message.loan_id()}, {message.epoch()}, message.text(), message.count()};
+}
+
 Result<pool::StepAnswer> from_message(const v1::StepDone& done) {
     return pool::StepAnswer{
         {done.step_id()}, {done.loan_id()}, {done.epoch()}, TRY(from_message(done.kind())),

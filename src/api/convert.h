@@ -35,6 +35,7 @@ pool::KeepLocalRequest from_message(const v1::KeepLocalRequest& request, pool::C
 pool::SetFunctionsRequest from_message(const v1::SetFunctionsRequest& request, pool::Caller caller);
 pool::Hello from_message(const v1::Hello& hello);
 pool::LoanLost from_message(const v1::LoanLost& lost);
+pool::DeviceFault from_message(const v1::DeviceFault& fault);
 // protocol: a kind of step that does not exist; not_supported: an access model that does not. As an agent
 // sees it: nothing that only the controller knows.
 Result<pool::Order> from_message(const v1::Step& step);

@@ -83,6 +83,9 @@ Result<> AgentStream::take() {
     case v1::AgentMessage::kLoanLost:
         engine.lost(*this, api::from_message(in_.loan_lost()));
         return {};
+    case v1::AgentMessage::kDeviceFault:
+        engine.faulted(*this, api::from_message(in_.device_fault()));
+        return {};
     case v1::AgentMessage::kHeartbeat:
         engine.heard(*this, in_.heartbeat().windows_free());
         return {};

@@ -81,6 +81,17 @@ void Engine::lost(AgentLink& link, const pool::LoanLost& lost) {
     pool_->lost(from->host, lost, now());
 }
 
+void Engine::faulted(AgentLink& link, const pool::DeviceFault& fault) {
+    ++stats_.agent_messages;
+    const Link* const from = known(link);
+    if (!from) return;
+    if (from->host.empty())
+        return link.close(Error(Errc::protocol, "the first message of an agent has to be a Hello"));
+    dirty_ = true;
+    speakers_.push_back(&link);
+    pool_->faulted(from->host, fault, now());
+}
+
 // An agent that is not on the fabric yet shows that it lives, and has nothing else to say.
 void Engine::heard(AgentLink& link, std::optional<uint32_t> windows_free) {
     ++stats_.agent_messages;

@@ -87,6 +87,7 @@ class Engine {
     // Of a link that has said whose it is; else it is closed.
     void answered(AgentLink& link, const pool::StepAnswer& answer);
     void lost(AgentLink& link, const pool::LoanLost& lost);
+    void faulted(AgentLink& link, const pool::DeviceFault& fault);
     void heard(AgentLink& link, std::optional<uint32_t> windows_free);
 
     // ---- Storing and time.

@@ -255,6 +255,10 @@ TEST_F(EngineTest, TheFirstMessageIsAHello) {
     engine->listen(borrower);
     engine->lost(borrower, {});
     EXPECT_EQ(borrower.closed->code(), Errc::protocol);
+    borrower.closed.reset();
+    engine->listen(borrower);
+    engine->faulted(borrower, {});
+    EXPECT_EQ(borrower.closed->code(), Errc::protocol);
     EXPECT_FALSE(engine->dirty());
 }
 

@@ -178,6 +178,7 @@ void Pool::forget(Fdid fdid) {
     entry.epoch = device.epoch;
     audit(std::move(entry));
     ledger_.devices.erase(fdid);
+    fault_notes_.erase(fdid);
 }
 
 } // namespace lanepool::pool

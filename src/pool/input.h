@@ -171,6 +171,15 @@ struct LoanLost {
     std::string reason;
 };
 
+// Accesses of a lent device that its host's IOMMU has stopped.
+struct DeviceFault {
+    std::string device; // the host's name for it
+    LoanId loan;        // 0: none
+    Epoch epoch;
+    std::string text;
+    uint64_t count = 1;
+};
+
 // Deadlines and limits. Deadlines of steps are what the agent is given; the pool waits MARGIN_MS longer.
 struct Options {
     uint32_t prepare_ms = 15'000;
@@ -193,6 +202,10 @@ struct Options {
     // How much longer than to its due time a lender goes on with a loan while it hears nothing from a
     // controller: long enough for another one to take over and to have the loan returned.
     uint32_t lease_grace_ms = 60'000;
+
+    // How often the audit trail tells of faults of one device and loan; those in between are counted. Agents
+    // report less often.
+    uint32_t fault_interval_ms = 5'000;
 
     size_t hosts = 4096;
     size_t devices_per_host = 256;

@@ -286,6 +286,7 @@ Result<Outcome> Pool::outcome() {
 
 void Pool::commit() {
     ledger_.commit();
+    fault_notes_.commit();
     audit_.clear();
     orders_.clear();
     committed_policy_.reset();
@@ -294,6 +295,7 @@ void Pool::commit() {
 
 void Pool::rollback() {
     ledger_.rollback();
+    fault_notes_.rollback();
     audit_.clear();
     orders_.clear();
     defect_.reset();

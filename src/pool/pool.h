@@ -73,6 +73,8 @@ class Pool {
     void heard(const std::string& host, std::optional<uint32_t> windows_free, Now now);
     void answered(const std::string& host, const StepAnswer& answer, Now now);
     void lost(const std::string& host, const LoanLost& lost, Now now);
+    // Is audited, and changes nothing else.
+    void faulted(const std::string& host, const DeviceFault& fault, Now now);
     void disconnected(const std::string& host, std::string_view why, Now now);
 
     // ---- Time.
@@ -111,6 +113,13 @@ class Pool {
         std::optional<Fdid> joins; // or this, which others have and share
         std::optional<Error> not_now;
         std::vector<std::string> why;
+    };
+
+    // Of a device's faults that have been audited, and of those that were not because there were so many.
+    struct FaultNote {
+        Epoch epoch; // the highest of a loan that was told of
+        int64_t quiet_until_steady_us = 0;
+        uint64_t left_out = 0;
     };
 
     Pool(Site site, const Options& options);
@@ -275,6 +284,7 @@ class Pool {
     std::shared_ptr<const Policy> policy_;
     std::unique_ptr<Scheduler> scheduler_;
     Ledger ledger_;
+    Table<Fdid, FaultNote> fault_notes_{[](const FaultNote&, bool, const FaultNote*) {}}; // not stored
     std::string actor_; // of the input at hand
     Now now_;
     // Since the last commit:

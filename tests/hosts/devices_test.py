@@ -138,6 +138,12 @@ def fpga(cluster, guest, store):
     log, device = store.check("dmesg"), store.address("edu0")[5:]
     check("the lender's IOMMU has stopped it and says which device it was",
           re.search(rf"DMAR: \[DMA Write.*\[{re.escape(device)}\] fault addr {targets['the lender']:#x}", log), log[-2000:])
+    loan = cluster.device("store1/edu0")["loan"]
+    reported = cluster.wait_until("the fault is in the trail of the loan", lambda: [
+        entry for entry in map(json.loads, cluster.ok("-o", "json", "audit", f"loan:{loan}").splitlines())
+        if entry["action"] == "iommu-fault" and f"DMA write to {targets['the lender']:#x} " in entry["reason"]], 20)
+    check(f"and the audit trail says of which device and loan: {reported[0]['reason']}",
+          reported[0]["fdid"] == cluster.device("store1/edu0")["fdid"] and reported[0]["loan"] == loan and reported[0]["actor"] == "agent:store1", reported)
     check("the loan goes on", "1 rounds" in guest.check(f"edu_tool {card} work 1") and cluster.device("store1/edu0")["state"] == "lent")
 
 
