@@ -137,8 +137,10 @@ Result<MappedRange> Extents::map(const MapOptions& options) const {
     }
     if (done != offset + size)
         return fail(Errc::not_supported,
-                    "there is no memory at {:#x} that could be mapped in whole pages: read "
-                    "and write it by calls",
+                    "there is no memory at {:#x} that could be mapped in whole pages: read and write a "
+                    "device's registers by calls (DeviceBar::read and write, or DeviceFunction). Where the "
+                    "adapter is a card of this host no program can map what lies elsewhere: keep memory "
+                    "for the device or the peer here (Segment, Device::map)",
                     done);
     return range;
 }
