@@ -12,6 +12,7 @@ import time
 from host_cluster import HostCluster, check
 from whole_host import ROOT, edu, gpu, igb, nvme_with_functions
 
+DRIVE_TOOL = ROOT / "build/tests/hosts/drive_tool"
 EDU_TOOL = ROOT / "build/tests/hosts/edu_tool"
 WINDOW_TOOL = ROOT / "build/tests/hosts/window_tool"
 MODULES = ("nvme", "igbvf", "virtio_gpu", "vfio_pci", "vfio_iommu_type1")
@@ -71,12 +72,49 @@ def drives(cluster, guests, store):
         check(f"and {name}'s function has one namespace", len(namespaces) == 1 and namespaces != ["0x1"], namespaces)
     check("of the parent's own namespace nothing has changed",
           store.run("dd if=/dev/nvme0n1 bs=64k iflag=direct 2>/dev/null | tr -d '\\0' | head -c 1 | grep -q .").status == 1)
+    foreign_namespaces(guests, store, names)
 
 
-def nics(guests):
+def foreign_namespaces(guests, store, names):
+    """a's function of the drive is told to change what is the parent's and what is b's."""
+    a, b = guests["a"], guests["b"]
+    store.check("yes of-the-parent | dd of=/dev/nvme0n1 bs=4k count=4 iflag=fullblock oflag=direct 2>/dev/null")
+
+    def as_they_are():
+        data = "dd if={} bs=4k count=4 iflag=direct 2>/dev/null | sha256sum"
+        return {"controllers": store.check("nvme list-secondary /dev/nvme0"),
+                "namespaces": [machine.check("nvme list-ns /dev/nvme0") for machine in (store, a, b)],
+                "data": [store.check(data.format("/dev/nvme0n1")), b.check(data.format(names["b"]))]}
+
+    before = as_they_are()
+    parent, sibling = (int(machine.check("cat /sys/class/nvme/nvme0/cntlid")) for machine in (store, b))
+    others = [int(re.search(r":(0x\w+)", machine.check("nvme list-ns /dev/nvme0"))[1], 16) for machine in (store, b)]
+    attempts = [f"nvme virt-mgmt /dev/nvme0 --cntlid={controller} --rt={kind} --act={action} --nr={count}"
+                for controller in (parent, sibling) for action, kind, count in ((1, 0, 1), (7, 0, 0), (8, 0, 0), (8, 1, 0))]
+    # Format NVM; Namespace Management to delete. Not Namespace Attachment: QEMU's drive takes that from a function as from the parent.
+    attempts += [f"nvme admin-passthru /dev/nvme0 --opcode={opcode} --namespace-id={namespace}"
+                 for namespace in others for opcode in ("0x80", "0x0d --cdw10=1")]
+    obeyed = [attempt for attempt in attempts if a.run(attempt).status == 0]
+    check(f"a's function refuses {len(attempts)} commands to take queues, format or delete what is another's", not obeyed, obeyed)
+    # The kernel's driver does not send commands for namespaces that it does not know.
+    address = a.check("cat /sys/class/nvme/nvme0/address").strip()
+    bind = f"cd /sys/bus/pci/devices/{address} && echo {{}} >driver_override && echo {address} >driver/unbind && echo {address} >/sys/bus/pci/drivers_probe"
+    a.check(bind.format("vfio-pci"))
+    said = a.check(f"drive_tool {address} {others[0]} {others[1]}")
+    a.check(bind.format("nvme"))
+    check("nor does it read or write there", all(f"namespace {other}: read refused, nothing; write refused" in said for other in others), said)
+    after = as_they_are()
+    check("and the parent's and b's controllers, namespaces and data are what they were", after == before, (before, after))
+    check("as b's driver sees them, too", b.check(f"dd if={names['b']} bs=4k count=1 iflag=direct 2>/dev/null | head -n 1").strip() == "of-b")
+
+
+def nics(guests, store):
     """Traffic between two functions of one NIC."""
+    interfaces = {}
+    for name, guest in guests.items():
+        interfaces[name] = guest.check("for i in /sys/class/net/*; do case $(readlink $i/device/driver) in */igbvf) echo ${i##*/};; esac; done").strip()
     for number, guest in enumerate(guests.values(), start=1):
-        interface = guest.check("for i in /sys/class/net/*; do case $(readlink $i/device/driver) in */igbvf) echo ${i##*/};; esac; done").strip()
+        interface = list(interfaces.values())[number - 1]
         # QEMU's igb cuts what it is to segment wrongly between its own functions, and counts length errors.
         guest.check(f"ethtool -K {interface} tso off gso off tx off rx off && ip addr add 10.9.0.{number}/24 dev {interface} && ip link set {interface} up")
     a = guests["a"]
@@ -86,6 +124,21 @@ def nics(guests):
     a.check("timeout 30 busybox wget -q -O /tmp/received http://10.9.0.2:8000/sent", 40)
     sums = [guest.check(f"sha256sum </tmp/{file}") for guest, file in ((a, "received"), (guests["b"], "sent"))]
     check("and 64 KiB over TCP are what was sent", sums[0] == sums[1], sums)
+
+    def of_others():
+        """What the parent keeps of itself and of b's function, which is its second."""
+        lines = store.check("ip link show eth1").splitlines()
+        return [line.strip() for line in lines if "link/ether" in line and " vf " not in line or "vf 1" in line]
+
+    before = of_others()
+    attempts = [f"ip link set {interfaces['a']} vf {number} {what}" for number in (0, 1) for what in ("mac 02:00:00:00:00:66", "vlan 7", "spoofchk off")]
+    obeyed = [attempt for attempt in attempts if a.run(attempt).status == 0]
+    check("a's function of the NIC sets nothing for b's", not obeyed, obeyed)
+    a.run(f"ip link set {interfaces['a']} down; ip link set {interfaces['a']} address {before[-1].split()[3].strip(',')}; ip link set {interfaces['a']} address 02:00:00:00:00:67; "
+          f"ip link set {interfaces['a']} up")
+    after = of_others()
+    check("and what it says of its own address changes nothing of b's and the parent's", len(before) == 2 and after == before, (before, after))
+    check("who still reach each other", a.run("for i in $(seq 30); do ping -c 1 -W 1 10.9.0.2 >/dev/null && exit 0; done; exit 1", 60).status == 0)
 
 
 def graphics(guest):
@@ -176,7 +229,7 @@ def main():
         cluster.start_hosts(
             whole={"store1": dict(kernel="6.12", lend=["nvme1", "nic0", "gpu0", "edu0"],
                                   devices=[nvme_with_functions("nvme1"), igb("nic0", "user", "52:54:00:00:00:01"), gpu("gpu0"), edu("edu0")])},
-            process={"a": dict(kernel="6.12", modules=MODULES), "b": dict(kernel="6.1", modules=MODULES, programs=[EDU_TOOL], append="drm_kms_helper.fbdev_emulation=0")})
+            process={"a": dict(kernel="6.12", modules=MODULES, programs=[DRIVE_TOOL]), "b": dict(kernel="6.1", modules=MODULES, programs=[EDU_TOOL], append="drm_kms_helper.fbdev_emulation=0")})
         store, guests = cluster.hosts["store1"], {name: cluster.hosts[name] for name in ("a", "b")}
         # The parent resets when it comes up, and its functions with it.
         store.check("ip link set eth1 up")
@@ -189,7 +242,7 @@ def main():
         result = cluster.run("functions", "store1/nvme1", "0")
         check("and cannot be removed now", result.returncode != 0, result.stdout)
         drives(cluster, guests, store)
-        nics(guests)
+        nics(guests, store)
         graphics(guests["b"])
         fpga(cluster, guests["b"], store)
         intruder(cluster, store)
