@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The host bridge of one function: a root bus in a PCI domain of its own, with this one
+ * function on it.
+ *
+ * DMA memory may outlive the driver's remove() (nvme of 6.1 frees its last pages when the
+ * block device is closed), so the function stays until the bridge's own release.
+ */
+#include <linux/dma-map-ops.h>
+#include <linux/idr.h>
+#include <linux/module.h>
+#include <linux/notifier.h>
+#include <linux/pci.h>
+
+#include "internal.h"
+
+static DEFINE_IDA(lp_domains);
+
+/*
+ * Each time the function appears (also after a rescan) and each time a driver comes to
+ * it, since unbinding may have taken the operations away: without them the driver would
+ * give bare addresses to another host.
+ */
+static int lp_bus_notified(struct notifier_block *block, unsigned long action,
+			   void *data)
+{
+	struct device *dev = data;
+	struct pci_dev *pdev = to_pci_dev(dev);
+
+	if (pdev->bus->ops != &lp_pci_ops)
+		return NOTIFY_DONE;
+	if (action == BUS_NOTIFY_ADD_DEVICE || action == BUS_NOTIFY_BIND_DRIVER)
+		set_dma_ops(dev, lp_dma_ops(lp_function_of_bus(pdev->bus)));
+	return NOTIFY_OK;
+}
+
+static struct notifier_block lp_bus_notifier = {
+	.notifier_call = lp_bus_notified,
+	/* Behind that of the IOMMUs. */
+	.priority = -1,
+};
+
+int lp_bus_init(void)
+{
+	return bus_register_notifier(&pci_bus_type, &lp_bus_notifier);
+}
+
+void lp_bus_exit(void)
+{
+	bus_unregister_notifier(&pci_bus_type, &lp_bus_notifier);
+	ida_destroy(&lp_domains);
+}
+
+/* The lowest free one: the PCI core keeps a little of each domain for ever. */
+static int lp_domain_get(struct lp_function *fn)
+{
+	int index = ida_alloc_max(&lp_domains, LP_FUNCTIONS - 1, GFP_KERNEL);
+
+	if (index < 0)
+		return index;
+	if (pci_find_bus(LP_FIRST_DOMAIN + index, 0)) {
+		ida_free(&lp_domains, index);
+		return -EBUSY;
+	}
+	fn->domain_index = index;
+	fn->sysdata.domain = LP_FIRST_DOMAIN + index;
+	return 0;
+}
+
+static void lp_domain_put(struct lp_function *fn)
+{
+	if (fn->domain_index >= 0)
+		ida_free(&lp_domains, fn->domain_index);
+	fn->domain_index = -1;
+}
+
+/* Its last user may be in any context. */
+static void lp_bridge_released(struct pci_host_bridge *bridge)
+{
+	struct lp_function *fn = bridge->release_data;
+
+	queue_work(lp_workqueue, &fn->release);
+}
+
+static void lp_bridge_windows(struct lp_function *fn,
+			      struct pci_host_bridge *bridge)
+{
+	int i;
+
+	fn->bus_numbers = (struct resource) {
+		.name = "lanepool bus", .start = 0, .end = 0,
+		.flags = IORESOURCE_BUS,
+	};
+	pci_add_resource(&bridge->windows, &fn->bus_numbers);
+	for (i = 0; i < LANEPOOL_BRIDGE_BARS; i++) {
+		struct lp_bar *bar = &fn->bars[i];
+
+		if (!bar->size)
+			continue;
+		bar->window = (struct resource) {
+			.name = "lanepool BAR",
+			.start = bar->phys,
+			.end = bar->phys + bar->size - 1,
+			.flags = IORESOURCE_MEM,
+		};
+		if (bar->flags & LANEPOOL_BRIDGE_BAR_PREFETCH)
+			bar->window.flags |= IORESOURCE_PREFETCH;
+		if (bar->flags & LANEPOOL_BRIDGE_BAR_64BIT)
+			bar->window.flags |= IORESOURCE_MEM_64;
+		pci_add_resource_offset(&bridge->windows, &bar->window,
+					bar->phys - bar->bus);
+	}
+}
+
+/* That the PCI core sees what was described, and that no IOMMU takes it for its own. */
+static int lp_check_device(struct lp_function *fn, struct pci_dev *device)
+{
+	int i;
+
+	if (device->dev.iommu_group) {
+		pci_err(device, "an IOMMU has claimed this function: not going on\n");
+		return -EBUSY;
+	}
+	if (get_dma_ops(&device->dev) != lp_dma_ops(fn))
+		return -ENODEV;
+	for (i = 0; i < LANEPOOL_BRIDGE_BARS; i++) {
+		const struct resource *res = &device->resource[i];
+
+		if (!fn->bars[i].size)
+			continue;
+		if (res->start != fn->bars[i].phys || !res->parent ||
+		    resource_size(res) != fn->bars[i].size) {
+			pci_err(device, "BAR %d is not where its window is\n", i);
+			return -EBUSY;
+		}
+	}
+	return 0;
+}
+
+static void lp_bus_take_down(struct lp_function *fn)
+{
+	struct pci_bus *bus = fn->bridge->bus;
+
+	pci_lock_rescan_remove();
+	pci_stop_root_bus(bus);
+	pci_remove_root_bus(bus);
+	pci_unlock_rescan_remove();
+}
+
+/* fn->lock is held. */
+static void lp_bus_drop(struct lp_function *fn)
+{
+	pci_dev_put(fn->device);
+	fn->device = NULL;
+	/* pci_remove_root_bus() leaves whoever made the bridge with a reference. */
+	put_device(&fn->bridge->dev);
+	fn->bridge = NULL;
+}
+
+static int lp_bus_scan(struct lp_function *fn)
+{
+	struct pci_host_bridge *bridge = pci_alloc_host_bridge(0);
+	int err;
+
+	if (!bridge)
+		return -ENOMEM;
+	fn->sysdata.node = NUMA_NO_NODE;
+	bridge->sysdata = &fn->sysdata;
+	bridge->ops = &lp_pci_ops;
+	bridge->busnr = 0;
+	dev_set_msi_domain(&bridge->dev, fn->msi_domain);
+	lp_bridge_windows(fn, bridge);
+
+	pci_lock_rescan_remove();
+	err = pci_scan_root_bus_bridge(bridge);
+	if (err) {
+		pci_unlock_rescan_remove();
+		pci_free_host_bridge(bridge);
+		return err;
+	}
+	kref_get(&fn->ref);
+	__module_get(THIS_MODULE);
+	pci_set_host_bridge_release(bridge, lp_bridge_released, fn);
+	fn->bridge = bridge;
+	fn->device = pci_get_slot(bridge->bus, 0);
+	pci_bus_claim_resources(bridge->bus);
+	err = fn->device ? lp_check_device(fn, fn->device) : -ENODEV;
+	pci_unlock_rescan_remove();
+	return err;
+}
+
+/* fn->lock is held. On failure the function is used up: what there is goes on close. */
+int lp_bus_plug(struct lp_function *fn)
+{
+	int err = lp_domain_get(fn);
+
+	if (err)
+		return err;
+	err = lp_bars_claim(fn);
+	if (err)
+		goto no_claim;
+	err = lp_msi_domain_create(fn);
+	if (err)
+		goto no_msi;
+	err = lp_bus_scan(fn);
+	if (!err) {
+		fn->state = LANEPOOL_BRIDGE_PLUGGED;
+		queue_work(lp_workqueue, &fn->attach);
+		return 0;
+	}
+	if (fn->bridge) {
+		/* The rest goes with the release of the bridge. */
+		fn->state = LANEPOOL_BRIDGE_REMOVED;
+		lp_bus_take_down(fn);
+		lp_bars_unclaim(fn);
+		lp_bus_drop(fn);
+		return err;
+	}
+	lp_msi_domain_destroy(fn);
+no_msi:
+	lp_bars_unclaim(fn);
+no_claim:
+	lp_domain_put(fn);
+	return err;
+}
+
+/* Offers the function to drivers. Their probe may need the agent, so it does not wait. */
+void lp_bus_attach(struct work_struct *work)
+{
+	struct lp_function *fn = container_of(work, struct lp_function, attach);
+
+	pci_lock_rescan_remove();
+	if (!READ_ONCE(fn->gone))
+		pci_bus_add_devices(fn->bridge->bus);
+	pci_unlock_rescan_remove();
+	lp_event(fn, LANEPOOL_BRIDGE_EVENT_ATTACHED);
+}
+
+void lp_bus_remove(struct work_struct *work)
+{
+	struct lp_function *fn = container_of(work, struct lp_function, remove);
+
+	flush_work(&fn->attach);
+	lp_bus_take_down(fn);
+
+	mutex_lock(&fn->lock);
+	fn->state = LANEPOOL_BRIDGE_REMOVED;
+	lp_vectors_disconnect(fn);
+	lp_iommu_close(fn);
+	lp_bars_unclaim(fn);
+	lp_bars_close(fn);
+	lp_bus_drop(fn);
+	mutex_unlock(&fn->lock);
+	lp_event(fn, LANEPOOL_BRIDGE_EVENT_REMOVED);
+	lp_function_put(fn);
+}
+
+void lp_bus_release(struct work_struct *work)
+{
+	struct lp_function *fn = container_of(work, struct lp_function, release);
+
+	/* The bridge may be released before the work that dropped it has ended. */
+	flush_work(&fn->remove);
+	mutex_lock(&fn->lock);
+	lp_msi_domain_destroy(fn);
+	lp_domain_put(fn);
+	fn->state = LANEPOOL_BRIDGE_RELEASED;
+	mutex_unlock(&fn->lock);
+	lp_event(fn, LANEPOOL_BRIDGE_EVENT_RELEASED);
+	lp_function_put(fn);
+	/* This work itself is what the module's exit waits for. */
+	module_put(THIS_MODULE);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Where kernels differ. */
+#ifndef LANEPOOL_BRIDGE_COMPAT_H
+#define LANEPOOL_BRIDGE_COMPAT_H
+
+#include <linux/dma-map-ops.h>
+#include <linux/iommu.h>
+#include <linux/mm.h>
+#include <linux/version.h>
+
+#ifndef CONFIG_X86_64
+#error "lanepool_bridge knows x86-64 alone: PCI domains and MSI differ elsewhere"
+#endif
+
+/* Maps from any context. */
+static inline int lp_iommu_map(struct iommu_domain *domain, unsigned long iova,
+			       phys_addr_t phys, size_t bytes, int prot,
+			       gfp_t gfp)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	return iommu_map(domain, iova, phys, bytes, prot, gfp);
+#else
+	if (gfpflags_allow_blocking(gfp))
+		return iommu_map(domain, iova, phys, bytes, prot);
+	return iommu_map_atomic(domain, iova, phys, bytes, prot);
+#endif
+}
+
+/* The page frame behind an address of a mapping of device memory; mmap_lock is held. */
+static inline int lp_frame_of(struct vm_area_struct *vma, unsigned long address,
+			      unsigned long *frame)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	struct follow_pfnmap_args args = { .vma = vma, .address = address };
+	int err = follow_pfnmap_start(&args);
+
+	if (err)
+		return err;
+	*frame = args.pfn;
+	follow_pfnmap_end(&args);
+	return 0;
+#else
+	return follow_pfn(vma, address, frame);
+#endif
+}
+
+static inline void lp_vma_flags_set(struct vm_area_struct *vma,
+				    unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_set(vma, flags);
+#else
+	vma->vm_flags |= flags;
+#endif
+}
+
+#endif
