@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""kernel/lanepool_bridge inside whole hosts with both kernels. Needs script/bootstrap and script/build.
+
+What is tested is in bridge_host_test.cc; LANEPOOL_BRIDGE_HOST_TEST names another program than build/tests/hosts/bridge_host_test,
+LANEPOOL_BRIDGE_MODULES another folder with VERSION/lanepool_bridge.ko, LANEPOOL_BRIDGE_FILTER some of the tests.
+"""
+import os
+import pathlib
+import re
+import unittest
+
+from whole_host import KERNELS, ROOT, WholeHost, cache_dir, nvme
+
+PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_BRIDGE_HOST_TEST") or ROOT / "build/tests/hosts/bridge_host_test")
+MODULES = pathlib.Path(os.environ.get("LANEPOOL_BRIDGE_MODULES") or cache_dir() / "bridge")
+FILTER = os.environ.get("LANEPOOL_BRIDGE_FILTER") or "*"
+# What a kernel says when something is wrong with itself; "tainted" by a module of another's is none of it.
+TROUBLE = re.compile(r"WARNING|BUG|Oops|Call Trace|general protection|refcount|use-after-free|hung task|DMAR:.*fault|lockup|leak", re.I)
+
+
+class BridgeTest(unittest.TestCase):
+    def run_on(self, kernel):
+        with WholeHost(f"bridge-{kernel}", kernel=kernel, devices=[nvme("nvme0"), nvme("nvme1")], programs=[PROGRAM]) as host:
+            host.put("/root/lanepool_bridge.ko", (MODULES / kernel / "lanepool_bridge.ko").read_bytes())
+            host.check("insmod /root/lanepool_bridge.ko allow_direct=1")
+            address = host.address("nvme0")
+            host.check(f"cd /sys/bus/pci/devices/{address} && echo {address} >driver/unbind && echo vfio-pci >driver_override && "
+                       f"echo {address} >/sys/bus/pci/drivers_probe")
+            host.check("dmesg -c >/dev/null")
+            result = host.run(f"NVME={address} bridge_host_test --gtest_brief=1 --gtest_filter='{FILTER}'", timeout_s=300)
+            log = host.run("dmesg").text
+            self.assertEqual(result.status, 0, f"{result.text}\n{log[-6000:]}\n{host.logs()}")
+            self.assertIn("PASSED", result.text)
+            troubles = [line for line in log.splitlines() if TROUBLE.search(line)]
+            self.assertFalse(troubles, "\n".join(troubles) + "\n" + log[-6000:])
+            host.check("rmmod lanepool_bridge")
+            self.assertNotIn("lanepool_bridge", host.check("lsmod"))
+            print(f"{kernel}: {result.text.strip().splitlines()[-1]}")
+
+    def test_6_1(self):
+        self.run_on("6.1")
+
+    def test_6_12(self):
+        self.run_on("6.12")
+
+
+assert KERNELS == ("6.1", "6.12")
+
+if __name__ == "__main__":
+    unittest.main()
