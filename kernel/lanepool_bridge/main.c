@@ -87,6 +87,8 @@ static void lp_queue_removal(struct lp_function *fn, bool surprise)
 		if (fn->device)
 			WRITE_ONCE(fn->device->error_state,
 				   pci_channel_io_perm_failure);
+		/* The driver will free memory without asking the device to stop. */
+		lp_iommu_close(fn);
 	}
 	if (fn->removal_queued)
 		return;
