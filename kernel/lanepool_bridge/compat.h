@@ -6,6 +6,7 @@
 #include <linux/dma-map-ops.h>
 #include <linux/iommu.h>
 #include <linux/mm.h>
+#include <linux/pci.h>
 #include <linux/version.h>
 
 #ifndef CONFIG_X86_64
@@ -41,6 +42,17 @@ static inline int lp_frame_of(struct vm_area_struct *vma, unsigned long address,
 	return 0;
 #else
 	return follow_pfn(vma, address, frame);
+#endif
+}
+
+/*
+ * Says at once what configuration space of all ones says, too. The nvme driver of older
+ * kernels never ends a command of its probe once this is said, and its remove() waits.
+ */
+static inline void lp_mark_disconnected(struct pci_dev *device)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	WRITE_ONCE(device->error_state, pci_channel_io_perm_failure);
 #endif
 }
 

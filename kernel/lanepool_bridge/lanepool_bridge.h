@@ -4,9 +4,10 @@
  * and this machine's own drivers use.
  *
  * One open file is one function. CREATE says what it is, PLUG injects it, UNPLUG
- * takes it away; closing the file is a surprise removal. Each structure begins with
- * its own size, which must be exact, and with flags, of which unknown ones are
- * refused; reserved fields must be zero. docs/kernel-bridge.md tells the rest.
+ * takes it away; closing the file is a surprise removal. A mapping of the pool keeps the
+ * file open, too. Each structure begins with its own size, which must be exact, and with
+ * flags, of which unknown ones are refused; reserved fields must be zero.
+ * docs/kernel-bridge.md tells the rest.
  */
 #ifndef LANEPOOL_BRIDGE_H
 #define LANEPOOL_BRIDGE_H

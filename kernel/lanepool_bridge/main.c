@@ -11,6 +11,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "compat.h"
 #include "internal.h"
 
 struct workqueue_struct *lp_workqueue;
@@ -85,8 +86,7 @@ static void lp_queue_removal(struct lp_function *fn, bool surprise)
 		fn->gone = true;
 		raw_spin_unlock_irqrestore(&fn->config_lock, flags);
 		if (fn->device)
-			WRITE_ONCE(fn->device->error_state,
-				   pci_channel_io_perm_failure);
+			lp_mark_disconnected(fn->device);
 		/* The driver will free memory without asking the device to stop. */
 		lp_iommu_close(fn);
 	}
