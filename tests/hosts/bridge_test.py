@@ -15,6 +15,7 @@ from whole_host import KERNELS, ROOT, WholeHost, cache_dir, nvme
 PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_BRIDGE_HOST_TEST") or ROOT / "build/tests/hosts/bridge_host_test")
 MODULES = pathlib.Path(os.environ.get("LANEPOOL_BRIDGE_MODULES") or cache_dir() / "bridge")
 FILTER = os.environ.get("LANEPOOL_BRIDGE_FILTER") or "*"
+FUZZ_S = os.environ.get("LANEPOOL_BRIDGE_FUZZ_S") or "5"
 # What a kernel says when something is wrong with itself. Faults of the IOMMU are none of it: a device that is gone by surprise
 # goes on with what it was told, and the IOMMU is what stops it from writing to memory that its driver has freed.
 TROUBLE = re.compile(r"WARNING|BUG|Oops|Call Trace|general protection|refcount|use-after-free|hung task|lockup|leak", re.I)
@@ -29,7 +30,7 @@ class BridgeTest(unittest.TestCase):
             host.check(f"cd /sys/bus/pci/devices/{address} && echo {address} >driver/unbind && echo vfio-pci >driver_override && "
                        f"echo {address} >/sys/bus/pci/drivers_probe")
             host.check("dmesg -c >/dev/null")
-            result = host.run(f"NVME={address} bridge_host_test --gtest_filter='{FILTER}'", timeout_s=300)
+            result = host.run(f"FUZZ_S={FUZZ_S} NVME={address} bridge_host_test --gtest_filter='{FILTER}'", timeout_s=300)
             log = host.run("dmesg").text
             self.assertEqual(result.status, 0, f"{log[-6000:]}\n{result.text}\n{host.logs()}")
             self.assertIn("PASSED", result.text)
