@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kernel/lanepool_bridge, with a real kernel and its unmodified NVMe driver. Runs inside of a whole host, whose kernel has
-// the module loaded; bridge_test.py starts it there. It plays the agent without a fabric: the "adapter" is the NVMe drive
-// itself, opened by VFIO, so what is injected is a drive of the same machine, seen through the module alone.
+// kernel/lanepool_bridge, with a real kernel and its unmodified NVMe driver. Runs inside of a whole host,
+// whose kernel has the module loaded; bridge_test.py starts it there. It plays the agent without a fabric:
+// the "adapter" is the NVMe drive itself, opened by VFIO, so what is injected is a drive of the same machine,
+// seen through the module alone.
 #include "../../kernel/lanepool_bridge/lanepool_bridge.h"
 
 #include <algorithm>
@@ -96,7 +97,8 @@ bool wait_until(const std::function<bool()>& condition, int timeout_ms = 20'000)
     return true;
 }
 
-template <class T> T sized() {
+template <class T>
+T sized() {
     T value{};
     value.size = sizeof(value);
     return value;
@@ -110,15 +112,20 @@ class VfioDrive {
         container = open_file("/dev/vfio/vfio");
         // The function of the test before may still be on its way out, which keeps VFIO's files.
         const auto path = "/dev/vfio/" + group_link.filename().string();
-        if (!wait_until([&] { return (group = Fd(::open(path.c_str(), O_RDWR | O_CLOEXEC))).get() >= 0 || errno != EBUSY; })) fail(path);
+        if (!wait_until([&] {
+                return (group = Fd(::open(path.c_str(), O_RDWR | O_CLOEXEC))).get() >= 0 || errno != EBUSY;
+            }))
+            fail(path);
         if (group.get() < 0) fail(path);
         int container_fd = container.get();
         checked(::ioctl(group.get(), VFIO_GROUP_SET_CONTAINER, &container_fd), "VFIO_GROUP_SET_CONTAINER");
         checked(::ioctl(container.get(), VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), "VFIO_SET_IOMMU");
-        device = Fd(checked(::ioctl(group.get(), VFIO_GROUP_GET_DEVICE_FD, address().c_str()), "VFIO_GROUP_GET_DEVICE_FD"));
+        device = Fd(checked(::ioctl(group.get(), VFIO_GROUP_GET_DEVICE_FD, address().c_str()),
+                            "VFIO_GROUP_GET_DEVICE_FD"));
         config_offset = region(VFIO_PCI_CONFIG_REGION_INDEX).offset;
         set_command(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-        checked(static_cast<int>(::pread(device.get(), config.data(), config.size(), static_cast<off_t>(config_offset))),
+        checked(static_cast<int>(
+                    ::pread(device.get(), config.data(), config.size(), static_cast<off_t>(config_offset))),
                 "reading configuration space");
     }
 
@@ -131,7 +138,9 @@ class VfioDrive {
     }
 
     void set_command(uint16_t value) const {
-        checked(static_cast<int>(::pwrite(device.get(), &value, 2, static_cast<off_t>(config_offset + PCI_COMMAND))), "writing command");
+        checked(static_cast<int>(
+                    ::pwrite(device.get(), &value, 2, static_cast<off_t>(config_offset + PCI_COMMAND))),
+                "writing command");
     }
 
     void reset() const { checked(::ioctl(device.get(), VFIO_DEVICE_RESET), "VFIO_DEVICE_RESET"); }
@@ -162,14 +171,16 @@ class VfioDrive {
     Config config{};
 };
 
-// A description that the module accepts: the drive's own configuration space with a synthetic MSI capability in the place
-// of MSI-X, without extended capabilities.
+// A description that the module accepts: the drive's own configuration space with a synthetic MSI capability
+// in the place of MSI-X, without extended capabilities.
 struct Description {
-    explicit Description(const VfioDrive& drive) : config(drive.config), args(sized<lanepool_bridge_create>()) {
+    explicit Description(const VfioDrive& drive)
+        : config(drive.config), args(sized<lanepool_bridge_create>()) {
         std::fill(config.begin() + 0x100, config.end(), uint8_t{0});
         config[PCI_COMMAND] = config[PCI_COMMAND + 1] = 0;
         config[PCI_INTERRUPT_PIN] = 0;
-        if (config[msi_at] != PCI_CAP_ID_MSIX) throw std::runtime_error("the drive has its MSI-X capability elsewhere");
+        if (config[msi_at] != PCI_CAP_ID_MSIX)
+            throw std::runtime_error("the drive has its MSI-X capability elsewhere");
         const uint8_t next = config[msi_at + 1];
         std::fill(config.begin() + msi_at, config.begin() + msi_at + 16, uint8_t{0});
         config[msi_at] = PCI_CAP_ID_MSI;
@@ -188,7 +199,8 @@ struct Description {
         args.clear_mask = reinterpret_cast<uint64_t>(clear_mask.data());
         args.notify_mask = reinterpret_cast<uint64_t>(notify_mask.data());
         const auto bar = drive.region(VFIO_PCI_BAR0_REGION_INDEX);
-        for (auto& other : args.bars) other.vfio_fd = -1;
+        for (auto& other : args.bars)
+            other.vfio_fd = -1;
         args.bars[0] = {drive.device.get(), LANEPOOL_BRIDGE_BAR_64BIT, bar.offset, bar.size, 0};
         args.vector_kind = LANEPOOL_BRIDGE_VECTORS_MSI;
         args.vectors = vectors;
@@ -269,7 +281,8 @@ class Agent {
             for (const auto& controller : fs::directory_iterator(where / "nvme", none))
                 for (const auto& entry : fs::directory_iterator(controller.path(), none)) {
                     const auto name = entry.path().filename().string();
-                    if (name.starts_with("nvme") && name.ends_with("n1") && fs::exists("/dev/" + name)) found = "/dev/" + name;
+                    if (name.starts_with("nvme") && name.ends_with("n1") && fs::exists("/dev/" + name))
+                        found = "/dev/" + name;
                 }
             return !found.empty();
         });
@@ -294,7 +307,8 @@ class Agent {
             if (::poll(&poller, 1, 10) <= 0) continue;
             lanepool_bridge_event got[8];
             const auto bytes = ::read(bridge.get(), got, sizeof(got));
-            for (ssize_t i = 0; i < bytes / ssize_t{sizeof(got[0])}; i++) handle(got[i]);
+            for (ssize_t i = 0; i < bytes / ssize_t{sizeof(got[0])}; i++)
+                handle(got[i]);
         }
     }
     void handle(const lanepool_bridge_event& event) {
@@ -316,9 +330,14 @@ class Agent {
             ::ioctl(bridge.get(), LANEPOOL_BRIDGE_RESET, &end);
             break;
         }
-        case LANEPOOL_BRIDGE_EVENT_REMOVED: removed_ = true; break;
-        case LANEPOOL_BRIDGE_EVENT_RELEASED: released_ = true; break;
-        default: break;
+        case LANEPOOL_BRIDGE_EVENT_REMOVED:
+            removed_ = true;
+            break;
+        case LANEPOOL_BRIDGE_EVENT_RELEASED:
+            released_ = true;
+            break;
+        default:
+            break;
         }
     }
     std::atomic<bool> stopping{false}, removed_{false}, released_{false};
@@ -326,7 +345,8 @@ class Agent {
 };
 
 struct Aligned {
-    explicit Aligned(size_t size_bytes) : data(static_cast<uint8_t*>(std::aligned_alloc(4096, size_bytes))), bytes(size_bytes) {}
+    explicit Aligned(size_t size_bytes)
+        : data(static_cast<uint8_t*>(std::aligned_alloc(4096, size_bytes))), bytes(size_bytes) {}
     ~Aligned() { std::free(data); }
     void fill(uint64_t seed) const {
         std::mt19937_64 random(seed);
@@ -346,11 +366,14 @@ void verify(const std::string& disk, uint64_t seed, size_t bytes = 4 << 20) {
     out.fill(seed);
     std::memset(in.data, 0, bytes);
     for (size_t at = 0; at < bytes; at += 128 << 10)
-        ASSERT_EQ(::pwrite(file.get(), out.data + at, 128 << 10, static_cast<off_t>(at)), 128 << 10) << std::strerror(errno);
+        ASSERT_EQ(::pwrite(file.get(), out.data + at, 128 << 10, static_cast<off_t>(at)), 128 << 10)
+            << std::strerror(errno);
     ASSERT_EQ(::fsync(file.get()), 0) << std::strerror(errno);
     for (size_t at = 0, piece; at < bytes; at += piece) {
         piece = at < bytes / 4 ? 4096 : bytes / 4;
-        ASSERT_EQ(::pread(file.get(), in.data + at, piece, static_cast<off_t>(at)), static_cast<ssize_t>(piece)) << std::strerror(errno);
+        ASSERT_EQ(::pread(file.get(), in.data + at, piece, static_cast<off_t>(at)),
+                  static_cast<ssize_t>(piece))
+            << std::strerror(errno);
     }
     ASSERT_EQ(std::memcmp(out.data, in.data, bytes), 0);
 }
@@ -362,7 +385,8 @@ std::thread load(const std::string& disk, std::atomic<int>& done) {
         const Aligned block(64 << 10);
         for (int i = 0; fd >= 0; i++, done++) {
             const auto at = static_cast<off_t>(i % 64) * (64 << 10);
-            const ssize_t moved = i % 2 ? ::pread(fd, block.data, block.bytes, at) : ::pwrite(fd, block.data, block.bytes, at);
+            const ssize_t moved =
+                i % 2 ? ::pread(fd, block.data, block.bytes, at) : ::pwrite(fd, block.data, block.bytes, at);
             if (moved < 0) break;
         }
         if (fd >= 0) ::close(fd);
@@ -375,7 +399,8 @@ bool nothing_injected() {
     return true;
 }
 
-constexpr lanepool_bridge_dma_mode modes[] = {LANEPOOL_BRIDGE_DMA_BOUNCE, LANEPOOL_BRIDGE_DMA_IOMMU, LANEPOOL_BRIDGE_DMA_DIRECT};
+constexpr lanepool_bridge_dma_mode modes[] = {LANEPOOL_BRIDGE_DMA_BOUNCE, LANEPOOL_BRIDGE_DMA_IOMMU,
+                                              LANEPOOL_BRIDGE_DMA_DIRECT};
 
 class EachMode : public testing::TestWithParam<lanepool_bridge_dma_mode> {};
 
@@ -503,7 +528,9 @@ TEST_P(EachMode, ComesBackAfterARescan) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Dma, EachMode, testing::ValuesIn(modes), [](const auto& info) {
-    return std::string(info.param == LANEPOOL_BRIDGE_DMA_BOUNCE ? "Bounce" : info.param == LANEPOOL_BRIDGE_DMA_IOMMU ? "Iommu" : "Direct");
+    return std::string(info.param == LANEPOOL_BRIDGE_DMA_BOUNCE  ? "Bounce"
+                       : info.param == LANEPOOL_BRIDGE_DMA_IOMMU ? "Iommu"
+                                                                 : "Direct");
 });
 
 TEST(Bounce, ASmallPoolStaysCorrect) {
@@ -523,7 +550,8 @@ TEST(Bounce, ASmallPoolStaysCorrect) {
                 ASSERT_EQ(std::memcmp(out.data, in.data, in.bytes), 0);
             }
         });
-    for (auto& thread : threads) thread.join();
+    for (auto& thread : threads)
+        thread.join();
 }
 
 // What CREATE must refuse: a change of a good description, and the error.
@@ -575,8 +603,16 @@ const std::vector<Refused>& refused() {
         {"vectors without kind", EINVAL, [](auto& d) { d.args.vector_kind = LANEPOOL_BRIDGE_VECTORS_NONE; }},
         {"other vectors than the capability", EINVAL, [](auto& d) { d.args.vectors = 8; }},
         {"too many vectors for MSI", EINVAL, [](auto& d) { d.args.vectors = 64; }},
-        {"too many vectors", EINVAL, [](auto& d) { make_msix(d, 0x2000, 0x3000); d.args.vectors = ~0u; }},
-        {"MSI-X of another kind", EINVAL, [](auto& d) { make_msix(d, 0x2000, 0x3000); d.args.vector_kind = LANEPOOL_BRIDGE_VECTORS_MSI; }},
+        {"too many vectors", EINVAL,
+         [](auto& d) {
+             make_msix(d, 0x2000, 0x3000);
+             d.args.vectors = ~0u;
+         }},
+        {"MSI-X of another kind", EINVAL,
+         [](auto& d) {
+             make_msix(d, 0x2000, 0x3000);
+             d.args.vector_kind = LANEPOOL_BRIDGE_VECTORS_MSI;
+         }},
         {"MSI-X table outside", EINVAL, [](auto& d) { make_msix(d, 0x3fd0, 0x3000); }},
         {"MSI-X pending bits outside", EINVAL, [](auto& d) { make_msix(d, 0x2000, 0x4000); }},
         {"MSI-X in a BAR that is not there", EINVAL, [](auto& d) { make_msix(d, 0x2002, 0x3000); }},
@@ -588,16 +624,58 @@ const std::vector<Refused>& refused() {
         {"pool overflowing", EINVAL, [](auto& d) { d.args.pool_bytes = ~uint64_t{4095}; }},
         {"bounce with a range", EINVAL, [](auto& d) { d.args.iova_bytes = 4096; }},
         {"bounce with an adapter", EINVAL, [](auto& d) { d.args.dma_bar = 1; }},
-        {"iommu with a pool", EINVAL, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.pool_bytes = 4096; }},
-        {"iommu without range", EINVAL, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.iova_bytes = 0; }},
-        {"iommu range odd", EINVAL, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.iova_base += 8; }},
-        {"iommu range too large", EINVAL, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.iova_bytes = uint64_t{1} << 40; }},
-        {"iommu range overflowing", EINVAL, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.iova_base = ~uint64_t{4095}; d.args.iova_bytes = 8192; }},
-        {"iommu range beyond the IOMMU", ERANGE, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.iova_base = uint64_t{1} << 60; }},
-        {"iommu range over MSI", EINVAL, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.iova_base = 0xfee0'0000; d.args.iova_bytes = 4096; }},
-        {"iommu with another BAR", EINVAL, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.dma_bar = 1; }},
-        {"iommu with no BAR", EINVAL, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_IOMMU); d.args.dma_bar = ~0u; }},
-        {"direct range too small", ERANGE, [](auto& d) { d.use(LANEPOOL_BRIDGE_DMA_DIRECT); d.args.iova_bytes = 1 << 20; }},
+        {"iommu with a pool", EINVAL,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.pool_bytes = 4096;
+         }},
+        {"iommu without range", EINVAL,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.iova_bytes = 0;
+         }},
+        {"iommu range odd", EINVAL,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.iova_base += 8;
+         }},
+        {"iommu range too large", EINVAL,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.iova_bytes = uint64_t{1} << 40;
+         }},
+        {"iommu range overflowing", EINVAL,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.iova_base = ~uint64_t{4095};
+             d.args.iova_bytes = 8192;
+         }},
+        {"iommu range beyond the IOMMU", ERANGE,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.iova_base = uint64_t{1} << 60;
+         }},
+        {"iommu range over MSI", EINVAL,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.iova_base = 0xfee0'0000;
+             d.args.iova_bytes = 4096;
+         }},
+        {"iommu with another BAR", EINVAL,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.dma_bar = 1;
+         }},
+        {"iommu with no BAR", EINVAL,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+             d.args.dma_bar = ~0u;
+         }},
+        {"direct range too small", ERANGE,
+         [](auto& d) {
+             d.use(LANEPOOL_BRIDGE_DMA_DIRECT);
+             d.args.iova_bytes = 1 << 20;
+         }},
         {"BAR fd", EBADF, [](auto& d) { d.args.bars[0].vfio_fd = -1; }},
         {"BAR fd of something else", EINVAL, [](auto& d) { d.args.bars[0].vfio_fd = 0; }},
         {"BAR fd of a container", ENODEV, [](auto& d) { d.args.bars[0].vfio_fd = d.args.held_fds[1]; }},
@@ -607,16 +685,40 @@ const std::vector<Refused>& refused() {
         {"BAR size small", EINVAL, [](auto& d) { d.args.bars[0].size = 8; }},
         {"BAR larger than the region", EINVAL, [](auto& d) { d.args.bars[0].size = 1 << 20; }},
         {"BAR huge", EINVAL, [](auto& d) { d.args.bars[0].size = uint64_t{1} << 63; }},
-        {"BAR not aligned", EINVAL, [](auto& d) { d.args.bars[0].offset += 0x1000; d.args.bars[0].size = 0x2000; }},
-        {"BAR offset odd", EINVAL, [](auto& d) { d.args.bars[0].offset += 8; d.args.bars[0].size = 16; }},
+        {"BAR not aligned", EINVAL,
+         [](auto& d) {
+             d.args.bars[0].offset += 0x1000;
+             d.args.bars[0].size = 0x2000;
+         }},
+        {"BAR offset odd", EINVAL,
+         [](auto& d) {
+             d.args.bars[0].offset += 8;
+             d.args.bars[0].size = 16;
+         }},
         {"BAR offset overflowing", EINVAL, [](auto& d) { d.args.bars[0].offset = ~uint64_t{0}; }},
-        {"BAR of configuration space", EINVAL, [](auto& d) { d.args.bars[0].offset = uint64_t{7} << 40; d.args.bars[0].size = 4096; }},
+        {"BAR of configuration space", EINVAL,
+         [](auto& d) {
+             d.args.bars[0].offset = uint64_t{7} << 40;
+             d.args.bars[0].size = 4096;
+         }},
         {"BAR of no region", EINVAL, [](auto& d) { d.args.bars[0].offset = uint64_t{5} << 40; }},
         {"absent BAR with offset", EINVAL, [](auto& d) { d.args.bars[4].offset = 4096; }},
-        {"64 bits without room", EINVAL, [](auto& d) { d.args.bars[5] = d.args.bars[0]; d.args.bars[0] = {-1, 0, 0, 0, 0}; }},
-        {"64 bits over another", EINVAL, [](auto& d) { d.args.bars[1] = d.args.bars[0]; d.args.bars[1].flags = 0; }},
+        {"64 bits without room", EINVAL,
+         [](auto& d) {
+             d.args.bars[5] = d.args.bars[0];
+             d.args.bars[0] = {-1, 0, 0, 0, 0};
+         }},
+        {"64 bits over another", EINVAL,
+         [](auto& d) {
+             d.args.bars[1] = d.args.bars[0];
+             d.args.bars[1].flags = 0;
+         }},
         {"the same BAR twice", EINVAL, [](auto& d) { d.args.bars[2] = d.args.bars[0]; }},
-        {"32 bits too large", EINVAL, [](auto& d) { d.args.bars[0].flags = 0; d.args.bars[0].size = uint64_t{1} << 32; }},
+        {"32 bits too large", EINVAL,
+         [](auto& d) {
+             d.args.bars[0].flags = 0;
+             d.args.bars[0].size = uint64_t{1} << 32;
+         }},
         {"held file that is none", EBADF, [](auto& d) { d.args.held_fds[7] = 12345; }},
         {"held file of something else", EINVAL, [](auto& d) { d.args.held_fds[7] = 0; }},
         {"no vendor", EINVAL, [](auto& d) { put16(&d.config[0], 0xffff); }},
@@ -628,7 +730,11 @@ const std::vector<Refused>& refused() {
         {"capability in the header", EINVAL, [](auto& d) { d.config[msi_at + 1] = 0x10; }},
         {"capability not aligned", EINVAL, [](auto& d) { d.config[PCI_CAPABILITY_LIST] |= 1; }},
         {"no capabilities, but vectors", EINVAL, [](auto& d) { d.config[PCI_STATUS] = 0; }},
-        {"two of vectors", EINVAL, [](auto& d) { capability(d, PCI_CAP_ID_MSI); put16(&d.config[0xe2], 2 << 1); }},
+        {"two of vectors", EINVAL,
+         [](auto& d) {
+             capability(d, PCI_CAP_ID_MSI);
+             put16(&d.config[0xe2], 2 << 1);
+         }},
         {"enhanced allocation", EOPNOTSUPP, [](auto& d) { capability(d, PCI_CAP_ID_EA); }},
         {"unknown capability", EOPNOTSUPP, [](auto& d) { capability(d, 0x7f); }},
         {"MSI enabled", EINVAL, [](auto& d) { d.config[msi_at + PCI_MSI_FLAGS] |= 1; }},
@@ -667,7 +773,9 @@ TEST(Hostile, CreateRefusesWhatItCannotServe) {
 TEST(Hostile, DirectModeNeedsTheParameter) {
     const VfioDrive drive;
     const Fd bridge = open_file(bridge_path);
-    const auto allow = [](const char* text) { std::ofstream("/sys/module/lanepool_bridge/parameters/allow_direct") << text << std::flush; };
+    const auto allow = [](const char* text) {
+        std::ofstream("/sys/module/lanepool_bridge/parameters/allow_direct") << text << std::flush;
+    };
     allow("0");
     Description description(drive);
     description.use(LANEPOOL_BRIDGE_DMA_DIRECT);
@@ -730,8 +838,10 @@ TEST(Hostile, OtherCallsAreChecked) {
     refuse(LANEPOOL_BRIDGE_RESET, &reset, ENODEV, "reset of nothing");
     EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, bridge.get(), 0), MAP_FAILED);
     refuse(_IO(LANEPOOL_BRIDGE_TYPE, 99), nullptr, ENOTTY, "unknown call");
-    for (const auto command : {LANEPOOL_BRIDGE_INFO, LANEPOOL_BRIDGE_CREATE, LANEPOOL_BRIDGE_PLUG, LANEPOOL_BRIDGE_UNPLUG, LANEPOOL_BRIDGE_SET_VECTORS,
-                               LANEPOOL_BRIDGE_UPDATE_CONFIG, LANEPOOL_BRIDGE_READ_CONFIG, LANEPOOL_BRIDGE_RESET, LANEPOOL_BRIDGE_STATS})
+    for (const auto command :
+         {LANEPOOL_BRIDGE_INFO, LANEPOOL_BRIDGE_CREATE, LANEPOOL_BRIDGE_PLUG, LANEPOOL_BRIDGE_UNPLUG,
+          LANEPOOL_BRIDGE_SET_VECTORS, LANEPOOL_BRIDGE_UPDATE_CONFIG, LANEPOOL_BRIDGE_READ_CONFIG,
+          LANEPOOL_BRIDGE_RESET, LANEPOOL_BRIDGE_STATS})
         if (command != LANEPOOL_BRIDGE_CREATE) refuse(command, nullptr, EFAULT, "no argument");
 
     Description description(drive);
@@ -741,7 +851,8 @@ TEST(Hostile, OtherCallsAreChecked) {
         refuse(command, &args, error, what);
     };
     with(plug, LANEPOOL_BRIDGE_PLUG, EINVAL, "base odd", [](auto& a) { a.dma_base = 1; });
-    with(plug, LANEPOOL_BRIDGE_PLUG, EINVAL, "base overflowing", [](auto& a) { a.dma_base = ~uint64_t{4095}; });
+    with(plug, LANEPOOL_BRIDGE_PLUG, EINVAL, "base overflowing",
+         [](auto& a) { a.dma_base = ~uint64_t{4095}; });
     with(plug, LANEPOOL_BRIDGE_PLUG, EINVAL, "plug flags", [](auto& a) { a.flags = 1; });
     with(plug, LANEPOOL_BRIDGE_PLUG, EINVAL, "plug reserved", [](auto& a) { a.reserved[1] = 1; });
     with(plug, LANEPOOL_BRIDGE_PLUG, EINVAL, "plug size", [](auto& a) { a.size = 4; });
@@ -755,7 +866,8 @@ TEST(Hostile, OtherCallsAreChecked) {
         with(config, command, EINVAL, "config flags", [](auto& a) { a.flags = 1; });
         with(config, command, EFAULT, "config data", [](auto& a) { a.data = 0xffff'8880'0000'0000; });
     }
-    for (const uint32_t offset : {PCI_VENDOR_ID, PCI_CLASS_REVISION, PCI_BASE_ADDRESS_0, static_cast<int>(msi_at), 0x100})
+    for (const uint32_t offset :
+         {PCI_VENDOR_ID, PCI_CLASS_REVISION, PCI_BASE_ADDRESS_0, static_cast<int>(msi_at), 0x100})
         with(config, LANEPOOL_BRIDGE_UPDATE_CONFIG, EPERM, "fixed bytes", [&](auto& a) {
             std::memset(bytes, 0x5a, 4);
             a.offset = offset;
@@ -769,22 +881,41 @@ TEST(Hostile, OtherCallsAreChecked) {
     with(reset, LANEPOOL_BRIDGE_RESET, EINVAL, "action", [](auto& a) { a.action = 3; });
     char small[8];
     EXPECT_EQ(::read(bridge.get(), small, sizeof(small)), -1);
-    for (const auto& [offset, length] : {std::pair<off_t, size_t>{0, pool_bytes + 4096}, {pool_bytes, 4096}, {off_t{1} << 50, 4096}})
+    for (const auto& [offset, length] :
+         {std::pair<off_t, size_t>{0, pool_bytes + 4096}, {pool_bytes, 4096}, {off_t{1} << 50, 4096}})
         EXPECT_EQ(::mmap(nullptr, length, PROT_READ, MAP_SHARED, bridge.get(), offset), MAP_FAILED);
     EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, bridge.get(), 0), MAP_FAILED);
 }
 
-// Random calls with random changes of good arguments. What survives the checks is really injected, and goes with its file.
+// Random calls with random changes of good arguments. What survives the checks is really injected, and goes
+// with its file.
 TEST(Hostile, FuzzedCallsDoNoHarm) {
     const char* seconds = std::getenv("FUZZ_S");
     const char* text = std::getenv("FUZZ_SEED");
-    const uint64_t seed = text ? std::stoull(text) : static_cast<uint64_t>(steady_clock::now().time_since_epoch().count());
+    const uint64_t seed =
+        text ? std::stoull(text) : static_cast<uint64_t>(steady_clock::now().time_since_epoch().count());
     SCOPED_TRACE("FUZZ_SEED=" + std::to_string(seed));
     std::mt19937_64 random(seed);
     const auto end = steady_clock::now() + std::chrono::seconds(seconds ? std::atoi(seconds) : 5);
     const VfioDrive drive;
     const Fd event(::eventfd(0, EFD_CLOEXEC));
-    constexpr uint64_t odd[] = {0, 1, 3, 4, 7, 8, 16, 4095, 4096, 4097, 1 << 20, 0x7fff'ffff, 0x8000'0000, 0xffff'ffff, uint64_t{1} << 40, ~uint64_t{0}, ~uint64_t{4095}};
+    constexpr uint64_t odd[] = {0,
+                                1,
+                                3,
+                                4,
+                                7,
+                                8,
+                                16,
+                                4095,
+                                4096,
+                                4097,
+                                1 << 20,
+                                0x7fff'ffff,
+                                0x8000'0000,
+                                0xffff'ffff,
+                                uint64_t{1} << 40,
+                                ~uint64_t{0},
+                                ~uint64_t{4095}};
     uint64_t calls = 0, accepted = 0, plugged = 0;
     while (steady_clock::now() < end) {
         Fd bridge = open_file(bridge_path, O_RDWR | O_NONBLOCK);
@@ -803,13 +934,15 @@ TEST(Hostile, FuzzedCallsDoNoHarm) {
         };
         for (auto* bytes : {&d.config, &d.write_mask, &d.clear_mask, &d.notify_mask})
             if (random() % 4 == 0)
-                for (auto n = random() % 8; n; n--) (*bytes)[random() % (random() % 2 ? 256 : 4096)] = static_cast<uint8_t>(random());
+                for (auto n = random() % 8; n; n--)
+                    (*bytes)[random() % (random() % 2 ? 256 : 4096)] = static_cast<uint8_t>(random());
         if (random() % 2) spoil(&d.args, sizeof(d.args), static_cast<int>(random() % 3));
         for (auto n = 4 + random() % 12; n; n--, calls++) {
             std::array<uint64_t, 64> args{};
-            const unsigned long commands[] = {LANEPOOL_BRIDGE_INFO, LANEPOOL_BRIDGE_CREATE, LANEPOOL_BRIDGE_PLUG, LANEPOOL_BRIDGE_UNPLUG,
-                                              LANEPOOL_BRIDGE_SET_VECTORS, LANEPOOL_BRIDGE_UPDATE_CONFIG, LANEPOOL_BRIDGE_READ_CONFIG,
-                                              LANEPOOL_BRIDGE_RESET, LANEPOOL_BRIDGE_STATS};
+            const unsigned long commands[] = {
+                LANEPOOL_BRIDGE_INFO,        LANEPOOL_BRIDGE_CREATE,      LANEPOOL_BRIDGE_PLUG,
+                LANEPOOL_BRIDGE_UNPLUG,      LANEPOOL_BRIDGE_SET_VECTORS, LANEPOOL_BRIDGE_UPDATE_CONFIG,
+                LANEPOOL_BRIDGE_READ_CONFIG, LANEPOOL_BRIDGE_RESET,       LANEPOOL_BRIDGE_STATS};
             const unsigned long command = commands[random() % std::size(commands)];
             if (command == LANEPOOL_BRIDGE_CREATE) {
                 accepted += ::ioctl(bridge.get(), command, &d.args) == 0;
@@ -821,9 +954,11 @@ TEST(Hostile, FuzzedCallsDoNoHarm) {
             fds.fill(event.get());
             auto* words = reinterpret_cast<uint32_t*>(args.data());
             if (command == LANEPOOL_BRIDGE_PLUG) args[1] = pool_iova;
-            if (command == LANEPOOL_BRIDGE_SET_VECTORS) words[3] = 1 + random() % 4, args[2] = reinterpret_cast<uint64_t>(fds.data());
+            if (command == LANEPOOL_BRIDGE_SET_VECTORS)
+                words[3] = 1 + random() % 4, args[2] = reinterpret_cast<uint64_t>(fds.data());
             if (command == LANEPOOL_BRIDGE_UPDATE_CONFIG || command == LANEPOOL_BRIDGE_READ_CONFIG)
-                words[2] = random() % 4096, words[3] = 1 + random() % 64, args[2] = reinterpret_cast<uint64_t>(d.config.data());
+                words[2] = random() % 4096, words[3] = 1 + random() % 64,
+                args[2] = reinterpret_cast<uint64_t>(d.config.data());
             if (command == LANEPOOL_BRIDGE_RESET) words[2] = 1 + random() % 2;
             if (random() % 4 == 0) spoil(args.data(), size, 1);
             const bool ok = ::ioctl(bridge.get(), command, args.data()) == 0;
@@ -832,7 +967,8 @@ TEST(Hostile, FuzzedCallsDoNoHarm) {
             if (::write(event.get(), &one, 8) != 8) fail("eventfd");
             if (random() % 8 == 0) {
                 const size_t bytes = 4096 << random() % 10;
-                void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bridge.get(), static_cast<off_t>(odd[random() % std::size(odd)]));
+                void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bridge.get(),
+                                      static_cast<off_t>(odd[random() % std::size(odd)]));
                 if (memory != MAP_FAILED) {
                     *static_cast<volatile int*>(memory) = 1;
                     ::munmap(memory, bytes); // a mapping is a reference to the file, too
@@ -842,8 +978,8 @@ TEST(Hostile, FuzzedCallsDoNoHarm) {
             (void)!::read(bridge.get(), got, sizeof(got));
         }
     }
-    std::printf("%llu calls, %llu functions described, %llu injected, seed %llu\n", (unsigned long long)calls, (unsigned long long)accepted,
-                (unsigned long long)plugged, (unsigned long long)seed);
+    std::printf("%llu calls, %llu functions described, %llu injected, seed %llu\n", (unsigned long long)calls,
+                (unsigned long long)accepted, (unsigned long long)plugged, (unsigned long long)seed);
     EXPECT_GT(plugged, 0u);
     EXPECT_TRUE(wait_until(nothing_injected));
 }
