@@ -527,9 +527,9 @@ TEST_P(EachMode, ComesBackAfterARescan) {
     verify(agent.disk(), 7, 1 << 20);
 }
 
-INSTANTIATE_TEST_SUITE_P(Dma, EachMode, testing::ValuesIn(modes), [](const auto& info) {
-    return std::string(info.param == LANEPOOL_BRIDGE_DMA_BOUNCE  ? "Bounce"
-                       : info.param == LANEPOOL_BRIDGE_DMA_IOMMU ? "Iommu"
+INSTANTIATE_TEST_SUITE_P(Dma, EachMode, testing::ValuesIn(modes), [](const auto& mode) {
+    return std::string(mode.param == LANEPOOL_BRIDGE_DMA_BOUNCE  ? "Bounce"
+                       : mode.param == LANEPOOL_BRIDGE_DMA_IOMMU ? "Iommu"
                                                                  : "Direct");
 });
 
@@ -866,8 +866,8 @@ TEST(Hostile, OtherCallsAreChecked) {
         with(config, command, EINVAL, "config flags", [](auto& a) { a.flags = 1; });
         with(config, command, EFAULT, "config data", [](auto& a) { a.data = 0xffff'8880'0000'0000; });
     }
-    for (const uint32_t offset :
-         {PCI_VENDOR_ID, PCI_CLASS_REVISION, PCI_BASE_ADDRESS_0, static_cast<int>(msi_at), 0x100})
+    for (const uint32_t offset : {uint32_t{PCI_VENDOR_ID}, uint32_t{PCI_CLASS_REVISION},
+                                  uint32_t{PCI_BASE_ADDRESS_0}, msi_at, 0x100u})
         with(config, LANEPOOL_BRIDGE_UPDATE_CONFIG, EPERM, "fixed bytes", [&](auto& a) {
             std::memset(bytes, 0x5a, 4);
             a.offset = offset;
@@ -966,7 +966,7 @@ TEST(Hostile, FuzzedCallsDoNoHarm) {
             const uint64_t one = 1;
             if (::write(event.get(), &one, 8) != 8) fail("eventfd");
             if (random() % 8 == 0) {
-                const size_t bytes = 4096 << random() % 10;
+                const size_t bytes = size_t{4096} << random() % 10;
                 void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bridge.get(),
                                       static_cast<off_t>(odd[random() % std::size(odd)]));
                 if (memory != MAP_FAILED) {
@@ -978,8 +978,9 @@ TEST(Hostile, FuzzedCallsDoNoHarm) {
             (void)!::read(bridge.get(), got, sizeof(got));
         }
     }
-    std::printf("%llu calls, %llu functions described, %llu injected, seed %llu\n", (unsigned long long)calls,
-                (unsigned long long)accepted, (unsigned long long)plugged, (unsigned long long)seed);
+    std::printf("%llu calls, %llu functions described, %llu injected, seed %llu\n",
+                static_cast<unsigned long long>(calls), static_cast<unsigned long long>(accepted),
+                static_cast<unsigned long long>(plugged), static_cast<unsigned long long>(seed));
     EXPECT_GT(plugged, 0u);
     EXPECT_TRUE(wait_until(nothing_injected));
 }
