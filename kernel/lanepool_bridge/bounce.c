@@ -114,12 +114,23 @@ static void lp_bounce_unmap(struct device *dev, dma_addr_t address, size_t size,
 	atomic64_inc(&fn->dma_unmaps);
 }
 
+#ifdef LP_DMA_MAP_PHYS
+static dma_addr_t lp_bounce_map(struct device *dev, phys_addr_t phys, size_t size,
+				enum dma_data_direction dir, unsigned long attrs)
+{
+	/* Another device's registers are nothing to copy from. */
+	if (attrs & DMA_ATTR_MMIO)
+		return DMA_MAPPING_ERROR;
+	return lp_bounce_map_phys(dev, phys, size, attrs);
+}
+#else
 static dma_addr_t lp_bounce_map(struct device *dev, struct page *page,
 				unsigned long offset, size_t size,
 				enum dma_data_direction dir, unsigned long attrs)
 {
 	return lp_bounce_map_phys(dev, page_to_phys(page) + offset, size, attrs);
 }
+#endif
 
 static void lp_bounce_unmap_sg(struct device *dev, struct scatterlist *list,
 			       int count, enum dma_data_direction dir,
@@ -278,8 +289,13 @@ const struct dma_map_ops lp_bounce_ops = {
 	.free = lp_bounce_free,
 	.mmap = lp_bounce_mmap,
 	.get_sgtable = lp_bounce_table,
+#ifdef LP_DMA_MAP_PHYS
+	.map_phys = lp_bounce_map,
+	.unmap_phys = lp_bounce_unmap,
+#else
 	.map_page = lp_bounce_map,
 	.unmap_page = lp_bounce_unmap,
+#endif
 	.map_sg = lp_bounce_map_sg,
 	.unmap_sg = lp_bounce_unmap_sg,
 	.sync_single_for_cpu = lp_bounce_sync_for_cpu,

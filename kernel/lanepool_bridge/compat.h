@@ -9,6 +9,17 @@
 #include <linux/pci.h>
 #include <linux/version.h>
 
+/* One MSI domain for each device, below one of the host bridge's. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+#define LP_MSI_PARENT_DOMAINS
+#include <linux/irqchip/irq-msi-lib.h>
+#endif
+
+/* DMA operations take physical addresses instead of pages. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#define LP_DMA_MAP_PHYS
+#endif
+
 #ifndef CONFIG_X86_64
 #error "lanepool_bridge knows x86-64 alone: PCI domains and MSI differ elsewhere"
 #endif

@@ -8,6 +8,7 @@
 #include <linux/irq.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "internal.h"
 
 static void lp_deliver(struct irq_work *work)
@@ -172,6 +173,72 @@ static struct irq_chip lp_irq_chip = {
 	.irq_set_affinity = lp_irq_affinity,
 };
 
+#ifdef LP_MSI_PARENT_DOMAINS
+static int lp_msi_alloc(struct irq_domain *domain, unsigned int irq,
+			unsigned int count, void *arg)
+{
+	struct lp_function *fn = domain->host_data;
+	u32 first = ((msi_alloc_info_t *)arg)->desc->msi_index;
+	unsigned int i;
+
+	if (first >= fn->vector_count || count > fn->vector_count - first)
+		return -ENOSPC;
+	/* The simple handler would lose what comes while one is handled. */
+	for (i = 0; i < count; i++)
+		irq_domain_set_info(domain, irq + i, first + i, &lp_irq_chip,
+				    &fn->vectors[first + i], handle_edge_irq,
+				    NULL, "edge");
+	return 0;
+}
+
+static void lp_msi_free(struct irq_domain *domain, unsigned int irq,
+			unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		irq_domain_reset_irq_data(irq_domain_get_irq_data(domain, irq + i));
+}
+
+static const struct irq_domain_ops lp_msi_ops = {
+	.alloc = lp_msi_alloc,
+	.free = lp_msi_free,
+};
+
+static bool lp_msi_describe(struct device *dev, struct irq_domain *domain,
+			    struct irq_domain *parent,
+			    struct msi_domain_info *info)
+{
+	if (!msi_lib_init_dev_msi_info(dev, domain, parent, info))
+		return false;
+	info->chip->irq_write_msi_msg = lp_irq_write;
+	return true;
+}
+
+static const struct msi_parent_ops lp_msi_parent_ops = {
+	.supported_flags = MSI_GENERIC_FLAGS_MASK | MSI_FLAG_PCI_MSIX |
+			   MSI_FLAG_MULTI_PCI_MSI,
+	.required_flags = MSI_FLAG_USE_DEF_DOM_OPS | MSI_FLAG_USE_DEF_CHIP_OPS,
+	.chip_flags = MSI_CHIP_FLAG_SET_ACK,
+	/* Interrupt remapping leaves alone what is not a plain PCI/MSI domain. */
+	.bus_select_token = DOMAIN_BUS_VMD_MSI,
+	.bus_select_mask = MATCH_PCI_MSI,
+	.prefix = "lanepool-",
+	.init_dev_msi_info = lp_msi_describe,
+};
+
+static struct irq_domain *lp_msi_domain_make(struct lp_function *fn)
+{
+	struct irq_domain_info info = {
+		.fwnode = fn->msi_node,
+		.size = fn->vector_count,
+		.ops = &lp_msi_ops,
+		.host_data = fn,
+	};
+
+	return msi_create_parent_irq_domain(&info, &lp_msi_parent_ops);
+}
+#else
 static irq_hw_number_t lp_msi_number(struct msi_domain_info *info,
 				     msi_alloc_info_t *arg)
 {
@@ -214,6 +281,23 @@ static struct msi_domain_ops lp_msi_ops = {
 	.msi_init = lp_msi_init,
 };
 
+static struct irq_domain *lp_msi_domain_make(struct lp_function *fn)
+{
+	struct irq_domain *domain;
+
+	fn->msi_info.flags = MSI_FLAG_USE_DEF_DOM_OPS | MSI_FLAG_USE_DEF_CHIP_OPS |
+			     MSI_FLAG_MULTI_PCI_MSI | MSI_FLAG_PCI_MSIX;
+	fn->msi_info.ops = &lp_msi_ops;
+	fn->msi_info.chip = &lp_irq_chip;
+	fn->msi_info.data = fn;
+	domain = pci_msi_create_irq_domain(fn->msi_node, &fn->msi_info, NULL);
+	/* Interrupt remapping leaves alone what is not a plain PCI/MSI domain. */
+	if (domain)
+		irq_domain_update_bus_token(domain, DOMAIN_BUS_VMD_MSI);
+	return domain;
+}
+#endif
+
 int lp_msi_domain_create(struct lp_function *fn)
 {
 	if (!fn->vector_count)
@@ -222,19 +306,12 @@ int lp_msi_domain_create(struct lp_function *fn)
 							fn->sysdata.domain);
 	if (!fn->msi_node)
 		return -ENOMEM;
-	fn->msi_info.flags = MSI_FLAG_USE_DEF_DOM_OPS | MSI_FLAG_USE_DEF_CHIP_OPS |
-			     MSI_FLAG_MULTI_PCI_MSI | MSI_FLAG_PCI_MSIX;
-	fn->msi_info.ops = &lp_msi_ops;
-	fn->msi_info.chip = &lp_irq_chip;
-	fn->msi_info.data = fn;
-	fn->msi_domain = pci_msi_create_irq_domain(fn->msi_node, &fn->msi_info, NULL);
+	fn->msi_domain = lp_msi_domain_make(fn);
 	if (!fn->msi_domain) {
 		irq_domain_free_fwnode(fn->msi_node);
 		fn->msi_node = NULL;
 		return -ENOMEM;
 	}
-	/* Interrupt remapping leaves alone what is not a plain PCI/MSI domain. */
-	irq_domain_update_bus_token(fn->msi_domain, DOMAIN_BUS_VMD_MSI);
 	return 0;
 }
 

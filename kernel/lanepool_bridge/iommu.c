@@ -232,6 +232,16 @@ static void lp_iommu_unmap(struct device *dev, dma_addr_t address, size_t size,
 	atomic64_inc(&fn->dma_unmaps);
 }
 
+#ifdef LP_DMA_MAP_PHYS
+static dma_addr_t lp_iommu_map_page(struct device *dev, phys_addr_t phys,
+				    size_t size, enum dma_data_direction dir,
+				    unsigned long attrs)
+{
+	if (attrs & DMA_ATTR_MMIO)
+		return DMA_MAPPING_ERROR;
+	return lp_iommu_map_phys(dev, phys, size, lp_prot(dir), PAGE_SIZE);
+}
+#else
 static dma_addr_t lp_iommu_map_page(struct device *dev, struct page *page,
 				    unsigned long offset, size_t size,
 				    enum dma_data_direction dir,
@@ -240,6 +250,7 @@ static dma_addr_t lp_iommu_map_page(struct device *dev, struct page *page,
 	return lp_iommu_map_phys(dev, page_to_phys(page) + offset, size,
 				 lp_prot(dir), PAGE_SIZE);
 }
+#endif
 
 static void lp_iommu_unmap_sg(struct device *dev, struct scatterlist *list,
 			      int count, enum dma_data_direction dir,
@@ -346,8 +357,13 @@ const struct dma_map_ops lp_iommu_ops = {
 	.free = lp_iommu_free,
 	.mmap = lp_memory_mmap,
 	.get_sgtable = lp_memory_table,
+#ifdef LP_DMA_MAP_PHYS
+	.map_phys = lp_iommu_map_page,
+	.unmap_phys = lp_iommu_unmap,
+#else
 	.map_page = lp_iommu_map_page,
 	.unmap_page = lp_iommu_unmap,
+#endif
 	.map_sg = lp_iommu_map_sg,
 	.unmap_sg = lp_iommu_unmap_sg,
 	.dma_supported = lp_iommu_supported,
@@ -368,12 +384,22 @@ static dma_addr_t lp_direct_map_phys(struct device *dev, phys_addr_t phys,
 	return fn->dma_base + phys;
 }
 
+#ifdef LP_DMA_MAP_PHYS
+static dma_addr_t lp_direct_map(struct device *dev, phys_addr_t phys, size_t size,
+				enum dma_data_direction dir, unsigned long attrs)
+{
+	if (attrs & DMA_ATTR_MMIO)
+		return DMA_MAPPING_ERROR;
+	return lp_direct_map_phys(dev, phys, size);
+}
+#else
 static dma_addr_t lp_direct_map(struct device *dev, struct page *page,
 				unsigned long offset, size_t size,
 				enum dma_data_direction dir, unsigned long attrs)
 {
 	return lp_direct_map_phys(dev, page_to_phys(page) + offset, size);
 }
+#endif
 
 static void lp_direct_unmap(struct device *dev, dma_addr_t address, size_t size,
 			    enum dma_data_direction dir, unsigned long attrs)
@@ -436,8 +462,13 @@ const struct dma_map_ops lp_direct_ops = {
 	.free = lp_direct_free,
 	.mmap = lp_memory_mmap,
 	.get_sgtable = lp_memory_table,
+#ifdef LP_DMA_MAP_PHYS
+	.map_phys = lp_direct_map,
+	.unmap_phys = lp_direct_unmap,
+#else
 	.map_page = lp_direct_map,
 	.unmap_page = lp_direct_unmap,
+#endif
 	.map_sg = lp_direct_map_sg,
 	.unmap_sg = lp_direct_unmap_sg,
 	.dma_supported = lp_iommu_supported,
