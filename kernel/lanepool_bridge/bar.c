@@ -315,7 +315,14 @@ void lp_bars_unclaim(struct lp_function *fn)
 		fn->bars[i].claim = NULL;
 		if (!claim || --claim->users)
 			continue;
-		claim->resource->flags |= IORESOURCE_BUSY;
+		if (claim->resource->child) {
+			/* A driver forgot its request: what is above it has to stay. */
+			pr_err("lanepool_bridge: %pR is still requested; its adapter stays open\n",
+			       claim->resource->child);
+			get_file(fn->bars[i].file);
+		} else {
+			claim->resource->flags |= IORESOURCE_BUSY;
+		}
 		list_del(&claim->node);
 		kfree(claim);
 	}

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""kernel/lanepool_bridge inside whole hosts with both kernels. Needs script/bootstrap and script/build.
+"""kernel/lanepool_bridge inside whole hosts with both kernels. Needs 'script/bootstrap bridge' and script/build.
 
 What is tested is in bridge_host_test.cc; LANEPOOL_BRIDGE_HOST_TEST names another program than build/tests/hosts/bridge_host_test,
-LANEPOOL_BRIDGE_MODULES another folder with VERSION/lanepool_bridge.ko, LANEPOOL_BRIDGE_FILTER some of the tests.
+LANEPOOL_BRIDGE_MODULES another folder with VERSION/lanepool_bridge.ko, LANEPOOL_BRIDGE_FILTER some of the tests;
+LANEPOOL_BRIDGE_FUZZ_S is for how long random calls are made, LANEPOOL_BRIDGE_VERBOSE prints how long each test took.
 """
 import os
 import pathlib
