@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "local_devices/binding.h"
 
+#include "base/keep_first.h"
 #include "local_devices/pci_tree.h"
 #include "local_devices/reset.h"
 #include "pci/address.h"
@@ -119,10 +120,6 @@ Result<> bind_former_driver(System& system, const Member& member) {
     if (!driver_exists) reason = "this kernel has not loaded that driver any more";
     return fail(Errc::io, "{}: its own driver {} did not take it again: {}", pci::to_string(function),
                 member.driver, reason);
-}
-
-void keep_first(Result<>& first, Result<> other) {
-    if (first && !other) first = std::move(other);
 }
 
 } // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "smartio/device_segments.h"
 
-#include "smartio/keep_first.h"
+#include "base/keep_first.h"
 
 namespace lanepool::smartio {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "smartio/loan_ways.h"
 
+#include "base/keep_first.h"
 #include "ntb/mailbox.h"
-#include "smartio/keep_first.h"
 #include "smartio/msix_pages.h"
 
 #include <algorithm>

@@ -3,11 +3,11 @@
 
 #include "base/result.h"
 
-namespace lanepool::smartio {
+namespace lanepool {
 
 // For what goes on after an error and answers with the first.
 inline void keep_first(Result<>& first, Result<> next) {
     if (first && !next) first = std::move(next);
 }
 
-} // namespace lanepool::smartio
+} // namespace lanepool
