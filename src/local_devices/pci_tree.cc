@@ -2,6 +2,7 @@
 #include "local_devices/pci_tree.h"
 
 #include "pci/address.h"
+#include "pci/config_space.h"
 
 #include <algorithm>
 #include <charconv>
@@ -21,23 +22,16 @@ std::string trimmed(std::string_view text) {
     return std::string(text.substr(first, text.find_last_not_of(white_space) - first + 1));
 }
 
-uint32_t word_at(std::string_view bytes, size_t offset) {
-    uint32_t value = 0;
-    for (size_t i = 4; i-- > 0;)
-        value = value << 8 | static_cast<uint8_t>(bytes[offset + i]);
-    return value;
-}
-
 // Device Serial Number (PCI Express Base Specification 7.9.3); empty: none, or it may not be read.
-std::string serial_in(std::string_view config) {
-    constexpr uint32_t serial_number_id = 0x0003;
-    size_t offset = 0x100;
-    for (int i = 0; i < 64 && offset >= 0x100 && offset + 12 <= config.size(); ++i) {
-        const uint32_t header = word_at(config, offset);
-        if (header == 0 || header == ~0U) break;
-        if ((header & 0xffff) == serial_number_id)
-            return fmt::format("{:08x}{:08x}", word_at(config, offset + 8), word_at(config, offset + 4));
-        offset = header >> 20 & ~3U;
+std::string serial_in(std::string_view text) {
+    const auto config = std::as_bytes(std::span(text));
+    std::vector<pci::CapabilityEntry> entries; // as far as the chain is sound
+    [[maybe_unused]] const auto sound = pci::walk_extended_capabilities(config, entries);
+    for (const auto& entry : entries) {
+        constexpr auto serial_number = static_cast<uint16_t>(pci::ExtendedCapability::serial_number);
+        if (entry.id != serial_number || entry.offset + 12u > config.size()) continue;
+        return fmt::format("{:08x}{:08x}", pci::get32(config, entry.offset + 8u),
+                           pci::get32(config, entry.offset + 4u));
     }
     return {};
 }
