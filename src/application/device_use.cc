@@ -37,7 +37,7 @@ void DeviceUse::attach(const AttachOrder& order, Done done) {
     attach_done_.push_back(std::move(done));
     if (device_) return; // under way
     order_ = order;
-    smartio::ApplicationDeviceSetup setup;
+    smartio::DirectDeviceSetup setup;
     setup.loop = &fabric_.loop;
     setup.adapter = &fabric_.adapter;
     setup.channel = &fabric_.channel;
@@ -45,11 +45,11 @@ void DeviceUse::attach(const AttachOrder& order, Done done) {
     setup.key = order.key;
     setup.shared = order.shared;
     setup.options.attach_deadline = std::min(setup.options.attach_deadline, order.patience);
-    smartio::ApplicationDeviceEvents events;
+    smartio::DirectDeviceEvents events;
     // The device lives no longer than this.
     events.attached = [this](Result<> result) { device_attached(std::move(result)); };
     events.failed = [this](const Error& why) { device_failed(why); };
-    auto device = smartio::ApplicationDevice::attach(std::move(setup), std::move(events));
+    auto device = smartio::DirectDevice::attach(std::move(setup), std::move(events));
     if (!device) return device_attached(tl::unexpected(std::move(device).error()));
     device_ = std::move(*device);
 }

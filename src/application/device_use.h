@@ -5,7 +5,7 @@
 
 #include "application/controller.h"
 #include "application/fabric.h"
-#include "smartio/application_device.h"
+#include "smartio/direct_device.h"
 
 #include <functional>
 #include <map>
@@ -66,7 +66,7 @@ class DeviceUse : public std::enable_shared_from_this<DeviceUse> {
     bool usable() const { return phase_ == Phase::usable; }
     bool leaving() const { return phase_ == Phase::leaving || phase_ == Phase::gone; }
     // Only while it is usable.
-    const smartio::ApplicationDevice& device() const { return *device_; }
+    const smartio::DirectDevice& device() const { return *device_; }
 
     // ---- its use. Each is answered once; with `not_found` when the device is lost meanwhile, or is not
     // usable.
@@ -101,7 +101,7 @@ class DeviceUse : public std::enable_shared_from_this<DeviceUse> {
     std::string soon_;    // as of Controller::Due
     AttachOrder order_;
     std::vector<Done> attach_done_;
-    std::unique_ptr<smartio::ApplicationDevice> device_;
+    std::unique_ptr<smartio::DirectDevice> device_;
     uint64_t next_call_ = 1;
     std::map<uint64_t, std::function<void(Error)>> calls_; // that wait for the device
     std::map<Iova, std::shared_ptr<void>> kept_;           // for what is mapped

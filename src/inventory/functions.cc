@@ -104,10 +104,8 @@ std::vector<Place> find_functions(Files& files, std::vector<std::string>& notes)
     for (const auto& [name, kind] : names) {
         const auto address = pci::parse_address(name);
         if (!address || pci::to_string(*address) != name) {
-            // A domain beyond 16 bits (Intel VMD): nothing behind it can be lent by its address.
-            notes.push_back(fmt::format("'{}' is left out: its address is none of 0000:00:00.0 to "
-                                        "ffff:ff:1f.7",
-                                        printable(name, 64)));
+            notes.push_back(
+                fmt::format("'{}' is left out: it is no address of a PCI function", printable(name, 64)));
             continue;
         }
         const std::string path = fmt::format("{}/{}", devices, name);

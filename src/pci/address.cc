@@ -28,15 +28,18 @@ bool take(std::string_view& text, char separator) {
 Result<Address> parse_address(std::string_view text) {
     std::string_view rest = text;
     unsigned domain = 0, bus = 0, device = 0, function = 0;
-    const bool has_domain = text.size() == sizeof("0000:00:00.0") - 1;
-    const bool well_formed = (!has_domain || (take(rest, 4, 0x10000, domain) && take(rest, ':'))) &&
+    constexpr size_t without_domain = sizeof("00:00.0") - 1;
+    const size_t digits = text.size() > without_domain ? text.size() - without_domain - 1 : 0;
+    const bool well_formed = (digits == 0 || (digits >= 4 && digits <= 8 &&
+                                              take(rest, digits, UINT32_MAX, domain) && take(rest, ':'))) &&
                              take(rest, 2, 0x100, bus) && take(rest, ':') && take(rest, 2, 32, device) &&
-                             take(rest, '.') && take(rest, 1, 8, function) && rest.empty();
+                             take(rest, '.') && take(rest, 1, 8, function) && rest.empty() &&
+                             (digits <= 4 || domain > 0xffff);
     if (!well_formed)
         return fail(Errc::invalid_argument,
                     "'{}' is no PCI address: DOMAIN:BUS:DEVICE.FUNCTION in hexadecimal, as in 0000:3b:00.1",
                     text);
-    return Address{static_cast<uint16_t>(domain), static_cast<uint8_t>(bus), static_cast<uint8_t>(device),
+    return Address{domain, static_cast<uint8_t>(bus), static_cast<uint8_t>(device),
                    static_cast<uint8_t>(function)};
 }
 

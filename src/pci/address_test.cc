@@ -20,9 +20,18 @@ TEST(Address, WithoutADomainIsInDomain0) {
     EXPECT_EQ(to_string(*address), "0000:3b:00.1");
 }
 
+// Linux numbers host bridges that firmware does not know from 0x10000 on.
+TEST(Address, OfAHostBridgeThatOnlyLinuxKnowsHasALongerDomain) {
+    const auto address = parse_address("1ff00:00:00.0");
+    ASSERT_TRUE(address);
+    EXPECT_EQ(address->domain, 0x1ff00u);
+    EXPECT_EQ(to_string(*address), "1ff00:00:00.0");
+}
+
 TEST(Address, RefusesEverythingElse) {
     for (const char* text : {"", "3b", "3b:00", "3b:00.8", "3b:20.0", "0000:3b:00.1 ", " 0000:3b:00.1",
-                             "0000:3b:00,1", "0x00:3b:00.1", "-000:3b:00.1", "00000:3b:00.1"})
+                             "0000:3b:00,1", "0x00:3b:00.1", "-000:3b:00.1", "00000:3b:00.1", "0ffff:3b:00.1",
+                             "100000000:3b:00.1", "000:3b:00.1"})
         EXPECT_FALSE(parse_address(text)) << text;
 }
 

@@ -39,9 +39,10 @@ struct IrqInfo {
     bool automasked = false; // masks itself when it fires (INTx)
 };
 
-// Bus, device and function number in a domain. Where a function is, never who it is: numbers change.
+// Bus, device and function number in a domain. Where a function is, never who it is: numbers change. Firmware
+// numbers domains in 16 bits; those of host bridges that only Linux knows lie above.
 struct Address {
-    uint16_t domain = 0;
+    uint32_t domain = 0;
     uint8_t bus = 0;
     uint8_t device = 0;   // 0..31
     uint8_t function = 0; // 0..7

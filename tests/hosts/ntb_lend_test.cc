@@ -5,7 +5,7 @@
 #include "hosts/ntb_hosts.h"
 
 #include "ntb/event_words.h"
-#include "smartio/application_device.h"
+#include "smartio/direct_device.h"
 #include "smartio/lender.h"
 
 #include <gmock/gmock.h>
@@ -121,14 +121,14 @@ class NtbLending : public testing::Test {
         while (!lent && lent.error().code() == Errc::unavailable);
         ASSERT_TRUE(lent) << lent.error().message();
         const auto attached = wait([this](auto done) {
-            smartio::ApplicationDeviceSetup setup;
+            smartio::DirectDeviceSetup setup;
             setup.loop = &host().loop();
             setup.adapter = host().adapter.get();
             setup.channel = &host().channel();
             setup.lender = Host::peer();
             setup.key = {fdid, epoch_, epoch_};
             device_ =
-                smartio::ApplicationDevice::attach(std::move(setup), {done, [](const Error&) {}}).value();
+                smartio::DirectDevice::attach(std::move(setup), {done, [](const Error&) {}}).value();
         });
         ASSERT_TRUE(attached) << attached.error().message();
     }
@@ -175,7 +175,7 @@ class NtbLending : public testing::Test {
 
     static Host* host_;
     static uint64_t epoch_;
-    std::unique_ptr<smartio::ApplicationDevice> device_;
+    std::unique_ptr<smartio::DirectDevice> device_;
 };
 Host* NtbLending::host_ = nullptr;
 uint64_t NtbLending::epoch_ = 0;

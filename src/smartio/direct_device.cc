@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "smartio/application_device.h"
+#include "smartio/direct_device.h"
 
 #include "pci/config_space.h"
 #include "smartio/client_irqs.h"
@@ -21,15 +21,15 @@ constexpr size_t max_access_bytes = 4096;
 constexpr uint16_t command =
     pci::command::memory_space | pci::command::bus_master | pci::command::interrupt_disable;
 
-auto without_body(ApplicationDevice::Done done) {
+auto without_body(DirectDevice::Done done) {
     return [done = std::move(done)](Result<Body> answer) { done(answer.map([](auto&&) {})); };
 }
 
 } // namespace
 
-class ApplicationDevice::Impl : public std::enable_shared_from_this<Impl> {
+class DirectDevice::Impl : public std::enable_shared_from_this<Impl> {
   public:
-    Impl(ApplicationDeviceSetup setup, ApplicationDeviceEvents events)
+    Impl(DirectDeviceSetup setup, DirectDeviceEvents events)
         : setup_(std::move(setup)), events_(std::move(events)), errands_(*setup_.loop),
           link_(*setup_.channel, setup_.lender, setup_.key, setup_.options.request_timeout,
                 [this](const Error& why) { broken(why); }),
@@ -39,7 +39,7 @@ class ApplicationDevice::Impl : public std::enable_shared_from_this<Impl> {
     void detach(Done done);
     void lender_lost();
     bool attached() const { return attached_; }
-    const std::array<ApplicationBar, pci::bar_count>& bars() const { return bars_; }
+    const std::array<DirectBar, pci::bar_count>& bars() const { return bars_; }
     std::span<const std::byte> config() const { return opened_.config; }
     uint32_t interrupts() const;
     void read(unsigned bar, uint64_t offset_bytes, size_t size_bytes, Got<Body> done);
@@ -57,17 +57,17 @@ class ApplicationDevice::Impl : public std::enable_shared_from_this<Impl> {
     void windows_open(Result<std::shared_ptr<const RegisterWindows>> windows);
     void finish_attach(Result<> result);
     void broken(const Error& why);
-    void tell(std::function<void(const ApplicationDeviceEvents&)> event);
+    void tell(std::function<void(const DirectDeviceEvents&)> event);
     Result<> check_access(unsigned bar, uint64_t offset_bytes, size_t size_bytes) const;
     Result<Iova> placed(uint64_t size_bytes, Result<Body> answer);
 
-    const ApplicationDeviceSetup setup_;
-    ApplicationDeviceEvents events_;
+    const DirectDeviceSetup setup_;
+    DirectDeviceEvents events_;
     io::EventLoop::Registration attach_deadline_;
     bool attaching_ = true;
     bool attached_ = false;
     Opened opened_;
-    std::array<ApplicationBar, pci::bar_count> bars_;
+    std::array<DirectBar, pci::bar_count> bars_;
     std::shared_ptr<const RegisterWindows> windows_;
     std::map<Iova, Range<Iova>> places_; // by start
     Errands errands_;
@@ -76,7 +76,7 @@ class ApplicationDevice::Impl : public std::enable_shared_from_this<Impl> {
 };
 
 // From the loop, never from inside of the channel: who is told may destroy us.
-void ApplicationDevice::Impl::tell(std::function<void(const ApplicationDeviceEvents&)> event) {
+void DirectDevice::Impl::tell(std::function<void(const DirectDeviceEvents&)> event) {
     setup_.loop->post([weak = weak_from_this(), event = std::move(event)] {
         if (const auto self = weak.lock()) event(self->events_);
     });
@@ -84,14 +84,14 @@ void ApplicationDevice::Impl::tell(std::function<void(const ApplicationDeviceEve
 
 // ---- Attaching
 
-void ApplicationDevice::Impl::attach() {
+void DirectDevice::Impl::attach() {
     attach_deadline_ = setup_.loop->after(setup_.options.attach_deadline, [this] {
         finish_attach(fail(Errc::timeout, "the device could not be opened on its lender in time"));
     });
     link_.send_bare(LoanRequest::open, [this](auto answer) { opened(std::move(answer)); });
 }
 
-void ApplicationDevice::Impl::opened(Result<Body> answer) {
+void DirectDevice::Impl::opened(Result<Body> answer) {
     if (!attaching_) return;
     auto decoded = answer.and_then([](const auto& body) { return decode_opened(body); });
     if (!decoded) return finish_attach(tl::unexpected<Error>(decoded.error().within("opening the device")));
@@ -101,7 +101,7 @@ void ApplicationDevice::Impl::opened(Result<Body> answer) {
                  [this](auto windows) { windows_open(std::move(windows)); });
 }
 
-void ApplicationDevice::Impl::windows_open(Result<std::shared_ptr<const RegisterWindows>> windows) {
+void DirectDevice::Impl::windows_open(Result<std::shared_ptr<const RegisterWindows>> windows) {
     if (!windows) return finish_attach(tl::unexpected<Error>(windows.error().within("opening windows")));
     if (!attaching_) return errands_.dispose(std::move(*windows));
     windows_ = std::move(*windows);
@@ -121,7 +121,7 @@ void ApplicationDevice::Impl::windows_open(Result<std::shared_ptr<const Register
         });
 }
 
-void ApplicationDevice::Impl::finish_attach(Result<> result) {
+void DirectDevice::Impl::finish_attach(Result<> result) {
     if (!std::exchange(attaching_, false)) return;
     attach_deadline_.reset();
     attached_ = result.has_value();
@@ -130,14 +130,14 @@ void ApplicationDevice::Impl::finish_attach(Result<> result) {
     });
 }
 
-void ApplicationDevice::Impl::broken(const Error& why) {
+void DirectDevice::Impl::broken(const Error& why) {
     if (!attached_) return; // `attached` says it
     tell([why](auto& events) {
         if (events.failed) events.failed(why);
     });
 }
 
-void ApplicationDevice::Impl::lender_lost() {
+void DirectDevice::Impl::lender_lost() {
     const Error why(Errc::disconnected,
                     fmt::format("the lender (partition {}) is gone", setup_.lender.value));
     link_.break_with(why);
@@ -145,7 +145,7 @@ void ApplicationDevice::Impl::lender_lost() {
 }
 
 // Windows and exports go when the lender has closed its ends, or is given up.
-void ApplicationDevice::Impl::detach(Done done) {
+void DirectDevice::Impl::detach(Done done) {
     events_ = {};
     attaching_ = false;
     attach_deadline_.reset();
@@ -161,7 +161,7 @@ void ApplicationDevice::Impl::detach(Done done) {
 
 // ---- Registers
 
-Result<> ApplicationDevice::Impl::check_access(unsigned bar, uint64_t offset_bytes, size_t size_bytes) const {
+Result<> DirectDevice::Impl::check_access(unsigned bar, uint64_t offset_bytes, size_t size_bytes) const {
     if (link_.broken()) return tl::unexpected<Error>(*link_.broken());
     if (!attached_ || !windows_) return fail(Errc::failed_precondition, "the device is not attached");
     if (bar >= bars_.size() || offset_bytes > bars_[bar].size_bytes ||
@@ -176,7 +176,7 @@ Result<> ApplicationDevice::Impl::check_access(unsigned bar, uint64_t offset_byt
     return {};
 }
 
-void ApplicationDevice::Impl::read(unsigned bar, uint64_t offset_bytes, size_t size_bytes, Got<Body> done) {
+void DirectDevice::Impl::read(unsigned bar, uint64_t offset_bytes, size_t size_bytes, Got<Body> done) {
     if (auto allowed = check_access(bar, offset_bytes, size_bytes); !allowed)
         return done(tl::unexpected<Error>(allowed.error()));
     errands_.run(
@@ -188,7 +188,7 @@ void ApplicationDevice::Impl::read(unsigned bar, uint64_t offset_bytes, size_t s
         std::move(done));
 }
 
-void ApplicationDevice::Impl::write(unsigned bar, uint64_t offset_bytes, std::span<const std::byte> data,
+void DirectDevice::Impl::write(unsigned bar, uint64_t offset_bytes, std::span<const std::byte> data,
                                     Done done) {
     if (auto allowed = check_access(bar, offset_bytes, data.size()); !allowed) return done(allowed);
     errands_.run(
@@ -200,7 +200,7 @@ void ApplicationDevice::Impl::write(unsigned bar, uint64_t offset_bytes, std::sp
 
 // ---- Memory
 
-void ApplicationDevice::Impl::place(ntb::Partition partition, BusAddress address, uint64_t size_bytes,
+void DirectDevice::Impl::place(ntb::Partition partition, BusAddress address, uint64_t size_bytes,
                                     Access access, Got<Iova> done) {
     if (const auto range = Range<BusAddress>::create(address, size_bytes); !range)
         return done(tl::unexpected<Error>(range.error()));
@@ -212,7 +212,7 @@ void ApplicationDevice::Impl::place(ntb::Partition partition, BusAddress address
                });
 }
 
-Result<Iova> ApplicationDevice::Impl::placed(uint64_t size_bytes, Result<Body> answer) {
+Result<Iova> DirectDevice::Impl::placed(uint64_t size_bytes, Result<Body> answer) {
     const auto iova = TRY(decode_placed(TRY(std::move(answer)))).iova;
     const auto range = TRY(Range<Iova>::create(iova, size_bytes));
     const auto next = places_.upper_bound(range.last());
@@ -222,7 +222,7 @@ Result<Iova> ApplicationDevice::Impl::placed(uint64_t size_bytes, Result<Body> a
     return iova;
 }
 
-void ApplicationDevice::Impl::unmap(Iova iova, Done done) {
+void DirectDevice::Impl::unmap(Iova iova, Done done) {
     const auto found = places_.find(iova);
     if (found == places_.end())
         return done(fail(Errc::not_found, "nothing was placed for the device at {:#x}", iova.value));
@@ -233,14 +233,14 @@ void ApplicationDevice::Impl::unmap(Iova iova, Done done) {
                });
 }
 
-void ApplicationDevice::Impl::create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope,
+void DirectDevice::Impl::create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope,
                                              Done done) {
     if (size_bytes == 0) return done(fail(Errc::invalid_argument, "a device segment of no size"));
     link_.send(LoanRequest::create_segment, encode(CreateSegmentRequest{setup_.key, id, scope, size_bytes}),
                without_body(std::move(done)));
 }
 
-void ApplicationDevice::Impl::connect_segment(uint32_t id, SegmentScope scope, Got<ntb::Target> done) {
+void DirectDevice::Impl::connect_segment(uint32_t id, SegmentScope scope, Got<ntb::Target> done) {
     link_.send(LoanRequest::connect_segment, encode(SegmentRequest{setup_.key, id, scope}),
                [lender = setup_.lender, done = std::move(done)](Result<Body> answer) {
                    const auto segment =
@@ -250,20 +250,20 @@ void ApplicationDevice::Impl::connect_segment(uint32_t id, SegmentScope scope, G
                });
 }
 
-void ApplicationDevice::Impl::remove_segment(uint32_t id, SegmentScope scope, Done done) {
+void DirectDevice::Impl::remove_segment(uint32_t id, SegmentScope scope, Done done) {
     link_.send(LoanRequest::remove_segment, encode(SegmentRequest{setup_.key, id, scope}),
                without_body(std::move(done)));
 }
 
 // ---- Interrupts
 
-uint32_t ApplicationDevice::Impl::interrupts() const {
+uint32_t DirectDevice::Impl::interrupts() const {
     if (setup_.shared) return 0;
     const uint32_t msix = opened_.vectors[static_cast<size_t>(pci::Irq::msix)];
     return msix != 0 ? msix : opened_.vectors[static_cast<size_t>(pci::Irq::msi)];
 }
 
-void ApplicationDevice::Impl::set_interrupt(uint32_t vector, UniqueFd eventfd, Done done) {
+void DirectDevice::Impl::set_interrupt(uint32_t vector, UniqueFd eventfd, Done done) {
     if (interrupts() == 0)
         return done(fail(Errc::not_supported, "{}",
                          setup_.shared ? "a loan that shares its device has no interrupts"
@@ -278,45 +278,45 @@ void ApplicationDevice::Impl::set_interrupt(uint32_t vector, UniqueFd eventfd, D
 
 // ---- The device
 
-Result<std::unique_ptr<ApplicationDevice>> ApplicationDevice::attach(ApplicationDeviceSetup setup,
-                                                                     ApplicationDeviceEvents events) {
+Result<std::unique_ptr<DirectDevice>> DirectDevice::attach(DirectDeviceSetup setup,
+                                                                     DirectDeviceEvents events) {
     if (!setup.loop || !setup.adapter || !setup.channel)
         return fail(Errc::invalid_argument, "an application's device needs a loop, an adapter and a channel");
     auto impl = std::make_shared<Impl>(std::move(setup), std::move(events));
     impl->attach();
-    return std::unique_ptr<ApplicationDevice>(new ApplicationDevice(std::move(impl)));
+    return std::unique_ptr<DirectDevice>(new DirectDevice(std::move(impl)));
 }
 
-ApplicationDevice::~ApplicationDevice() = default;
-void ApplicationDevice::detach(Done done) { impl_->detach(std::move(done)); }
-void ApplicationDevice::lender_lost() { impl_->lender_lost(); }
-bool ApplicationDevice::attached() const { return impl_->attached(); }
-const std::array<ApplicationBar, pci::bar_count>& ApplicationDevice::bars() const { return impl_->bars(); }
-std::span<const std::byte> ApplicationDevice::config() const { return impl_->config(); }
-uint32_t ApplicationDevice::interrupts() const { return impl_->interrupts(); }
-void ApplicationDevice::read(unsigned bar, uint64_t offset_bytes, size_t size_bytes,
+DirectDevice::~DirectDevice() = default;
+void DirectDevice::detach(Done done) { impl_->detach(std::move(done)); }
+void DirectDevice::lender_lost() { impl_->lender_lost(); }
+bool DirectDevice::attached() const { return impl_->attached(); }
+const std::array<DirectBar, pci::bar_count>& DirectDevice::bars() const { return impl_->bars(); }
+std::span<const std::byte> DirectDevice::config() const { return impl_->config(); }
+uint32_t DirectDevice::interrupts() const { return impl_->interrupts(); }
+void DirectDevice::read(unsigned bar, uint64_t offset_bytes, size_t size_bytes,
                              Got<std::vector<std::byte>> done) {
     impl_->read(bar, offset_bytes, size_bytes, std::move(done));
 }
-void ApplicationDevice::write(unsigned bar, uint64_t offset_bytes, std::span<const std::byte> data,
+void DirectDevice::write(unsigned bar, uint64_t offset_bytes, std::span<const std::byte> data,
                               Done done) {
     impl_->write(bar, offset_bytes, data, std::move(done));
 }
-void ApplicationDevice::place(ntb::Partition partition, BusAddress address, uint64_t size_bytes,
+void DirectDevice::place(ntb::Partition partition, BusAddress address, uint64_t size_bytes,
                               Access access, Got<Iova> done) {
     impl_->place(partition, address, size_bytes, access, std::move(done));
 }
-void ApplicationDevice::unmap(Iova iova, Done done) { impl_->unmap(iova, std::move(done)); }
-void ApplicationDevice::create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope, Done done) {
+void DirectDevice::unmap(Iova iova, Done done) { impl_->unmap(iova, std::move(done)); }
+void DirectDevice::create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope, Done done) {
     impl_->create_segment(id, size_bytes, scope, std::move(done));
 }
-void ApplicationDevice::connect_segment(uint32_t id, SegmentScope scope, Got<ntb::Target> done) {
+void DirectDevice::connect_segment(uint32_t id, SegmentScope scope, Got<ntb::Target> done) {
     impl_->connect_segment(id, scope, std::move(done));
 }
-void ApplicationDevice::remove_segment(uint32_t id, SegmentScope scope, Done done) {
+void DirectDevice::remove_segment(uint32_t id, SegmentScope scope, Done done) {
     impl_->remove_segment(id, scope, std::move(done));
 }
-void ApplicationDevice::set_interrupt(uint32_t vector, UniqueFd eventfd, Done done) {
+void DirectDevice::set_interrupt(uint32_t vector, UniqueFd eventfd, Done done) {
     impl_->set_interrupt(vector, std::move(eventfd), std::move(done));
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A lent device as an application's agent uses it.
-#include "smartio/application_device.h"
+#include "smartio/direct_device.h"
 
 #include "integration/lending_hosts.h"
 
@@ -10,7 +10,7 @@
 namespace lanepool::test {
 namespace {
 
-using smartio::ApplicationDevice;
+using smartio::DirectDevice;
 using smartio::SegmentScope;
 using Body = std::vector<std::byte>;
 
@@ -39,14 +39,14 @@ class Application {
                                             lender.partition(),
                                             {test_fdid, loan, epoch},
                                             shared,
-                                            smartio::ApplicationDeviceOptions{.max_places = max_places}} {}
+                                            smartio::DirectDeviceOptions{.max_places = max_places}} {}
     ~Application() {
         host_.thread.run([&] { device.reset(); });
     }
 
     Result<> attach() {
         return await(host_.thread, [&](auto done) {
-            device = must(ApplicationDevice::attach(setup_, {done, [this](const Error& why) {
+            device = must(DirectDevice::attach(setup_, {done, [this](const Error& why) {
                                                                  const std::lock_guard lock(mutex_);
                                                                  failure_ = why;
                                                              }}));
@@ -128,11 +128,11 @@ class Application {
     }
 
     Memory memory;
-    std::unique_ptr<ApplicationDevice> device;
+    std::unique_ptr<DirectDevice> device;
 
   private:
     Host& host_;
-    const smartio::ApplicationDeviceSetup setup_;
+    const smartio::DirectDeviceSetup setup_;
     std::mutex mutex_;
     std::optional<Error> failure_;
 };
@@ -370,7 +370,7 @@ TEST_F(OfApplications, OneMayBeForgottenAtAnyTime) {
     for (int round = 0; round < 8; ++round) {
         Application user(a, store, 1, 1, false);
         a.thread.run([&] {
-            user.device = must(ApplicationDevice::attach(
+            user.device = must(DirectDevice::attach(
                 {&a.thread.loop(),
                  &a.adapter(),
                  &a.channel(),

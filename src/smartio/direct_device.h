@@ -28,7 +28,7 @@
 
 namespace lanepool::smartio {
 
-struct ApplicationDeviceOptions {
+struct DirectDeviceOptions {
     io::Duration request_timeout = std::chrono::seconds(4);
     io::Duration attach_deadline = std::chrono::seconds(10);
     size_t max_waiting_accesses = 1024; // register accesses that wait for the adapter
@@ -36,17 +36,17 @@ struct ApplicationDeviceOptions {
 };
 
 // What is pointed to must outlive the device.
-struct ApplicationDeviceSetup {
+struct DirectDeviceSetup {
     io::EventLoop* loop = nullptr;
     ntb::Adapter* adapter = nullptr;
     ntb::Channel* channel = nullptr;
     ntb::Partition lender; // may be this host itself
     LoanKey key;
     bool shared = false; // as the loan was prepared; a shared one has no interrupts
-    ApplicationDeviceOptions options;
+    DirectDeviceOptions options;
 };
 
-struct ApplicationDeviceEvents {
+struct DirectDeviceEvents {
     // Once: the device is there, its memory space and bus master are on; or why not.
     std::function<void(Result<>)> attached;
     // Once, after `attached`: the loan does not work any more (stale_epoch: the lender closed it;
@@ -55,7 +55,7 @@ struct ApplicationDeviceEvents {
 };
 
 // A BAR as the application may use it.
-struct ApplicationBar {
+struct DirectBar {
     uint64_t size_bytes = 0; // 0: there is none
     bool readable = false;
     bool writable = false;
@@ -72,17 +72,17 @@ struct ApplicationBar {
     }
 };
 
-class ApplicationDevice {
+class DirectDevice {
   public:
     using Done = std::function<void(Result<>)>;
     template <class T>
     using Got = std::function<void(Result<T>)>;
 
     // Starts attaching; `attached` says when it is done. Errors only for a setup that cannot work.
-    static Result<std::unique_ptr<ApplicationDevice>> attach(ApplicationDeviceSetup setup,
-                                                             ApplicationDeviceEvents events);
+    static Result<std::unique_ptr<DirectDevice>> attach(DirectDeviceSetup setup,
+                                                             DirectDeviceEvents events);
     // Closes windows and withdraws exports, waiting for the adapter only. The lender is not told.
-    ~ApplicationDevice();
+    ~DirectDevice();
 
     // Tells the lender, which takes away all that this loan has placed and made, and resets a device that
     // nobody else has; then closes windows. DONE comes at the latest after `request_timeout` and the
@@ -94,7 +94,7 @@ class ApplicationDevice {
 
     // Constant once attached.
     bool attached() const;
-    const std::array<ApplicationBar, pci::bar_count>& bars() const;
+    const std::array<DirectBar, pci::bar_count>& bars() const;
     std::span<const std::byte> config() const; // 256 or 4096 bytes, as the device showed it at first
     // Of MSI-X or, where it has none, of MSI; 0 for a shared loan.
     uint32_t interrupts() const;
@@ -129,7 +129,7 @@ class ApplicationDevice {
 
   private:
     class Impl;
-    explicit ApplicationDevice(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+    explicit DirectDevice(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
     std::shared_ptr<Impl> impl_;
 };
 
