@@ -80,6 +80,9 @@ class Window {
     // Descriptors that may be handed on to other processes; extents are relative to the window. None on an
     // adapter that is a card: whoever has its descriptor has all of it.
     Result<std::vector<pci::Extent>> memory(uint64_t offset_bytes, uint64_t size_bytes) const;
+    // All of the window as a part of the card's own descriptor, which is all of the card: for this host's
+    // kernel only. Errors: not_supported (an adapter that is no card; the own partition).
+    Result<MemoryRef> card_memory() const;
     // An eventfd that does what a 4-byte write there does. Where the adapter gives none, its thread waits for
     // it and writes (and sends a message, to event words), until the window is closed: then many signals may
     // become one write. Errors: not_supported (there is no event), no_space.
@@ -150,6 +153,10 @@ class Adapter {
     // card, which cannot signal eventfds, they are words that this host looks at when a message comes:
     // Window::event() sends one, writes alone are seen with the next (event_words.h).
     Result<Export> export_events(std::span<const int> eventfds);
+    // Addresses that lead to nothing yet: this host's own kernel maps there what its drivers use, in the
+    // address space that this adapter's function has (bus addresses are its IOVAs). Errors: not_supported on
+    // an adapter that is no card.
+    Result<Export> export_addresses(uint64_t size_bytes);
     // The same at a fixed address (a rendezvous that peers know beforehand). Errors: already_exists.
     Result<Export> export_memory_at(BusAddress address, const MemoryRef& memory, Access access);
 

@@ -30,11 +30,11 @@ Result<Address> parse_address(std::string_view text) {
     unsigned domain = 0, bus = 0, device = 0, function = 0;
     constexpr size_t without_domain = sizeof("00:00.0") - 1;
     const size_t digits = text.size() > without_domain ? text.size() - without_domain - 1 : 0;
-    const bool well_formed = (digits == 0 || (digits >= 4 && digits <= 8 &&
-                                              take(rest, digits, UINT32_MAX, domain) && take(rest, ':'))) &&
-                             take(rest, 2, 0x100, bus) && take(rest, ':') && take(rest, 2, 32, device) &&
-                             take(rest, '.') && take(rest, 1, 8, function) && rest.empty() &&
-                             (digits <= 4 || domain > 0xffff);
+    const bool well_formed =
+        (digits == 0 ||
+         (digits >= 4 && digits <= 8 && take(rest, digits, UINT32_MAX, domain) && take(rest, ':'))) &&
+        take(rest, 2, 0x100, bus) && take(rest, ':') && take(rest, 2, 32, device) && take(rest, '.') &&
+        take(rest, 1, 8, function) && rest.empty() && (digits <= 4 || domain > 0xffff);
     if (!well_formed)
         return fail(Errc::invalid_argument,
                     "'{}' is no PCI address: DOMAIN:BUS:DEVICE.FUNCTION in hexadecimal, as in 0000:3b:00.1",

@@ -109,6 +109,9 @@ class Function {
     // hardware hands out nothing.
     virtual bool hands_out_memory() const { return true; }
 
+    // Files that keep the function, and what it reaches, as they are for as long as anybody has them open.
+    virtual std::vector<SharedFd> lifelines() const { return {}; }
+
     // CALLBACK is called once, on a thread of the back-end's, when the function has gone away. At most one.
     virtual void on_disconnect(std::function<void()> callback) = 0;
 };

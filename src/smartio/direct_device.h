@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The borrower's side of a loan whose user is an application: no function is served to anybody. The host's
-// agent hands parts of it to a process (the memory behind BARs, IOVAs, device segments), and does for it what
-// is not memory.
+// The borrower's side of a loan in which no function is served on a socket: its parts (the memory behind
+// BARs, IOVAs, interrupts, device segments) are handed to an application, or to this host's own kernel, and
+// what is not memory is done for them.
 //
 // All methods are called on the loop's thread and return at once; the adapter is used on a thread of the
 // device's own. Callbacks come on the loop's thread, once, and may destroy the device; after its destruction
@@ -43,6 +43,9 @@ struct DirectDeviceSetup {
     ntb::Partition lender; // may be this host itself
     LoanKey key;
     bool shared = false; // as the loan was prepared; a shared one has no interrupts
+    // Memory space and bus master are on once it is attached: for applications. Otherwise set_command() does
+    // it.
+    bool enable = true;
     DirectDeviceOptions options;
 };
 
@@ -62,6 +65,10 @@ struct DirectBar {
     // Where there is memory behind it, in whole pages, ascending: for handing on. Registers elsewhere are
     // reached by read() and write() only.
     std::vector<pci::Extent> memory;
+    // Where the adapter is a card: all of the BAR, as a part of the card's own descriptor. Whoever has that
+    // has all of the card, so that it is for this host's kernel only. Size 0: it is none, or is not in one
+    // piece.
+    MemoryRef card_memory;
     ntb::Target target; // where it lies on the fabric: for another device's place() (peer-to-peer)
 
     // The memory behind all of it, where there is one piece; else null.
@@ -79,8 +86,7 @@ class DirectDevice {
     using Got = std::function<void(Result<T>)>;
 
     // Starts attaching; `attached` says when it is done. Errors only for a setup that cannot work.
-    static Result<std::unique_ptr<DirectDevice>> attach(DirectDeviceSetup setup,
-                                                             DirectDeviceEvents events);
+    static Result<std::unique_ptr<DirectDevice>> attach(DirectDeviceSetup setup, DirectDeviceEvents events);
     // Closes windows and withdraws exports, waiting for the adapter only. The lender is not told.
     ~DirectDevice();
 
@@ -98,6 +104,9 @@ class DirectDevice {
     std::span<const std::byte> config() const; // 256 or 4096 bytes, as the device showed it at first
     // Of MSI-X or, where it has none, of MSI; 0 for a shared loan.
     uint32_t interrupts() const;
+    // The page of the MSI-X table that this loan reaches is a blank one of the lender's, kept for it: what is
+    // written there signals nothing.
+    bool msix_table_apart() const;
 
     // Registers, 1 to 4096 bytes as one access. A write is done when the device has it. Errors: out_of_range,
     // busy (too many wait), what broke the loan.
@@ -110,7 +119,10 @@ class DirectDevice {
     // failed_precondition (that host is down), invalid_argument (for reading only), no_space.
     void place(ntb::Partition partition, BusAddress address, uint64_t size_bytes, Access access,
                Got<Iova> done);
-    // Takes one place() away; DONE comes when the device does not reach it any more. Errors: not_found.
+    // The same for what this host exports, at addresses that the caller chooses. Errors also: already_exists.
+    void map(Range<Iova> range, BusAddress address, Access access, Done done);
+    // Takes one place() or map() away; DONE comes when the device does not reach it any more. Errors:
+    // not_found.
     void unmap(Iova iova, Done done);
 
     // Memory on the lender's host, beside the device, full of zeroes. Reach it from here by a window to its
@@ -126,6 +138,16 @@ class DirectDevice {
     // Lets VECTOR (below interrupts()) signal EVENTFD from now on; an empty one turns the vector off. Errors:
     // not_supported (a shared loan, or a device without), out_of_range.
     void set_interrupt(uint32_t vector, UniqueFd eventfd, Done done);
+    // The same for all vectors at once, from 0 on; none: turns them off.
+    void set_interrupts(std::vector<UniqueFd> eventfds, Done done);
+
+    // What a driver writes to the command register: bits that are not lent are left out.
+    void set_command(uint16_t command, Done done);
+    // D0 or D3hot (0 or 3), of a device that has power management. Errors: not_supported.
+    void set_power_state(unsigned state, Done done);
+    // Function level reset; interrupts and memory stay set up. DONE has the config space as the reset left
+    // it. Errors also: not_supported (BARs that lie elsewhere afterwards).
+    void reset(Got<std::vector<std::byte>> done);
 
   private:
     class Impl;
