@@ -38,3 +38,11 @@ forget_old() {
   done < <(for old in "$@"; do [ -L "${old%/}" ] || printf '%s %s\n' "$(stat -c %Y "$old")" "$old"; done |
     sort -rn | tail -n "+$((keep + 1))" | cut -d' ' -f2-)
 }
+
+# point_link LINK TARGET: makes LINK a link to TARGET, in one step.
+point_link() {
+  local link=$1 target=$2
+  [ "$(readlink "$link" 2>/dev/null)" != "$target" ] || return 0
+  ln -sfn "$target" "${link%/*}/.${link##*/}.new"
+  mv -T -- "${link%/*}/.${link##*/}.new" "$link"
+}

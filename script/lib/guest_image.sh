@@ -19,10 +19,7 @@ install_guest_image() {
     say "guest image: kernel $(cat "$CACHE/guest/$stamp/release"), initramfs $(du -h "$CACHE/guest/$stamp/initramfs.img" | cut -f1)"
     forget_old 4 "$CACHE/guest"/*/
   fi
-  if [ "$(readlink "$CACHE/guest/current" 2>/dev/null)" != "$stamp" ]; then
-    ln -sfn "$stamp" "$CACHE/guest/.current.new"
-    mv -T -- "$CACHE/guest/.current.new" "$CACHE/guest/current"
-  fi
+  point_link "$CACHE/guest/current" "$stamp"
 }
 
 # bring_userland DIR: the packages the image is made of, unpacked.

@@ -28,10 +28,7 @@ install_host_images() {
       say "whole hosts: kernel $(cat "$image/release"), initramfs $(du -h "$image/initramfs.img" | cut -f1)"
       forget_old 3 "$CACHE/hosts/$version"-*/
     fi
-    if [ "$(readlink "$CACHE/hosts/$version" 2>/dev/null)" != "$stamp" ]; then
-      ln -sfn "$stamp" "$CACHE/hosts/.$version.new"
-      mv -T -- "$CACHE/hosts/.$version.new" "$CACHE/hosts/$version"
-    fi
+    point_link "$CACHE/hosts/$version" "$stamp"
   done
 }
 
