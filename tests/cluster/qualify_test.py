@@ -8,43 +8,16 @@ import subprocess
 import sys
 
 from cluster import PROGRAM, CheckFailed, Cluster, check
+from qualification import checks, site
 
 READ_BLOCKS = PROGRAM.parent / "examples/sisci_read_blocks"
 DRIVE = "store/nvme0"
-SITE = """
-[[tenant]]
-name = "lab"
-
-[[host]]
-name = "store"
-
-[[host]]
-name = "a"
-
-[class.drives]
-any = [{ kind = "nvme" }]
-
-[[rule]]
-name = "qualifying"
-tenants = "*"
-users = "*"
-hosts = ["store"]
-classes = ["drives"]
-
-[[rule]]
-name = "qualified"
-tenants = "*"
-users = "*"
-hosts = "*"
-classes = ["drives"]
-needs_qualification = true
-"""
 PASSED = {"assign_release": "pass", "pool_reset": "pass", "rebind": "skipped", "load": "pass", "isolation": "pass", "recovery": "pass",
           "left_as_found": "pass"}
 
 
 def results(text):
-    return {entry["id"]: entry["result"] for entry in json.loads(text)["qualification"]["checks"]}
+    return {name: entry["result"] for name, entry in checks(text).items()}
 
 
 class QualifyTest:
@@ -80,15 +53,15 @@ class QualifyTest:
         check("no loan is left", self.cluster.device(DRIVE)["state"] == "available" and not self.stored.exists())
 
     def fit(self):
-        site = self.cluster.folder / "site.toml"
-        site.write_text(SITE)
-        self.cluster.ok("site", "apply", str(site))
+        file = self.cluster.folder / "site.toml"
+        file.write_text(site(lender="store", borrower="a"))
+        self.cluster.ok("site", "apply", str(file))
         refused = self.borrow()
         check("a rule that wants it qualified refuses it", refused.returncode != 0, refused.stdout)
         result = self.cluster.run(*self.words, "--yes", "--cycles", "3", "--store", str(self.cluster.folder / "agent-store"))
         check("it passes", result.returncode == 0 and results(result.stdout) == PASSED, result.stdout + result.stderr)
-        for entry in json.loads(result.stdout)["qualification"]["checks"]:
-            print(f"      {entry['id']}: {entry.get('evidence', '')}")
+        for name, entry in checks(result.stdout).items():
+            print(f"      {name}: {entry.get('evidence', '')}")
         check("the evidence is kept", json.loads(self.stored.read_text())["qualification"]["result"] == "fit", self.stored.read_text())
         self.cluster.wait_until("the rule lets it be borrowed", lambda: self.borrow().returncode == 0, 10)
         check("the rule lets it be borrowed", True)

@@ -1,22 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Whole hosts by themselves, before anything is lent: kernels, devices with their own drivers, SR-IOV, IOMMU groups, a crash."""
-import concurrent.futures
-import pathlib
 import re
-import subprocess
 import sys
-import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "cluster"))
-from cluster import CheckFailed, check  # noqa: E402
-from whole_host import KERNELS, PROGRAM, WholeHost, edu, gpu, igb, nvme, nvme_with_functions  # noqa: E402
+from both_kernels import examine_both
+from host_cluster import check
 
 DRIVERS = {"nvme0": "nvme", "nvme1": "nvme", "nic0": "igb", "edu0": "", "gpu0": "virtio-pci", "adapter": ""}
-
-
-def devices():
-    return [nvme("nvme0"), nvme_with_functions("nvme1"), igb("nic0", "user", "52:54:00:00:00:01"), edu("edu0"), gpu("gpu0")]
 
 
 def group_members(host, address):
@@ -67,31 +58,5 @@ def examine(host):
     check(f"{host.name}: nothing ran into the IOMMU", faults == "", faults)
 
 
-def main():
-    with tempfile.TemporaryDirectory(prefix="lanepool-test.") as folder:
-        fabric = subprocess.Popen([PROGRAM, "fabric", "--dir", folder, "--ports", str(len(KERNELS)), "--bar4", "4GiB"],
-                                  stderr=subprocess.DEVNULL)
-        hosts = []
-        try:
-            with concurrent.futures.ThreadPoolExecutor() as pool:
-                started = [pool.submit(WholeHost, f"host{port}", kernel=kernel, devices=devices(), boot=False,
-                                       adapter_socket=pathlib.Path(folder) / f"port{port}.sock")
-                           for port, kernel in enumerate(KERNELS)]
-                hosts = [job.result() for job in started]
-                for job in [pool.submit(host.boot) for host in hosts]:
-                    job.result()
-                for job in [pool.submit(examine, host) for host in hosts]:
-                    job.result()
-        except CheckFailed:
-            print("\n".join(host.logs() for host in hosts), flush=True)
-            raise
-        finally:
-            for host in hosts:
-                host.close()
-            fabric.terminate()
-            fabric.wait()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(examine_both(examine))

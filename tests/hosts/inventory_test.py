@@ -2,21 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `lanepool inventory` and `lanepool qualify` say inside whole hosts with both kernels, of devices that are QEMU's and of a
 port of the fabric as adapter. Needs script/bootstrap and script/build."""
-import concurrent.futures
 import json
-import pathlib
-import subprocess
 import sys
-import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "cluster"))
-from cluster import CheckFailed, check  # noqa: E402
-from whole_host import KERNELS, PROGRAM, WholeHost, edu, gpu, igb, nvme, nvme_with_functions  # noqa: E402
-
-
-def devices():
-    return [nvme("nvme0"), nvme_with_functions("nvme1"), igb("nic0", "user", "52:54:00:00:00:01"), edu("edu0"), gpu("gpu0")]
+from both_kernels import examine_both
+from host_cluster import check
+from whole_host import KERNELS
 
 
 class Examiner:
@@ -124,31 +116,5 @@ class Examiner:
         print(f"{self.name}: booted in {self.host.boot_s:.1f} s, looked at in {time.monotonic() - start:.1f} s", flush=True)
 
 
-def main():
-    with tempfile.TemporaryDirectory(prefix="lanepool-test.") as folder:
-        fabric = subprocess.Popen([PROGRAM, "fabric", "--dir", folder, "--ports", str(len(KERNELS)), "--bar4", "4GiB"],
-                                  stderr=subprocess.DEVNULL)
-        hosts = []
-        try:
-            with concurrent.futures.ThreadPoolExecutor() as pool:
-                started = [pool.submit(WholeHost, f"host{port}", kernel=kernel, devices=devices(), boot=False,
-                                       adapter_socket=pathlib.Path(folder) / f"port{port}.sock")
-                           for port, kernel in enumerate(KERNELS)]
-                hosts = [job.result() for job in started]
-                for job in [pool.submit(host.boot) for host in hosts]:
-                    job.result()
-                for job in [pool.submit(lambda host: Examiner(host).all(), host) for host in hosts]:
-                    job.result()
-        except CheckFailed:
-            print("\n".join(host.logs() for host in hosts), flush=True)
-            raise
-        finally:
-            for host in hosts:
-                host.close()
-            fabric.terminate()
-            fabric.wait()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(examine_both(lambda host: Examiner(host).all()))

@@ -7,38 +7,11 @@ import sys
 import time
 
 from host_cluster import HostCluster, check
+from qualification import checks, site
 from whole_host import THIS_MACHINE, nvme
 
 DEVICE = "store1/nvme0"
-SITE = """
-[[tenant]]
-name = "lab"
-
-[[host]]
-name = "store1"
-
-[[host]]
-name = "b"
-
-[class.drives]
-any = [{ kind = "nvme" }]
-
-[[rule]]
-name = "qualifying"
-tenants = "*"
-users = "*"
-hosts = ["store1"]
-classes = ["drives"]
-
-[[rule]]
-name = "qualified"
-tenants = "*"
-users = "*"
-hosts = "*"
-classes = ["drives"]
-needs_qualification = true
-"""
-CHECKS = ["assign_release", "pool_reset", "rebind", "load", "isolation", "recovery", "left_as_found"]
+TRIED = ["assign_release", "pool_reset", "rebind", "load", "isolation", "recovery", "left_as_found"]
 
 
 def as_operator(cluster, store):
@@ -60,11 +33,11 @@ def qualify(cluster, store):
     said = result.text + store.run("cat /tmp/qualify.log").text
     check(f"it is fit after {time.monotonic() - start:.1f} s", result.status == 0, said)
     found = json.loads(result.text)["qualification"]
-    tried = {entry["id"]: entry for entry in found["checks"] if entry["id"] in CHECKS}
-    for name in CHECKS:
+    tried = checks(result.text)
+    for name in TRIED:
         entry = tried[name]
         check(f"{name}: {entry['reason']} [{entry.get('evidence', '')}]", entry["result"] == "pass", entry)
-    check("what can be seen of it is judged as well", found["address"] == address and len(found["checks"]) > len(CHECKS))
+    check("what can be seen of it is judged as well", found["address"] == address and len(tried) > len(TRIED))
     check("its own driver was named", "driver nvme" in tried["rebind"]["reason"])
     check("and has it again", store.driver(address) == "nvme" and cluster.device(DEVICE)["state"] == "local")
 
@@ -102,9 +75,9 @@ def main():
                       "--state", cluster.folder / "agent-b", "--admin", cluster.folder / "agent-b.admin.sock",
                       "--application", cluster.folder / "application-b.sock")
         cluster.wait_joined(["b"])
-        site = cluster.folder / "site.toml"
-        site.write_text(SITE)
-        cluster.ok("site", "apply", str(site))
+        file = cluster.folder / "site.toml"
+        file.write_text(site(lender="store1", borrower="b"))
+        cluster.ok("site", "apply", str(file))
         check(f"a whole host has joined after {time.monotonic() - start:.1f} s", True)
         store = cluster.hosts["store1"]
         qualify(cluster, store)
