@@ -8,25 +8,19 @@ LANEPOOL_BRIDGE_FUZZ_S is for how long random calls are made, LANEPOOL_BRIDGE_VE
 """
 import os
 import pathlib
-import re
 import unittest
 
-from whole_host import KERNELS, ROOT, WholeHost, cache_dir, nvme
+from whole_host import KERNELS, ROOT, WholeHost, nvme
 
 PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_BRIDGE_HOST_TEST") or ROOT / "build/tests/hosts/bridge_host_test")
-MODULES = pathlib.Path(os.environ.get("LANEPOOL_BRIDGE_MODULES") or cache_dir() / "bridge")
 FILTER = os.environ.get("LANEPOOL_BRIDGE_FILTER") or "*"
 FUZZ_S = os.environ.get("LANEPOOL_BRIDGE_FUZZ_S") or "5"
-# What a kernel says when something is wrong with itself. Faults of the IOMMU are none of it: a device that is gone by surprise
-# goes on with what it was told, and the IOMMU is what stops it from writing to memory that its driver has freed.
-TROUBLE = re.compile(r"WARNING|BUG|Oops|Call Trace|general protection|refcount|use-after-free|hung task|lockup|leak", re.I)
 
 
 class BridgeTest(unittest.TestCase):
     def run_on(self, kernel):
         with WholeHost(f"bridge-{kernel}", kernel=kernel, devices=[nvme("nvme0"), nvme("nvme1")], programs=[PROGRAM]) as host:
-            host.put("/root/lanepool_bridge.ko", (MODULES / kernel / "lanepool_bridge.ko").read_bytes())
-            host.check("insmod /root/lanepool_bridge.ko allow_direct=1")
+            host.insmod("lanepool_bridge", "allow_direct=1")
             address = host.address("nvme0")
             host.check(f"cd /sys/bus/pci/devices/{address} && echo {address} >driver/unbind && echo vfio-pci >driver_override && "
                        f"echo {address} >/sys/bus/pci/drivers_probe")
@@ -35,10 +29,9 @@ class BridgeTest(unittest.TestCase):
             log = host.run("dmesg").text
             self.assertEqual(result.status, 0, f"{log[-6000:]}\n{result.text}\n{host.logs()}")
             self.assertIn("PASSED", result.text)
-            troubles = [line for line in log.splitlines() if TROUBLE.search(line)]
+            troubles = host.troubles()
             self.assertFalse(troubles, "\n".join(troubles) + "\n" + log[-6000:])
-            # The last function's removal may still be under way.
-            host.check("for i in $(seq 300); do rmmod lanepool_bridge 2>/dev/null && exit; sleep 0.1; done; rmmod lanepool_bridge")
+            host.rmmod("lanepool_bridge")
             self.assertNotIn("lanepool_bridge", host.check("lsmod"))
             print(f"{kernel}: {result.text.strip().splitlines()[-1]}")
             if os.environ.get("LANEPOOL_BRIDGE_VERBOSE"):

@@ -27,13 +27,20 @@ AGENT_LOG = "/run/lanepool/agent.log"
 class AgentHost(WholeHost):
     """A whole host with the agent inside, which joins the cluster's controller."""
 
-    def __init__(self, cluster, name, port, lend=(), **options):
-        """lend: the names of those devices that the agent is told of."""
-        self.cluster, self.lend = cluster, list(lend)
-        super().__init__(name, adapter_socket=cluster.port_socket(port), **options)
+    def __init__(self, cluster, name, port, lend=(), borrows=False, allow_direct=False, insmod=(), append="", **options):
+        """lend: the names of those devices that the agent is told of. borrows: its own kernel does, by the bridge module, in
+        which allow_direct allows that DMA mode. insmod: more modules that script/bootstrap bridge builds, with their options."""
+        self.cluster, self.lend, self.borrows = cluster, list(lend), borrows
+        self.insmods = [f"lanepool_bridge allow_direct={int(allow_direct)}"] * borrows + list(insmod)
+        if borrows:
+            # Nobody loads a driver there when a function comes.
+            append += " lanepool.modules=nvme,igbvf"
+        super().__init__(name, adapter_socket=cluster.port_socket(port), append=append, **options)
 
     def boot(self):
         super().boot()
+        for module in self.insmods:
+            self.insmod(*module.split(" ", 1))
         self.bind("adapter", "vfio-pci")
         for file, content in self.cluster.certificates(self.name).items():
             self.put(f"/etc/lanepool/{file}", content, "600")
@@ -59,6 +66,43 @@ class AgentHost(WholeHost):
             f"agent --host {self.name} --adapter pci:{addresses['adapter']} --state /var/lib/lanepool "
             "--admin /run/lanepool/admin.sock --application /run/lanepool/application.sock "
             f"{devices} >>{AGENT_LOG} 2>&1 </dev/null & echo $! >/run/lanepool/agent.pid")
+
+    # ---- what its own kernel has borrowed; addresses are those that a loan says ----
+
+    def block_device(self, function):
+        """The disk that the kernel's nvme driver has made of a function, once it is there: /dev/nvme1n1."""
+        # Where a drive may have several controllers, its disks are the subsystem's.
+        return self.wait(f"for c in /sys/bus/pci/devices/{function}/nvme/nvme*; do "
+                         "for n in $c/nvme*n* $(dirname /sys/class/nvme-subsystem/*/${c##*/})/nvme*n*; do "
+                         "[ -b /dev/${n##*/} ] && echo /dev/${n##*/} && exit 0; done; done; false", f"the disk of {function}").strip()
+
+    def interface(self, function):
+        """The network interface of a function, once it is there."""
+        return self.wait(f"ls /sys/bus/pci/devices/{function}/net 2>/dev/null", f"the interface of {function}").strip()
+
+    def counts(self):
+        """What could be left over when nothing is lent or borrowed. What is mapped for a device by the IOMMU is mapped in the
+        agent as well. Threads are those of gRPC, too, which come and go."""
+        seen = self.check(
+            "pid=$(cat /run/lanepool/agent.pid); ls /proc/$pid/fd | wc -l; grep -cE 'vfio|memfd|lanepool_bridge' /proc/$pid/maps; ls /proc/$pid/task | wc -l; "
+            "ls /sys/bus/pci/devices | wc -l; cat /sys/bus/pci/devices/*/sriov_numvfs 2>/dev/null | tr '\\n' ' '; echo; "
+            "wc -l </proc/iomem; wc -l </proc/interrupts; ls /dev | wc -l; lsmod | awk '$1 ~ /^(vfio|nvme|igbvf|edu|lanepool)/ { print $1 \"=\" $3 }' | sort | tr '\\n' ' '")
+        names = ("descriptors", "mappings", "threads", "devices", "functions", "ranges", "interrupts", "nodes", "references")
+        found = dict(zip(names, seen.splitlines(), strict=True))
+        return {name: value.split() if name in ("functions", "references") else int(value) for name, value in found.items()}
+
+    def memory_kib(self):
+        """What the kernel cannot give to others, and what the agent has of its own."""
+        return tuple(int(word) for word in self.check(
+            "sync; echo 3 >/proc/sys/vm/drop_caches; awk '/^MemFree|^Buffers|^Cached/ { free += $2 } /^MemTotal/ { all = $2 } /^AnonPages/ { programs = $2 } END { print all - free - programs }' "
+            "/proc/meminfo; awk '/^RssAnon/ { print $2 }' /proc/$(cat /run/lanepool/agent.pid)/status").split())
+
+    def unload_bridge(self):
+        """Takes the agent and then the module away. What is held by nobody goes."""
+        self.kill_agent("TERM")
+        self.rmmod("lanepool_bridge")
+
+    # ---- its agent ----
 
     def kill_agent(self, signal="KILL"):
         self.check(f"pid=$(cat /run/lanepool/agent.pid); kill -{signal} $pid; while kill -0 $pid 2>/dev/null; do sleep 0.05; done")
@@ -206,6 +250,9 @@ class HostCluster(Cluster):
 
     def host(self, name):
         return {entry["name"]: entry for entry in self.json("hosts")}[name]
+
+    def windows_free(self):
+        return {entry["name"]: entry["windows_free"] for entry in self.json("hosts")}
 
     def wait_device(self, device, state, timeout_s=60):
         """Waits for a device's state; seconds that it took."""

@@ -18,13 +18,8 @@ VERIFIED = ("fio --name=verify --filename=/dev/nvme0n1 --direct=1 --ioengine=lib
 
 
 def counts(cluster, host):
-    """What the lender could forget to give back. What is mapped for a device by the IOMMU is mapped in the agent as well.
-    Threads are those of gRPC, too, which come and go."""
-    seen = host.check("pid=$(cat /run/lanepool/agent.pid); ls /proc/$pid/fd | wc -l; grep -cE 'vfio|memfd' /proc/$pid/maps; "
-                      "ls /proc/$pid/task | wc -l; cat /sys/bus/pci/devices/*/sriov_numvfs 2>/dev/null | tr '\\n' ' '; echo; ls /sys/bus/pci/devices | wc -l")
-    files, maps, threads, functions, devices = seen.splitlines()
-    return {"descriptors": int(files), "mappings": int(maps), "threads": int(threads), "functions": functions.split(),
-            "devices": int(devices), "windows": {entry["name"]: entry["windows_free"] for entry in cluster.json("hosts")}}
+    """What the lender could forget to give back, with windows of whoever."""
+    return {**host.counts(), "windows": cluster.windows_free()}
 
 
 def own_driver(host, name):

@@ -6,6 +6,7 @@ docs/whole-hosts.md says how they are made and why each part of the command line
 import base64
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,11 @@ PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_PROGRAM") or ROOT / "build/lanep
 # File systems with programs in them.
 STORE = ROOT / "build/host-programs"
 KERNELS = ("6.1", "6.12")
+# What script/bootstrap bridge builds for them: a folder VERSION with modules.
+BUILT_MODULES = pathlib.Path(os.environ.get("LANEPOOL_BRIDGE_MODULES") or cache_dir() / "bridge")
+# What a kernel says when something is wrong with itself. Faults of the IOMMU are none of it: a device that is gone by surprise
+# goes on with what it was told, and the IOMMU is what stops it from writing to memory that its driver has freed.
+TROUBLE = re.compile(r"WARNING|BUG:|KASAN|UBSAN|(?i:oops|call trace|general protection|refcount|use-after-free|hung task|lockup|leak)")
 # The machine itself, as a whole host sees it through QEMU's user network.
 THIS_MACHINE = "10.0.2.2"
 # The first root port's slot; each device has one, in the order of the list.
@@ -203,6 +209,27 @@ class WholeHost:
     def driver(self, address):
         """The driver that a function has there, or ''."""
         return self.check(f"basename $(readlink /sys/bus/pci/devices/{address}/driver || echo /)").strip().strip("/")
+
+    def insmod(self, name, options=""):
+        """Loads a module that script/bootstrap bridge has built for this kernel."""
+        file = f"/root/{name}.ko"
+        self.put(file, (BUILT_MODULES / self.kernel / f"{name}.ko").read_bytes())
+        self.check(f"insmod {file} {options} && rm {file}")
+
+    def rmmod(self, name):
+        """Unloads it. What it has begun to remove may still be on its way out."""
+        self.check(f"for i in $(seq 300); do rmmod {name} 2>/dev/null && exit; sleep 0.1; done; rmmod {name}")
+
+    def wait(self, condition, what, timeout_s=20):
+        """Waits inside of it, which takes one round trip, until a shell condition holds; what that printed."""
+        result = self.run(f"for i in $(seq {timeout_s * 20}); do {condition} && exit 0; sleep 0.05; done; exit 1", timeout_s + 20)
+        if result.status != 0:
+            raise GuestError(f"{self.name}: {what}: not within {timeout_s} s: {result.text}\n{self.logs()}")
+        return result.text
+
+    def troubles(self):
+        """The lines of the kernel's log that say that something is wrong with the kernel."""
+        return [line for line in self.check("dmesg").splitlines() if TROUBLE.search(line)]
 
     # ---- how it ends ----
 
