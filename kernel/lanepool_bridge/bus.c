@@ -13,6 +13,7 @@
 #include <linux/pci.h>
 
 #include "internal.h"
+#include "compat.h"
 
 static DEFINE_IDA(lp_domains);
 
@@ -26,11 +27,33 @@ static int lp_bus_notified(struct notifier_block *block, unsigned long action,
 {
 	struct device *dev = data;
 	struct pci_dev *pdev = to_pci_dev(dev);
+	struct lp_function *fn;
 
 	if (pdev->bus->ops != &lp_pci_ops)
 		return NOTIFY_DONE;
-	if (action == BUS_NOTIFY_ADD_DEVICE || action == BUS_NOTIFY_BIND_DRIVER)
-		set_dma_ops(dev, lp_dma_ops(lp_function_of_bus(pdev->bus)));
+	fn = lp_function_of_bus(pdev->bus);
+	switch (action) {
+	case BUS_NOTIFY_ADD_DEVICE:
+		set_dma_ops(dev, lp_dma_ops(fn));
+		lp_event_presence(fn, LANEPOOL_BRIDGE_EVENT_PRESENT, 0,
+				  LANEPOOL_BRIDGE_PRESENT);
+		break;
+	case BUS_NOTIFY_BIND_DRIVER:
+		set_dma_ops(dev, lp_dma_ops(fn));
+		break;
+	case BUS_NOTIFY_BOUND_DRIVER:
+		lp_event_presence(fn, LANEPOOL_BRIDGE_EVENT_BOUND, 0,
+				  LANEPOOL_BRIDGE_BOUND);
+		break;
+	case BUS_NOTIFY_UNBOUND_DRIVER:
+		lp_event_presence(fn, LANEPOOL_BRIDGE_EVENT_UNBOUND,
+				  LANEPOOL_BRIDGE_BOUND, 0);
+		break;
+	case BUS_NOTIFY_DEL_DEVICE:
+		lp_event_presence(fn, LANEPOOL_BRIDGE_EVENT_ABSENT,
+				  LANEPOOL_BRIDGE_PRESENT, 0);
+		break;
+	}
 	return NOTIFY_OK;
 }
 
@@ -150,8 +173,6 @@ static void lp_bus_take_down(struct lp_function *fn)
 /* fn->lock is held. */
 static void lp_bus_drop(struct lp_function *fn)
 {
-	pci_dev_put(fn->device);
-	fn->device = NULL;
 	/* pci_remove_root_bus() leaves whoever made the bridge with a reference. */
 	put_device(&fn->bridge->dev);
 	fn->bridge = NULL;
@@ -160,6 +181,7 @@ static void lp_bus_drop(struct lp_function *fn)
 static int lp_bus_scan(struct lp_function *fn)
 {
 	struct pci_host_bridge *bridge = pci_alloc_host_bridge(0);
+	struct pci_dev *device;
 	int err;
 
 	if (!bridge)
@@ -182,9 +204,11 @@ static int lp_bus_scan(struct lp_function *fn)
 	__module_get(THIS_MODULE);
 	pci_set_host_bridge_release(bridge, lp_bridge_released, fn);
 	fn->bridge = bridge;
-	fn->device = pci_get_slot(bridge->bus, 0);
+	fn->bus = bridge->bus;
+	device = pci_get_slot(fn->bus, 0);
 	pci_bus_claim_resources(bridge->bus);
-	err = fn->device ? lp_check_device(fn, fn->device) : -ENODEV;
+	err = device ? lp_check_device(fn, device) : -ENODEV;
+	pci_dev_put(device);
 	pci_unlock_rescan_remove();
 	return err;
 }
@@ -211,6 +235,7 @@ int lp_bus_plug(struct lp_function *fn)
 	if (fn->bridge) {
 		/* The rest goes with the release of the bridge. */
 		fn->state = LANEPOOL_BRIDGE_REMOVED;
+		fn->bus = NULL;
 		lp_bus_take_down(fn);
 		lp_bars_unclaim(fn);
 		lp_bus_drop(fn);
@@ -224,31 +249,86 @@ no_claim:
 	return err;
 }
 
-/* Offers the function to drivers. Their probe may need the agent, so it does not wait. */
+/* fn->lock is held. */
+void lp_bus_mark_gone(struct lp_function *fn)
+{
+	struct pci_dev *device;
+
+	if (!fn->bus)
+		return;
+	device = pci_get_slot(fn->bus, 0);
+	if (device)
+		lp_mark_disconnected(device);
+	pci_dev_put(device);
+}
+
+/*
+ * Offers the function to drivers. The lock under which functions are found is not held
+ * meanwhile: their probe may need the agent, which may be waiting for it in a PLUG.
+ */
 void lp_bus_attach(struct work_struct *work)
 {
 	struct lp_function *fn = container_of(work, struct lp_function, attach);
+	struct pci_dev *device = NULL;
 
 	pci_lock_rescan_remove();
-	if (!READ_ONCE(fn->gone))
-		pci_bus_add_devices(fn->bridge->bus);
+	if (!READ_ONCE(fn->gone)) {
+		device = pci_get_slot(fn->bus, 0);
+		if (device)
+			lp_keep_drivers_away(device);
+		pci_bus_add_devices(fn->bus);
+	}
 	pci_unlock_rescan_remove();
+	if (device) {
+		lp_let_drivers_come(device);
+		if (device_attach(&device->dev) < 0)
+			pci_warn(device, "no driver could be bound\n");
+	}
+	pci_dev_put(device);
 	lp_event(fn, LANEPOOL_BRIDGE_EVENT_ATTACHED);
 }
 
+static void lp_bus_unbind(struct lp_function *fn)
+{
+	struct pci_dev *device = pci_get_slot(fn->bus, 0);
+
+	if (!device)
+		return;
+	lp_keep_drivers_away(device);
+	device_release_driver(&device->dev);
+	pci_dev_put(device);
+}
+
+/*
+ * The driver goes first, and then what it used, without the lock under which functions
+ * are found and removed: drivers take their time, others' loans go on meanwhile, and
+ * whoever removes the adapter itself holds that lock until VFIO's files are given back.
+ */
 void lp_bus_remove(struct work_struct *work)
 {
 	struct lp_function *fn = container_of(work, struct lp_function, remove);
+	unsigned long flags;
 
 	flush_work(&fn->attach);
-	lp_bus_take_down(fn);
+	lp_bus_unbind(fn);
+	raw_spin_lock_irqsave(&fn->config_lock, flags);
+	fn->gone = true;
+	raw_spin_unlock_irqrestore(&fn->config_lock, flags);
+	/* A rescan may have found it anew before it was gone. */
+	lp_bus_unbind(fn);
 
 	mutex_lock(&fn->lock);
-	fn->state = LANEPOOL_BRIDGE_REMOVED;
+	fn->bus = NULL;
 	lp_vectors_disconnect(fn);
 	lp_iommu_close(fn);
 	lp_bars_unclaim(fn);
 	lp_bars_close(fn);
+	mutex_unlock(&fn->lock);
+
+	lp_bus_take_down(fn);
+
+	mutex_lock(&fn->lock);
+	fn->state = LANEPOOL_BRIDGE_REMOVED;
 	lp_bus_drop(fn);
 	mutex_unlock(&fn->lock);
 	lp_event(fn, LANEPOOL_BRIDGE_EVENT_REMOVED);

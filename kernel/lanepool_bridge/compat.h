@@ -7,6 +7,7 @@
 #include <linux/iommu.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
+#include <linux/slab.h>
 #include <linux/version.h>
 
 /* One MSI domain for each device, below one of the host bridge's. */
@@ -64,6 +65,41 @@ static inline void lp_mark_disconnected(struct pci_dev *device)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 	WRITE_ONCE(device->error_state, pci_channel_io_perm_failure);
+#endif
+}
+
+/*
+ * From here on no driver is bound to the function, nor by its user: that none has this
+ * name is all that keeps them away. Without memory for it they are not.
+ */
+#define LP_NOBODY	"lanepool_bridge (nobody)"
+
+static inline void lp_keep_drivers_away(struct pci_dev *device)
+{
+#ifdef LP_OVERRIDE_OF_DEVICE
+	device_set_driver_override(&device->dev, LP_NOBODY);
+#else
+	driver_set_override(&device->dev, &device->driver_override, LP_NOBODY,
+			    strlen(LP_NOBODY));
+#endif
+}
+
+/* Its user may have named a driver meanwhile: that stays. */
+static inline void lp_let_drivers_come(struct pci_dev *device)
+{
+#ifdef LP_OVERRIDE_OF_DEVICE
+	static const struct device_driver nobody = { .name = LP_NOBODY };
+
+	if (device_match_driver_override(&device->dev, &nobody) > 0)
+		device_set_driver_override(&device->dev, "");
+#else
+	const char *ours = NULL;
+
+	device_lock(&device->dev);
+	if (device->driver_override && !strcmp(device->driver_override, LP_NOBODY))
+		swap(ours, device->driver_override);
+	device_unlock(&device->dev);
+	kfree(ours);
 #endif
 }
 

@@ -20,20 +20,29 @@ void lp_events_init(struct lp_function *fn)
 	init_irq_work(&fn->wake, lp_wake);
 }
 
+/* The last places are for what comes a few times at most: what ends a loan. */
+static u32 lp_event_room(u32 type)
+{
+	switch (type) {
+	case LANEPOOL_BRIDGE_EVENT_ATTACHED:
+	case LANEPOOL_BRIDGE_EVENT_REMOVED:
+	case LANEPOOL_BRIDGE_EVENT_RELEASED:
+		return LP_EVENTS;
+	/* Only one until the agent has ended it. */
+	case LANEPOOL_BRIDGE_EVENT_RESET:
+		return LP_EVENTS - 4;
+	default:
+		return LP_EVENTS - 8;
+	}
+}
+
 void lp_event_locked(struct lp_function *fn, u32 type, u32 offset, u32 length,
 		     u32 value)
 {
 	struct lanepool_bridge_event *event;
 
 	lockdep_assert_held(&fn->config_lock);
-	/* The last places are for what ends a loan: at most these few come. */
-	if (type == LANEPOOL_BRIDGE_EVENT_CONFIG_WRITE &&
-	    fn->ring_count >= LP_EVENTS - 8) {
-		fn->lost = true;
-		fn->events_lost++;
-		return;
-	}
-	if (fn->ring_count >= LP_EVENTS) {
+	if (fn->ring_count >= lp_event_room(type)) {
 		fn->lost = true;
 		fn->events_lost++;
 		return;
@@ -55,6 +64,16 @@ void lp_event(struct lp_function *fn, u32 type)
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&fn->config_lock, flags);
+	lp_event_locked(fn, type, 0, 0, 0);
+	raw_spin_unlock_irqrestore(&fn->config_lock, flags);
+}
+
+void lp_event_presence(struct lp_function *fn, u32 type, u32 clear, u32 set)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&fn->config_lock, flags);
+	fn->presence = (fn->presence & ~clear) | set;
 	lp_event_locked(fn, type, 0, 0, 0);
 	raw_spin_unlock_irqrestore(&fn->config_lock, flags);
 }

@@ -105,7 +105,7 @@ struct lp_function {
 	struct lp_bar bars[LANEPOOL_BRIDGE_BARS];
 	struct file *held[LANEPOOL_BRIDGE_HELD_FILES];
 	struct pci_host_bridge *bridge;
-	struct pci_dev *device;
+	struct pci_bus *bus;	/* until it is being taken down */
 	int domain_index;
 	struct resource bus_numbers;
 	struct work_struct attach;
@@ -130,6 +130,7 @@ struct lp_function {
 	u32 ring_count;
 	u64 sequence;
 	bool lost;
+	u32 presence;
 	wait_queue_head_t readers;
 	struct irq_work wake;
 
@@ -167,6 +168,7 @@ void lp_events_init(struct lp_function *fn);
 void lp_event_locked(struct lp_function *fn, u32 type, u32 offset, u32 length,
 		     u32 value);
 void lp_event(struct lp_function *fn, u32 type);
+void lp_event_presence(struct lp_function *fn, u32 type, u32 clear, u32 set);
 ssize_t lp_events_read(struct lp_function *fn, char __user *to, size_t bytes,
 		       bool block);
 bool lp_events_pending(struct lp_function *fn);
@@ -189,6 +191,7 @@ void lp_bars_close(struct lp_function *fn);
 int lp_bus_init(void);
 void lp_bus_exit(void);
 int lp_bus_plug(struct lp_function *fn);
+void lp_bus_mark_gone(struct lp_function *fn);
 void lp_bus_attach(struct work_struct *work);
 void lp_bus_remove(struct work_struct *work);
 void lp_bus_release(struct work_struct *work);

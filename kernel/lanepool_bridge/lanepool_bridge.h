@@ -43,7 +43,13 @@ enum lanepool_bridge_state {
 	LANEPOOL_BRIDGE_RELEASED = 5,	/* nobody holds its DMA memory any more */
 };
 
-/* INFO: may be asked at any time. dma_modes has bit (1 << mode) for each allowed one. */
+#define LANEPOOL_BRIDGE_PRESENT		0x1	/* drivers may be bound to it */
+#define LANEPOOL_BRIDGE_BOUND		0x2	/* it has one */
+
+/*
+ * INFO: may be asked at any time. dma_modes has bit (1 << mode) for each allowed one;
+ * presence says what its user has made of the function: PRESENT, BOUND.
+ */
 struct lanepool_bridge_info {
 	__u32 size;
 	__u32 flags;
@@ -52,11 +58,13 @@ struct lanepool_bridge_info {
 	__u32 dma_modes;
 	__u32 max_vectors;
 	__u64 max_pool_bytes;
-	__u64 reserved[4];
+	__u32 presence;
+	__u32 reserved32;
+	__u64 reserved[3];
 };
 
-#define LANEPOOL_BRIDGE_BAR_64BIT	(1U << 0)	/* takes the next BAR, too */
-#define LANEPOOL_BRIDGE_BAR_PREFETCH	(1U << 1)
+#define LANEPOOL_BRIDGE_BAR_64BIT	0x1	/* takes the next BAR, too */
+#define LANEPOOL_BRIDGE_BAR_PREFETCH	0x2
 
 /*
  * A BAR is a part of a region of a VFIO device that the caller has open: offset is what
@@ -125,7 +133,7 @@ struct lanepool_bridge_plug {
  * UNPLUG: begins the removal and returns; REMOVED and RELEASED tell when it has ended.
  * SURPRISE: the device is gone already. An orderly removal may become one by surprise.
  */
-#define LANEPOOL_BRIDGE_UNPLUG_SURPRISE	(1U << 0)
+#define LANEPOOL_BRIDGE_UNPLUG_SURPRISE	0x1
 
 struct lanepool_bridge_unplug {
 	__u32 size;
@@ -193,10 +201,15 @@ enum lanepool_bridge_event_type {
 	LANEPOOL_BRIDGE_EVENT_ATTACHED = 3,	/* drivers have been offered the function */
 	LANEPOOL_BRIDGE_EVENT_REMOVED = 4,
 	LANEPOOL_BRIDGE_EVENT_RELEASED = 5,
+	/* What this machine's user does with the function; he may undo each of them. */
+	LANEPOOL_BRIDGE_EVENT_BOUND = 6,	/* a driver has taken it */
+	LANEPOOL_BRIDGE_EVENT_UNBOUND = 7,	/* its driver has left it */
+	LANEPOOL_BRIDGE_EVENT_PRESENT = 8,	/* a scan has found it */
+	LANEPOOL_BRIDGE_EVENT_ABSENT = 9,	/* it is off its bus, until a rescan */
 };
 
-/* Events before this one were lost: READ_CONFIG says how things stand. */
-#define LANEPOOL_BRIDGE_EVENT_LOST	(1U << 0)
+/* Events before this one were lost: READ_CONFIG and INFO say how things stand. */
+#define LANEPOOL_BRIDGE_EVENT_LOST	0x1
 
 /* read() gives whole events, as many as fit; poll() says when there is one. */
 struct lanepool_bridge_event {

@@ -85,8 +85,7 @@ static void lp_queue_removal(struct lp_function *fn, bool surprise)
 		raw_spin_lock_irqsave(&fn->config_lock, flags);
 		fn->gone = true;
 		raw_spin_unlock_irqrestore(&fn->config_lock, flags);
-		if (fn->device)
-			lp_mark_disconnected(fn->device);
+		lp_bus_mark_gone(fn);
 		/* The driver will free memory without asking the device to stop. */
 		lp_iommu_close(fn);
 	}
@@ -130,7 +129,8 @@ static int lp_ioctl_info(struct lp_function *fn, void __user *user)
 
 	if (err)
 		return err;
-	if (info.flags || !lp_all_zero(info.reserved, ARRAY_SIZE(info.reserved)))
+	if (info.flags || info.reserved32 ||
+	    !lp_all_zero(info.reserved, ARRAY_SIZE(info.reserved)))
 		return -EINVAL;
 	info.version = LANEPOOL_BRIDGE_VERSION;
 	info.state = fn->state;
@@ -140,6 +140,7 @@ static int lp_ioctl_info(struct lp_function *fn, void __user *user)
 		info.dma_modes |= 1U << LANEPOOL_BRIDGE_DMA_DIRECT;
 	info.max_vectors = LANEPOOL_BRIDGE_MAX_VECTORS;
 	info.max_pool_bytes = lp_pool_most_bytes();
+	info.presence = READ_ONCE(fn->presence);
 	return copy_to_user(user, &info, sizeof(info)) ? -EFAULT : 0;
 }
 

@@ -88,6 +88,15 @@ std::string address() {
     return text;
 }
 
+void write_file(const fs::path& path, const std::string& text) { std::ofstream(path) << text << std::flush; }
+
+void give_to_vfio(const std::string& device) {
+    const auto at = fs::path("/sys/bus/pci/devices") / device;
+    write_file(at / "driver_override", "vfio-pci");
+    write_file(at / "driver/unbind", device);
+    write_file("/sys/bus/pci/drivers_probe", device);
+}
+
 bool wait_until(const std::function<bool()>& condition, int timeout_ms = 20'000) {
     const auto end = steady_clock::now() + milliseconds(timeout_ms);
     while (!condition()) {
@@ -155,15 +164,21 @@ class VfioDrive {
         checked(::ioctl(container.get(), VFIO_IOMMU_MAP_DMA, &map), "VFIO_IOMMU_MAP_DMA");
     }
 
-    void set_vectors(const std::vector<int32_t>& fds) const {
+    void set_vectors(const std::vector<int32_t>& fds, uint32_t index = VFIO_PCI_MSIX_IRQ_INDEX) const {
         std::vector<uint8_t> bytes(sizeof(vfio_irq_set) + fds.size() * 4);
         auto* set = reinterpret_cast<vfio_irq_set*>(bytes.data());
         set->argsz = static_cast<uint32_t>(bytes.size());
         set->flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
-        set->index = VFIO_PCI_MSIX_IRQ_INDEX;
+        set->index = index;
         set->count = static_cast<uint32_t>(fds.size());
         std::memcpy(set->data, fds.data(), fds.size() * 4);
         checked(::ioctl(device.get(), VFIO_DEVICE_SET_IRQS, set), "VFIO_DEVICE_SET_IRQS");
+    }
+
+    void close() {
+        device.reset();
+        group.reset();
+        container.reset();
     }
 
     Fd container, group, device;
@@ -267,14 +282,28 @@ class Agent {
         checked(::ioctl(bridge.get(), LANEPOOL_BRIDGE_UNPLUG, &args), "UNPLUG");
     }
 
+    uint32_t presence() const {
+        auto args = sized<lanepool_bridge_info>();
+        checked(::ioctl(bridge.get(), LANEPOOL_BRIDGE_INFO, &args), "INFO");
+        return args.presence;
+    }
+
+    // That this many events of a type have come.
+    bool heard(lanepool_bridge_event_type type, int count) const {
+        return wait_until([&] { return told[type] == count; });
+    }
+
     lanepool_bridge_stats stats() const {
         auto args = sized<lanepool_bridge_stats>();
         checked(::ioctl(bridge.get(), LANEPOOL_BRIDGE_STATS, &args), "STATS");
         return args;
     }
 
-    // The block device that the kernel's driver has made of it.
+    // The block device that the kernel's driver has made of it, when its probe has ended: a removal before
+    // that waits for what the driver waits for, up to its own time-outs.
     std::string disk() const {
+        if (!wait_until([&] { return told[LANEPOOL_BRIDGE_EVENT_ATTACHED] > 0; }))
+            throw std::runtime_error("no driver came to " + where.string());
         std::string found;
         const bool there = wait_until([&] {
             std::error_code none;
@@ -299,6 +328,7 @@ class Agent {
     std::vector<Fd> events;
     fs::path where;
     std::atomic<int> resets{0}, writes{0};
+    std::array<std::atomic<int>, 16> told{}; // events of each type
 
   private:
     void serve() {
@@ -312,6 +342,7 @@ class Agent {
         }
     }
     void handle(const lanepool_bridge_event& event) {
+        if (event.type < told.size()) told[event.type]++;
         switch (event.type) {
         case LANEPOOL_BRIDGE_EVENT_CONFIG_WRITE:
             writes++;
@@ -527,11 +558,71 @@ TEST_P(EachMode, ComesBackAfterARescan) {
     verify(agent.disk(), 7, 1 << 20);
 }
 
+// The adapter is taken away under the function: VFIO waits for its users, and the lock that all hot-plug
+// needs is held meanwhile.
+TEST_P(EachMode, LetsItsAdapterBeRemoved) {
+    {
+        Agent agent(GetParam());
+        std::atomic<int> done{0};
+        std::thread thread = load(agent.disk(), done);
+        const Fd wanted(::eventfd(0, EFD_CLOEXEC));
+        agent.drive.set_vectors({wanted.get()}, VFIO_PCI_REQ_IRQ_INDEX);
+        std::atomic<bool> gone{false};
+        std::thread remover([&] {
+            write_file("/sys/bus/pci/devices/" + address() + "/remove", "1");
+            gone = true;
+        });
+        pollfd waiting{wanted.get(), POLLIN, 0};
+        EXPECT_EQ(::poll(&waiting, 1, 20'000), 1);
+        EXPECT_FALSE(gone);
+        agent.unplug(true);
+        agent.drive.close();
+        EXPECT_TRUE(wait_until([&] { return gone && agent.released(); }));
+        thread.join();
+        remover.join();
+    }
+    EXPECT_FALSE(fs::exists("/sys/bus/pci/devices/" + address()));
+    write_file("/sys/bus/pci/rescan", "1");
+    give_to_vfio(address());
+}
+
 INSTANTIATE_TEST_SUITE_P(Dma, EachMode, testing::ValuesIn(modes), [](const auto& mode) {
     return std::string(mode.param == LANEPOOL_BRIDGE_DMA_BOUNCE  ? "Bounce"
                        : mode.param == LANEPOOL_BRIDGE_DMA_IOMMU ? "Iommu"
                                                                  : "Direct");
 });
+
+// What the host's own user does with the function is told of.
+TEST(Presence, IsToldOf) {
+    Agent agent;
+    agent.disk();
+    EXPECT_TRUE(agent.heard(LANEPOOL_BRIDGE_EVENT_ATTACHED, 1));
+    EXPECT_EQ(agent.told[LANEPOOL_BRIDGE_EVENT_PRESENT], 1);
+    EXPECT_EQ(agent.told[LANEPOOL_BRIDGE_EVENT_BOUND], 1);
+    EXPECT_EQ(agent.presence(), uint32_t{LANEPOOL_BRIDGE_PRESENT | LANEPOOL_BRIDGE_BOUND});
+    // Whoever may bind drivers is not kept from it by what keeps them away while the function is made.
+    std::string override;
+    std::ifstream(agent.where / "driver_override") >> override;
+    EXPECT_EQ(override, "(null)");
+    const auto name = agent.where.filename().string();
+    write_file("/sys/bus/pci/drivers/nvme/unbind", name);
+    EXPECT_TRUE(agent.heard(LANEPOOL_BRIDGE_EVENT_UNBOUND, 1));
+    EXPECT_EQ(agent.presence(), uint32_t{LANEPOOL_BRIDGE_PRESENT});
+    write_file("/sys/bus/pci/drivers/nvme/bind", name);
+    EXPECT_TRUE(agent.heard(LANEPOOL_BRIDGE_EVENT_BOUND, 2));
+    write_file(agent.where / "remove", "1");
+    EXPECT_TRUE(agent.heard(LANEPOOL_BRIDGE_EVENT_ABSENT, 1));
+    EXPECT_EQ(agent.told[LANEPOOL_BRIDGE_EVENT_UNBOUND], 2);
+    EXPECT_EQ(agent.presence(), 0u);
+    write_file("/sys/bus/pci/rescan", "1");
+    EXPECT_TRUE(agent.heard(LANEPOOL_BRIDGE_EVENT_BOUND, 3));
+    EXPECT_EQ(agent.told[LANEPOOL_BRIDGE_EVENT_PRESENT], 2);
+    verify(agent.disk(), 8, 1 << 20);
+    agent.unplug(false);
+    EXPECT_TRUE(agent.heard(LANEPOOL_BRIDGE_EVENT_RELEASED, 1));
+    EXPECT_EQ(agent.told[LANEPOOL_BRIDGE_EVENT_ABSENT], 2);
+    EXPECT_EQ(agent.presence(), 0u);
+}
 
 TEST(Bounce, ASmallPoolStaysCorrect) {
     Agent agent(LANEPOOL_BRIDGE_DMA_BOUNCE, 1 << 20);
