@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/convert.h"
 
+#include <algorithm>
+
 namespace lanepool::api {
 
 v1::DeviceIdentity to_message(const pool::DeviceIdentity& identity) {
@@ -40,9 +42,11 @@ v1::Host to_message(const pool::Host& host, bool lends) {
     message.set_state(host.up ? "up" : "down");
     message.set_partition(host.partition);
     message.set_lends(lends);
-    message.set_borrows(!host.guests.empty());
+    message.set_borrows(!host.guests.empty() || !host.dma_modes.empty());
     for (const auto& guest : host.guests)
         message.add_guests(guest);
+    for (const auto mode : host.dma_modes)
+        message.add_dma_modes(std::string(name(mode)));
     message.set_last_seen_us(host.last_seen_us);
     message.set_version(host.version);
     message.set_windows(host.windows);
@@ -61,6 +65,10 @@ v1::Loan to_message(const pool::Loan& loan, const pool::Device* device) {
     message.set_guest(loan.guest);
     message.set_access_model(std::string(name(loan.access_model)));
     message.set_shared(loan.shared);
+    message.set_dma(std::string(name(loan.dma)));
+    message.set_dma_bytes(loan.dma_bytes);
+    message.set_function(loan.function);
+    message.set_driver(loan.driver);
     message.set_state(std::string(name(loan.state)));
     message.set_epoch(loan.epoch.value);
     message.set_priority(loan.priority);
@@ -149,6 +157,8 @@ v1::Step to_message(const pool::Order& order) {
     message.set_access_model(std::string(name(order.access_model)));
     message.set_shared(order.shared);
     message.set_functions(order.step.functions);
+    message.set_dma(std::string(name(order.dma)));
+    message.set_ask(order.step.ask);
     return message;
 }
 
@@ -165,6 +175,14 @@ Result<pool::AccessModel> access_model_of(const std::string& text) {
     if (const auto model = pool::access_model(text)) return *model;
     return fail(Errc::not_supported, "there is no access model '{}'; there are: {}, {}",
                 pool::limited(text, 32), name(pool::AccessModel::lending), name(pool::AccessModel::smartio));
+}
+
+// Empty where nobody says.
+Result<pool::DmaMode> dma_mode_of(const std::string& text) {
+    if (const auto mode = pool::dma_mode(text)) return *mode;
+    return fail(Errc::not_supported, "there is no DMA mode '{}'; there are: {}, {}, {}",
+                pool::limited(text, 32), name(pool::DmaMode::bounce), name(pool::DmaMode::iommu),
+                name(pool::DmaMode::direct));
 }
 } // namespace
 
@@ -185,6 +203,8 @@ Result<pool::Order> from_message(const v1::Step& message) {
     order.access_model = TRY(access_model_of(message.access_model()));
     order.shared = message.shared();
     order.step.functions = message.functions();
+    order.step.ask = message.ask();
+    order.dma = TRY(dma_mode_of(message.dma()));
     return order;
 }
 
@@ -204,6 +224,7 @@ Result<pool::BorrowRequest> from_message(const v1::BorrowRequest& message, pool:
     pool::BorrowRequest request;
     request.access_model = TRY(access_model_of(message.access_model()));
     request.shared = message.shared();
+    request.dma = TRY(dma_mode_of(message.dma()));
     for (const auto& selector : message.devices())
         request.devices.push_back(from_message(selector));
     request.host = message.host();
@@ -280,6 +301,15 @@ pool::ObservedDevice from_message(const v1::ObservedDevice& message) {
 pool::ObservedLoan from_message(const v1::ObservedLoan& message) {
     return {{message.loan_id()}, {message.fdid()}, {message.epoch()}, message.attached()};
 }
+
+// Each once. One that this controller does not know is nothing that it could ask for.
+std::vector<pool::DmaMode> known_modes(const google::protobuf::RepeatedPtrField<std::string>& names) {
+    std::vector<pool::DmaMode> modes;
+    for (const auto& text : names)
+        if (const auto mode = pool::dma_mode(text); mode && *mode != pool::DmaMode::none)
+            if (std::find(modes.begin(), modes.end(), *mode) == modes.end()) modes.push_back(*mode);
+    return modes;
+}
 } // namespace
 
 pool::Hello from_message(const v1::Hello& message) {
@@ -295,6 +325,7 @@ pool::Hello from_message(const v1::Hello& message) {
     hello.guests.assign(message.guests().begin(), message.guests().end());
     hello.windows = message.windows();
     hello.windows_free = message.windows_free();
+    hello.dma_modes = known_modes(message.dma_modes());
     return hello;
 }
 
@@ -306,10 +337,21 @@ pool::DeviceFault from_message(const v1::DeviceFault& message) {
     return {message.device(), {message.loan_id()}, {message.epoch()}, message.text(), message.count()};
 }
 
+v1::Attached to_message(const pool::Attached& attached) {
+    v1::Attached message;
+    message.set_dma_bytes(attached.dma_bytes);
+    message.set_function(attached.function);
+    message.set_driver(attached.driver);
+    return message;
+}
+
 Result<pool::StepAnswer> from_message(const v1::StepDone& done) {
-    return pool::StepAnswer{
+    pool::StepAnswer answer{
         {done.step_id()}, {done.loan_id()}, {done.epoch()}, TRY(from_message(done.kind())),
         done.ok(),        done.code(),      done.message()};
+    if (done.has_attached())
+        answer.attached = {done.attached().dma_bytes(), done.attached().function(), done.attached().driver()};
+    return answer;
 }
 
 } // namespace lanepool::api

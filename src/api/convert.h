@@ -18,10 +18,12 @@ v1::Loan to_message(const pool::Loan& loan, const pool::Device* device);
 v1::AuditEntry to_message(const pool::AuditEntry& entry);
 v1::Step to_message(const pool::Order& order);
 v1::StepKind to_message(pool::StepKind kind);
+// For the answer to STEP_ATTACH with dma.
+v1::Attached to_message(const pool::Attached& attached);
 
 // Nothing of what these return has been checked yet, save that it is there: the pool does that.
 // CALLER is known from the connection.
-// not_supported: an access model that does not exist.
+// not_supported: an access model or DMA mode that does not exist.
 Result<pool::BorrowRequest> from_message(const v1::BorrowRequest& request, pool::Caller caller);
 pool::ReturnRequest from_message(const v1::ReturnRequest& request, pool::Caller caller);
 pool::ReclaimRequest from_message(const v1::ReclaimRequest& request, pool::Caller caller);
@@ -36,8 +38,8 @@ pool::SetFunctionsRequest from_message(const v1::SetFunctionsRequest& request, p
 pool::Hello from_message(const v1::Hello& hello);
 pool::LoanLost from_message(const v1::LoanLost& lost);
 pool::DeviceFault from_message(const v1::DeviceFault& fault);
-// protocol: a kind of step that does not exist; not_supported: an access model that does not. As an agent
-// sees it: nothing that only the controller knows.
+// protocol: a kind of step that does not exist; not_supported: an access model or DMA mode that does not. As
+// an agent sees it: nothing that only the controller knows.
 Result<pool::Order> from_message(const v1::Step& step);
 Result<pool::StepKind> from_message(v1::StepKind kind);
 Result<pool::StepAnswer> from_message(const v1::StepDone& done);

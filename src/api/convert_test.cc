@@ -60,6 +60,8 @@ TEST(Convert, TakesAnOrderThereAndBack) {
     order.guest = "g";
     order.access_model = pool::AccessModel::smartio;
     order.shared = true;
+    order.step.ask = true;
+    order.dma = pool::DmaMode::iommu;
     const auto back = from_message(to_message(order));
     ASSERT_TRUE(back);
     EXPECT_EQ(back->step, order.step);
@@ -69,6 +71,62 @@ TEST(Convert, TakesAnOrderThereAndBack) {
     EXPECT_EQ(back->guest, "g");
     EXPECT_EQ(back->access_model, pool::AccessModel::smartio);
     EXPECT_TRUE(back->shared);
+    EXPECT_EQ(back->dma, pool::DmaMode::iommu);
+}
+
+TEST(Convert, RefusesADmaModeThatDoesNotExist) {
+    v1::BorrowRequest request;
+    EXPECT_EQ(from_message(request, {})->dma, pool::DmaMode::none);
+    request.set_dma("direct");
+    EXPECT_EQ(from_message(request, {})->dma, pool::DmaMode::direct);
+    request.set_dma("swiotlb");
+    const auto refused = from_message(request, {});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), Errc::not_supported);
+    EXPECT_EQ(refused.error().message(), "there is no DMA mode 'swiotlb'; there are: bounce, iommu, direct");
+    v1::Step step = to_message(pool::Order());
+    step.set_dma("swiotlb");
+    EXPECT_FALSE(from_message(step));
+}
+
+// A newer agent may offer more than this controller knows.
+TEST(Convert, TakesTheKnownDmaModesOfAHelloOnce) {
+    v1::Hello hello;
+    for (const char* mode : {"iommu", "telepathy", "", "bounce", "iommu"})
+        hello.add_dma_modes(mode);
+    EXPECT_EQ(from_message(hello).dma_modes, (std::vector{pool::DmaMode::iommu, pool::DmaMode::bounce}));
+}
+
+TEST(Convert, ShowsHowAHostsOwnKernelCanBorrow) {
+    pool::Host host;
+    EXPECT_FALSE(to_message(host, false).borrows());
+    host.dma_modes = {pool::DmaMode::bounce, pool::DmaMode::direct};
+    const auto message = to_message(host, false);
+    EXPECT_TRUE(message.borrows());
+    ASSERT_EQ(message.dma_modes_size(), 2);
+    EXPECT_EQ(message.dma_modes(1), "direct");
+}
+
+TEST(Convert, TakesWhatAHostsOwnKernelGot) {
+    v1::StepDone done;
+    done.set_kind(v1::STEP_ATTACH);
+    EXPECT_FALSE(from_message(done)->attached);
+    *done.mutable_attached() = to_message(pool::Attached{8 << 20, "1ff00:00:00.0", "nvme"});
+    const auto attached = from_message(done)->attached;
+    ASSERT_TRUE(attached);
+    EXPECT_EQ(attached->dma_bytes, 8u << 20);
+    EXPECT_EQ(attached->function, "1ff00:00:00.0");
+    EXPECT_EQ(attached->driver, "nvme");
+    pool::Loan loan;
+    loan.dma = pool::DmaMode::bounce;
+    loan.dma_bytes = attached->dma_bytes;
+    loan.function = attached->function;
+    loan.driver = attached->driver;
+    const auto message = to_message(loan, nullptr);
+    EXPECT_EQ(message.dma(), "bounce");
+    EXPECT_EQ(message.dma_bytes(), 8u << 20);
+    EXPECT_EQ(message.function(), "1ff00:00:00.0");
+    EXPECT_EQ(message.driver(), "nvme");
 }
 
 TEST(Convert, TakesTheAccessModelOfARequest) {

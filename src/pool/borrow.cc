@@ -180,7 +180,7 @@ Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& reque
         if (!selects(selector, device))
             return fail(Errc::failed_precondition, "device {} is not what else is asked for: {}",
                         describe(device), describe(selector));
-        if (is_to_guest(request.access_model)) TRY(check_other_host(device, request.host));
+        if (is_to_system(request.access_model)) TRY(check_other_host(device, request.host));
         wish.guest = TRY(check_receiver(request.host, request.guest, request.access_model));
         rule = TRY(policy_->admit(who, request.host, device));
         wish.wanted.device = fmt::format("{}", device.fdid);
@@ -193,7 +193,7 @@ Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& reque
 // Where no device will do, says why the first one will not.
 Result<const Rule*> Pool::rule_for_any(const Selector& selector, const Loan& wish, const Who& who) const {
     const std::string& host = wish.borrower;
-    const bool its_own = !is_to_guest(wish.access_model); // devices will do as well
+    const bool its_own = !is_to_system(wish.access_model); // devices will do as well
     const Rule* first = nullptr;
     std::optional<Error> refusal;
     size_t tried = 0;
@@ -275,7 +275,7 @@ Error Pool::held(const Device& device, const Loan& loan, const Loan* wish) const
                                  : loan.state == LoanState::active ? "lent to"
                                                                    : "on its way to";
     std::string clash;
-    if (wish && is_to_guest(wish->access_model) != is_to_guest(loan.access_model))
+    if (wish && is_to_system(wish->access_model) != is_to_system(loan.access_model))
         clash = fmt::format("access model {} has it, and lets in nobody by {}; ", name(loan.access_model),
                             name(wish->access_model));
     else if (wish && wish->shared != loan.shared)
@@ -363,7 +363,7 @@ Result<std::string> Pool::check_guest(const std::string& host, const std::string
 // The guest of a lending loan; of another one nothing: applications of the host come to it by themselves.
 Result<std::string> Pool::check_receiver(const std::string& host, const std::string& guest,
                                          AccessModel model) const {
-    if (is_to_guest(model)) return check_guest(host, guest);
+    if (is_to_system(model)) return check_guest(host, guest);
     if (!ledger_.hosts.find(host))
         return fail(Errc::not_found, "there is no host '{}'; `lanepool hosts` shows those that are there",
                     limited(host, longest_name));

@@ -127,6 +127,7 @@ void Pool::host_arrived(const Hello& hello) {
     host.instance = hello.instance;
     host.version = limited(hello.version);
     host.guests = hello.guests;
+    host.dma_modes = hello.dma_modes;
     host.windows = hello.windows;
     host.windows_free = hello.windows_free;
     host.last_seen_us = now_.unix_us;

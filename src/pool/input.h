@@ -31,7 +31,7 @@ struct Caller {
 struct BorrowRequest {
     std::vector<Selector> devices; // one loan each, and all or none of them
     std::string host;
-    std::string guest;                 // empty: the host's only guest
+    std::string guest;                 // empty: the host's own kernel if it can, else its only guest
     std::string near;                  // a host the devices are to be near; empty: the borrower
     std::optional<int64_t> duration_s; // 0: no due time; nothing: what the policy says
     std::optional<int32_t> priority;   // nothing: what the policy says
@@ -42,6 +42,7 @@ struct BorrowRequest {
     // With smartio the device may be the host's own, and there is no guest. SHARED: only with smartio.
     AccessModel access_model = AccessModel::lending;
     bool shared = false;
+    DmaMode dma = DmaMode::none; // only to the host's own kernel; none: what the policy says
 };
 
 struct ReturnRequest {
@@ -152,6 +153,14 @@ struct Hello {
     std::vector<std::string> guests;
     uint32_t windows = 0;
     uint32_t windows_free = 0;
+    std::vector<DmaMode> dma_modes{}; // in which its own kernel can borrow
+};
+
+// What the host's own kernel got.
+struct Attached {
+    uint64_t dma_bytes = 0;
+    std::string function;
+    std::string driver;
 };
 
 struct StepAnswer {
@@ -162,6 +171,7 @@ struct StepAnswer {
     bool ok = false;
     std::string code; // name of an Errc when not ok
     std::string message;
+    std::optional<Attached> attached{}; // of attach to the host's own kernel
 };
 
 struct LoanLost {

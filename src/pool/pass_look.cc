@@ -68,7 +68,7 @@ bool Pass::eligible(const Group& group, const Loan& wish, const DeviceEntry& dev
                     Obstacles& obstacles) {
     const HostEntry& lender = *device.listing.host;
     if (gone_.contains(device.fdid)) return ++obstacles.taken, false;
-    if (&lender == group.borrower && is_to_guest(wish.access_model)) return ++obstacles.own_host, false;
+    if (&lender == group.borrower && is_to_system(wish.access_model)) return ++obstacles.own_host, false;
     if (free && room_for(group, lender) <= 0) {
         if (obstacles.no_room++ == 0) obstacles.full_host = lender.name;
         return false;

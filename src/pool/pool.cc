@@ -10,7 +10,7 @@ namespace lanepool::pool {
 std::string describe(const Device& device) { return fmt::format("{} ({})", device.fdid, device.full_name()); }
 
 std::string describe_use(const Loan& loan) {
-    if (is_to_guest(loan.access_model)) return "guest " + loan.guest;
+    if (is_to_system(loan.access_model)) return "guest " + loan.guest;
     return loan.shared ? "smartio, shared" : "smartio, exclusive";
 }
 
@@ -247,6 +247,7 @@ void Pool::send(StepId id) {
         order.guest = loan->guest;
         order.access_model = loan->access_model;
         order.shared = loan->shared;
+        order.dma = loan->dma;
         if (const Host* borrower = ledger_.hosts.find(loan->borrower))
             order.borrower_partition = borrower->partition;
     }

@@ -30,7 +30,8 @@ std::string holder_text(const DeviceEntry& device) {
     if (device.listing.held && device.listing.back_us == 0 && (loan.due_us == 0 || loan.preempted_by))
         until = loan.state == LoanState::active ? "and is about to give it back" : "for now";
     const std::string whose = loan.tenant.empty() ? "" : fmt::format(", tenant '{}'", loan.tenant);
-    const std::string_view by = is_to_guest(loan.access_model) ? std::string_view() : name(loan.access_model);
+    const std::string_view by =
+        is_to_system(loan.access_model) ? std::string_view() : name(loan.access_model);
     return fmt::format("{} is lent to {} ({}{}loan:{}{}) {}", named(device), loan.borrower, by,
                        by.empty() ? "" : ", ", loan.id, whose, until);
 }

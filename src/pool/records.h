@@ -4,6 +4,7 @@
 // of this run of the controller; they are not stored, and are made anew after a restart.
 #pragma once
 
+#include "pool/dma_mode.h"
 #include "pool/ids.h"
 #include "pool/selector.h"
 #include "pool/state.h"
@@ -29,6 +30,7 @@ struct Host {
     std::string instance; // of its agent: another one after each start
     std::string version;
     std::vector<std::string> guests;
+    std::vector<DmaMode> dma_modes; // in which its own kernel can borrow; none: it cannot
     uint32_t windows = 0;
     uint32_t windows_free = 0;
     int64_t last_seen_us = 0;
@@ -90,8 +92,9 @@ struct StepTime {
     bool operator==(const StepTime&) const = default;
 };
 
-// Who uses the device at the borrower: the own driver of a guest; or applications of the host itself. A
-// lending loan of an SR-IOV function is called vf from when it has its device: nobody asks for it as such.
+// Who uses the device at the borrower: the own driver of a guest, or of the host's kernel; or applications of
+// the host. A lending loan of an SR-IOV function is called vf from when it has its device: nobody asks for it
+// as such.
 enum class AccessModel { lending, smartio, vf };
 inline std::string_view name(AccessModel model) {
     switch (model) {
@@ -104,7 +107,8 @@ inline std::string_view name(AccessModel model) {
     }
     return "unknown";
 }
-inline bool is_to_guest(AccessModel model) { return model != AccessModel::smartio; }
+// To an operating system: a guest's, or the borrower's own.
+inline bool is_to_system(AccessModel model) { return model != AccessModel::smartio; }
 // The one of that name, if there is one.
 inline std::optional<AccessModel> access_model(std::string_view text) {
     for (const AccessModel model : {AccessModel::lending, AccessModel::smartio, AccessModel::vf})
@@ -121,9 +125,16 @@ struct Loan {
     Selector wanted;
     std::string near; // a host; empty: the borrower
     std::string borrower;
-    std::string guest; // empty with smartio
+    std::string guest; // empty: the host's own kernel, or with smartio its applications
     AccessModel access_model = AccessModel::lending;
     bool shared = false; // smartio: others may have the device at the same time, if theirs are shared, too
+    // To the host's own kernel: in this mode. While it is queued: the one that was asked for, none where the
+    // policy is to choose.
+    DmaMode dma = DmaMode::none;
+    // What it got there; nothing until it is attached.
+    uint64_t dma_bytes = 0; // of the pool, or of the addresses that mappings share
+    std::string function;   // the host's address of it
+    std::string driver;     // that has taken it; empty: none has
     LoanState state = LoanState::queued;
     Epoch epoch; // the device's when it was reserved for this loan
     std::string tenant;
@@ -157,6 +168,11 @@ struct Loan {
     bool operator==(const Loan&) const = default;
 };
 
+// Whether it is for the driver of the borrower's own kernel: a loan for a guest names it.
+inline bool is_to_own_kernel(const Loan& loan) {
+    return is_to_system(loan.access_model) && loan.guest.empty();
+}
+
 // A step that an agent has been asked for and has not answered. Kept with the other records, so that a
 // restarted controller asks for it again and knows its answer.
 struct Step {
@@ -171,6 +187,7 @@ struct Step {
     int64_t lease_ms = 0;
     bool suffices = false;  // reset: no sanitize follows; the device is clean once it has verified
     bool cleanup = false;   // nothing waits for it: a borrower that has been cut off is told to forget
+    bool ask = false;       // detach: where somebody uses the device it stays, and the answer is busy
     uint32_t functions = 0; // set_functions: how many
     uint32_t sent = 0;      // how often
     int64_t sent_steady_us = 0;
@@ -234,6 +251,7 @@ struct Order {
     std::string guest;
     AccessModel access_model = AccessModel::lending; // of the loan
     bool shared = false;
+    DmaMode dma = DmaMode::none; // of the loan: to the host's own kernel, in this mode
 };
 
 // What inputs have changed: to be stored in one transaction, and only then to be acted upon.

@@ -121,7 +121,7 @@ void Pool::step_failed(const Step& step, const std::string& why) {
         ledger_.change(step.loan, [&](Loan& loan) {
             loan.reason =
                 limited(fmt::format("{}; {} did not let go and was cut off: {}", loan.reason,
-                                    is_to_guest(loan.access_model) ? "the guest" : "the application", why));
+                                    is_to_system(loan.access_model) ? "the guest" : "the application", why));
         });
         const Loan loan = *ledger_.loans.find(step.loan);
         if (others_stay(loan)) return leave(step.loan, loan.reason, true);

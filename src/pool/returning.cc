@@ -75,7 +75,7 @@ Result<LoanId> Pool::try_reassign(const ReassignRequest& request, const Who& who
     const LoanId old_id = TRY(find_loan(request.loan_or_device));
     const Loan old_loan = *ledger_.loans.find(old_id);
     TRY(policy_->check_tenant(who, old_loan, "reassign"));
-    if (!is_to_guest(old_loan.access_model))
+    if (!is_to_system(old_loan.access_model))
         return fail(
             Errc::not_supported,
             "loan {} is of access model {}: no application of another host waits for it; return it, and "

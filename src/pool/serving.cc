@@ -25,7 +25,7 @@ void Pool::start(LoanId id, Fdid fdid, const std::string& reservation) {
         loan.epoch = epoch;
         loan.reservation = reservation;
         loan.reason.clear();
-        if (is_part && is_to_guest(loan.access_model)) loan.access_model = AccessModel::vf;
+        if (is_part && is_to_system(loan.access_model)) loan.access_model = AccessModel::vf;
     });
     set_state(id, LoanState::reserved, reservation.empty() ? std::string() : "reservation " + reservation);
     set_state(fdid, DeviceState::reserved, {});

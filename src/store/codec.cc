@@ -94,6 +94,8 @@ std::string encode(const pool::Host& host) {
     message.set_version(host.version);
     for (const auto& guest : host.guests)
         message.add_guests(guest);
+    for (const auto mode : host.dma_modes)
+        message.add_dma_modes(text(name(mode)));
     message.set_windows(host.windows);
     message.set_windows_free(host.windows_free);
     message.set_last_seen_us(host.last_seen_us);
@@ -110,6 +112,8 @@ Result<pool::Host> decode<pool::Host>(std::string_view bytes) {
     host.instance = message.instance();
     host.version = message.version();
     host.guests.assign(message.guests().begin(), message.guests().end());
+    for (const auto& stored : message.dma_modes())
+        TRY(take_state(host.dma_modes.emplace_back(), pool::dma_mode(stored), stored, "host"));
     host.windows = message.windows();
     host.windows_free = message.windows_free();
     host.last_seen_us = message.last_seen_us();
@@ -186,6 +190,7 @@ void put_request(const pool::Loan& loan, v1::Loan& message) {
     message.set_guest(loan.guest);
     message.set_access_model(text(name(loan.access_model)));
     message.set_shared(loan.shared);
+    message.set_dma(text(name(loan.dma)));
     message.set_tenant(loan.tenant);
     message.set_requested_by(loan.requested_by);
     message.set_rule(loan.rule);
@@ -209,6 +214,7 @@ Result<> take_request(pool::Loan& loan, const v1::Loan& message) {
     TRY(take_state(loan.access_model, pool::access_model(message.access_model()), message.access_model(),
                    "loan"));
     loan.shared = message.shared();
+    TRY(take_state(loan.dma, pool::dma_mode(message.dma()), message.dma(), "loan"));
     loan.tenant = message.tenant();
     loan.requested_by = message.requested_by();
     loan.rule = message.rule();
@@ -241,6 +247,9 @@ std::string encode(const pool::Loan& loan) {
     message.set_active_us(loan.active_us);
     message.set_ended_us(loan.ended_us);
     message.set_ended_audit(loan.ended_audit);
+    message.set_dma_bytes(loan.dma_bytes);
+    message.set_function(loan.function);
+    message.set_driver(loan.driver);
     for (const auto& step : loan.steps) {
         auto& stored = *message.add_steps();
         stored.set_step(text(name(step.step)));
@@ -266,6 +275,9 @@ Result<pool::Loan> decode<pool::Loan>(std::string_view bytes) {
     loan.active_us = message.active_us();
     loan.ended_us = message.ended_us();
     loan.ended_audit = message.ended_audit();
+    loan.dma_bytes = message.dma_bytes();
+    loan.function = message.function();
+    loan.driver = message.driver();
     for (const auto& stored : message.steps()) {
         pool::StepTime step;
         TRY(take_state(step.step, pool::step_kind(stored.step()), stored.step(), "loan"));
@@ -288,6 +300,7 @@ std::string encode(const pool::Step& step) {
     message.set_suffices(step.suffices);
     message.set_cleanup(step.cleanup);
     message.set_functions(step.functions);
+    message.set_ask(step.ask);
     message.set_sent(step.sent);
     return bytes_of(message);
 }
@@ -307,6 +320,7 @@ Result<pool::Step> decode<pool::Step>(std::string_view bytes) {
     step.suffices = message.suffices();
     step.cleanup = message.cleanup();
     step.functions = message.functions();
+    step.ask = message.ask();
     step.sent = message.sent();
     return step;
 }

@@ -49,6 +49,11 @@ TEST(CodecStates, EachHasItsName) {
         device.state = state;
         EXPECT_EQ(decode<pool::Device>(encode(device))->state, state);
     }
+    for (const auto mode : pool::dma_modes) {
+        pool::Loan loan;
+        loan.dma = mode;
+        EXPECT_EQ(decode<pool::Loan>(encode(loan))->dma, mode);
+    }
     for (const auto kind : pool::step_kinds) {
         pool::Step step;
         step.kind = kind;
@@ -72,6 +77,8 @@ TEST(CodecStates, RefusesNamesThatDoNotExist) {
     refuses<v1::Loan>(pool::Loan(), [](auto& message) { message.set_state("borrowed"); });
     refuses<v1::Loan>(pool::Loan(), [](auto& message) { message.set_access_model("borrowed"); });
     refuses<v1::Step>(pool::Step(), [](auto& message) { message.set_kind("borrowed"); });
+    refuses<v1::Host>(pool::Host(), [](auto& message) { message.add_dma_modes("borrowed"); });
+    refuses<v1::Loan>(pool::Loan(), [](auto& message) { message.set_dma("borrowed"); });
     v1::Loan loan;
     ASSERT_TRUE(loan.ParseFromString(encode(pool::Loan())));
     loan.add_steps()->set_step("borrowed");
@@ -100,6 +107,31 @@ TEST(CodecBytes, OfARecordWithoutLaterFieldsAreRead) {
     wanted.state = pool::DeviceState::available;
     wanted.clean = true;
     EXPECT_EQ(*device, wanted);
+}
+
+// From before hosts borrowed with their own kernels: all that was borrowed is a guest's.
+TEST(CodecBytes, OfBeforeOwnKernelsBorrowedAreRead) {
+    v1::Host old_host;
+    old_host.set_name("a");
+    old_host.add_guests("g");
+    const auto host = decode<pool::Host>(old_host.SerializeAsString());
+    ASSERT_TRUE(host) << host.error().message();
+    EXPECT_EQ(host->guests, std::vector<std::string>{"g"});
+    EXPECT_TRUE(host->dma_modes.empty());
+    v1::Loan old_loan;
+    old_loan.set_id(7);
+    old_loan.set_guest("g");
+    old_loan.set_access_model("lending");
+    old_loan.set_state("quiescing");
+    const auto loan = decode<pool::Loan>(old_loan.SerializeAsString());
+    ASSERT_TRUE(loan) << loan.error().message();
+    EXPECT_FALSE(is_to_own_kernel(*loan));
+    EXPECT_EQ(loan->dma, pool::DmaMode::none);
+    v1::Step old_step;
+    old_step.set_kind("detach");
+    const auto step = decode<pool::Step>(old_step.SerializeAsString());
+    ASSERT_TRUE(step) << step.error().message();
+    EXPECT_FALSE(step->ask);
 }
 
 // What is written today is read for ever: these bytes must not change their meaning.

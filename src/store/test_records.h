@@ -36,6 +36,8 @@ class Filler {
     void fill(pool::LoanState& state) { state = pool::LoanState::quiescing; }
     void fill(pool::StepKind& kind) { kind = pool::StepKind::sanitize; }
     void fill(pool::AccessModel& model) { model = pool::AccessModel::smartio; }
+    void fill(pool::DmaMode& mode) { mode = pool::DmaMode::iommu; }
+    void fill(std::vector<pool::DmaMode>& modes) { modes = {pool::DmaMode::iommu, pool::DmaMode::direct}; }
     void fill(pool::StepTime& time) {
         auto& [step, duration] = time;
         (*this)(step, duration);
@@ -58,8 +60,8 @@ class Filler {
 
 // Every field of a record.
 inline void fill(pool::Host& host, uint64_t seed) {
-    auto& [a, b, c, d, e, f, g, h, i, j, k, l] = host;
-    Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l);
+    auto& [a, b, c, d, e, f, g, h, i, j, k, l, m] = host;
+    Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m);
 }
 inline void fill(pool::Device& device, uint64_t seed) {
     auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w] = device;
@@ -67,13 +69,13 @@ inline void fill(pool::Device& device, uint64_t seed) {
 }
 inline void fill(pool::Loan& loan, uint64_t seed) {
     auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee,
-           ff, gg, hh, ii, jj] = loan;
+           ff, gg, hh, ii, jj, kk, ll, mm, nn] = loan;
     Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd,
-                 ee, ff, gg, hh, ii, jj);
+                 ee, ff, gg, hh, ii, jj, kk, ll, mm, nn);
 }
 inline void fill(pool::Step& step, uint64_t seed) {
-    auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = step;
-    Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m, n);
+    auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = step;
+    Filler{seed}(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o);
 }
 inline void fill(pool::Usage& usage, uint64_t seed) {
     auto& [a, b, c] = usage;
