@@ -10,6 +10,7 @@ import sys
 import time
 
 from host_cluster import HostCluster, check
+from loads import fio_verified, is_empty, join, traffic, wait_reachable
 from whole_host import ROOT, edu, gpu, igb, nvme_with_functions
 
 DRIVE_TOOL = ROOT / "build/tests/hosts/drive_tool"
@@ -17,10 +18,6 @@ EDU_TOOL = ROOT / "build/tests/hosts/edu_tool"
 WINDOW_TOOL = ROOT / "build/tests/hosts/window_tool"
 MODULES = ("nvme", "igbvf", "virtio_gpu", "vfio_pci", "vfio_iommu_type1")
 LENT = {"nvme1.vf0": "a", "nvme1.vf1": "b", "nic0.vf0": "a", "nic0.vf1": "b", "gpu0": "b"}
-# One at a time: QEMU's drive moves 4 KiB through a trapped window 8 bytes at a time and in one go, in 36 ms, during which nothing else
-# of that machine runs. On a busy machine eight of them in a row are longer than hosts wait for one another.
-VERIFIED = ("fio --name=verify --filename={} --direct=1 --ioengine=psync --rw=randwrite --bs=4k --size=64k "
-            "--verify=crc32c --do_verify=1 --verify_fatal=1")
 PAGE = 4096
 
 
@@ -61,7 +58,7 @@ def drives(cluster, guests, store):
         cluster.wait_until("the namespace is there", lambda: guest.run("ls /dev/nvme0n*").status == 0, 20)
     names = {name: guest.check("ls /dev/nvme0n*").split()[0] for name, guest in guests.items()}
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for job in [pool.submit(guest.check, VERIFIED.format(names[name]), 120) for name, guest in guests.items()]:
+        for job in [pool.submit(guest.check, fio_verified(names[name]), 120) for name, guest in guests.items()]:
             job.result()
     check("both functions of the drive are written and read back by native drivers, verified, at the same time", True)
     for name, guest in guests.items():
@@ -71,7 +68,7 @@ def drives(cluster, guests, store):
         namespaces = re.findall(r":(0x\w+)", guest.check("nvme list-ns /dev/nvme0"))
         check(f"and {name}'s function has one namespace", len(namespaces) == 1 and namespaces != ["0x1"], namespaces)
     check("of the parent's own namespace nothing has changed",
-          store.run("dd if=/dev/nvme0n1 bs=64k iflag=direct 2>/dev/null | tr -d '\\0' | head -c 1 | grep -q .").status == 1)
+          is_empty(store, "/dev/nvme0n1", kib=32 << 10, at_once_kib=64))
     foreign_namespaces(guests, store, names)
 
 
@@ -113,17 +110,9 @@ def nics(guests, store):
     interfaces = {}
     for name, guest in guests.items():
         interfaces[name] = guest.check("for i in /sys/class/net/*; do case $(readlink $i/device/driver) in */igbvf) echo ${i##*/};; esac; done").strip()
-    for number, guest in enumerate(guests.values(), start=1):
-        interface = list(interfaces.values())[number - 1]
-        # QEMU's igb cuts what it is to segment wrongly between its own functions, and counts length errors.
-        guest.check(f"ethtool -K {interface} tso off gso off tx off rx off && ip addr add 10.9.0.{number}/24 dev {interface} && ip link set {interface} up")
-    a = guests["a"]
-    lost = a.check("for i in $(seq 30); do ping -c 1 -W 1 10.9.0.2 >/dev/null && break; done; ping -c 10 -i 0.1 -W 2 10.9.0.2 | grep -o '[0-9]*% packet loss'")
-    check(f"the guests reach each other by two functions of one NIC ({lost.strip()})", lost.strip() == "0% packet loss")
-    guests["b"].check("yes over-the-nic | head -c 65536 >/tmp/sent && busybox httpd -p 8000 -h /tmp")
-    a.check("timeout 30 busybox wget -q -O /tmp/received http://10.9.0.2:8000/sent", 40)
-    sums = [guest.check(f"sha256sum </tmp/{file}") for guest, file in ((a, "received"), (guests["b"], "sent"))]
-    check("and 64 KiB over TCP are what was sent", sums[0] == sums[1], sums)
+    a, b = guests["a"], guests["b"]
+    join({guests[name]: interface for name, interface in interfaces.items()})
+    traffic(a, b, "by two functions of one NIC the guests")
 
     def of_others():
         """What the parent keeps of itself and of b's function, which is its second."""
@@ -138,7 +127,8 @@ def nics(guests, store):
           f"ip link set {interfaces['a']} up")
     after = of_others()
     check("and what it says of its own address changes nothing of b's and the parent's", len(before) == 2 and after == before, (before, after))
-    check("who still reach each other", a.run("for i in $(seq 30); do ping -c 1 -W 1 10.9.0.2 >/dev/null && exit 0; done; exit 1", 60).status == 0)
+    wait_reachable(a, "10.9.0.2")
+    check("who still reach each other", True)
 
 
 def graphics(guest):
