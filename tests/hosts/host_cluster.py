@@ -251,6 +251,18 @@ class HostCluster(Cluster):
     def host(self, name):
         return {entry["name"]: entry for entry in self.json("hosts")}[name]
 
+    def apply_site(self, text):
+        file = self.folder / "site.toml"
+        file.write_text(text)
+        self.ok("site", "apply", str(file))
+
+    def borrow_kernel(self, device, host, *words):
+        """Lends a device to a whole host's own kernel. The loan, whose 'function' is where that kernel has it."""
+        self.ok("borrow", device, "--host", host, *words)
+        loan = self.loan(self.device(device)["loan"])
+        check(f"{device} is lent to {host}'s own kernel", loan["function"] and loan["dma"], loan)
+        return loan
+
     def windows_free(self):
         return {entry["name"]: entry["windows_free"] for entry in self.json("hosts")}
 

@@ -75,9 +75,7 @@ def main():
                       "--state", cluster.folder / "agent-b", "--admin", cluster.folder / "agent-b.admin.sock",
                       "--application", cluster.folder / "application-b.sock")
         cluster.wait_joined(["b"])
-        file = cluster.folder / "site.toml"
-        file.write_text(site(lender="store1", borrower="b"))
-        cluster.ok("site", "apply", str(file))
+        cluster.apply_site(site(lender="store1", borrower="b"))
         check(f"a whole host has joined after {time.monotonic() - start:.1f} s", True)
         store = cluster.hosts["store1"]
         qualify(cluster, store)
