@@ -75,6 +75,7 @@ struct Event {
         attached,     // drivers have been offered it; their probes may go on
         removed,      // its driver has gone; BARs, vectors and files are given back
         released,     // nobody holds its DMA memory any more: this object can go
+        presence,     // its user has bound or unbound a driver, taken it off its bus or found it again
     };
     Kind kind{};
     bool lost_before = false; // events before this one are lost: read_config() says how things stand

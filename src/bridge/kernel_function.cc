@@ -159,6 +159,12 @@ Result<Event> from_module(const lanepool_bridge_event& event) {
     case LANEPOOL_BRIDGE_EVENT_RELEASED:
         result.kind = Event::Kind::released;
         return result;
+    case LANEPOOL_BRIDGE_EVENT_BOUND:
+    case LANEPOOL_BRIDGE_EVENT_UNBOUND:
+    case LANEPOOL_BRIDGE_EVENT_PRESENT:
+    case LANEPOOL_BRIDGE_EVENT_ABSENT:
+        result.kind = Event::Kind::presence;
+        return result;
     default:
         return fail(Errc::protocol, "lanepool_bridge tells of an event of a kind that is not known ({})",
                     event.type);
