@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A bridge without a kernel, for tests of what uses one. Its functions refuse what the module refuses of the
-// order of calls, and the test is the kernel and its driver: it writes configuration space, asks for resets,
-// leaves. Thread-safe.
+// A bridge without a kernel, for tests of what uses one. Its functions refuse what the module refuses of
+// descriptions and of the order of calls; the test is the kernel and its driver: it writes configuration
+// space, asks for resets, leaves. Thread-safe.
 #pragma once
 
 #include "bridge/function.h"
+#include "bridge/module_rules_for_test.h"
 #include "pci/config_space.h"
 
 #include <algorithm>
@@ -170,16 +171,12 @@ class FakeFunction final : public Function {
         TRY(it_->failure("create"));
         if (it_->state_ != State::empty) return fail(Errc::busy, "the function is described already");
         const auto& config = description.config;
-        for (const auto* bytes : {&config.values, &config.writable, &config.cleared, &config.noticed})
-            if (bytes->size() != pci::extended_config_bytes)
-                return fail(Errc::invalid_argument, "a configuration space of {} bytes", bytes->size());
-        if ((config.vectors == ShownConfig::Vectors::none) != (config.vector_count == 0))
-            return fail(Errc::invalid_argument, "{} vectors of a kind that does not fit",
-                        config.vector_count);
+        TRY(test::module_takes_bars(description.bars));
+        test::BarBytes bar_bytes{};
+        std::ranges::transform(description.bars, bar_bytes.begin(),
+                               [](const Bar& bar) { return bar.memory.size_bytes; });
+        TRY(test::module_takes(config, bar_bytes));
         if (description.held.size() > 8) return fail(Errc::invalid_argument, "too many held files");
-        for (const auto& bar : description.bars)
-            if (bar.memory.size_bytes != 0 && !bar.memory.fd)
-                return fail(Errc::invalid_argument, "a BAR without a descriptor");
         TRY(check_dma(description));
         if (description.dma_mode == DmaMode::bounce)
             it_->pool_ = share(TRY(create_memory("fake bridge pool", description.pool_bytes)));

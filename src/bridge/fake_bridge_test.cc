@@ -3,6 +3,8 @@
 // The fake is what others' tests rest on: that it keeps to the module's order, and what a test does reaches
 // who uses it.
 #include "bridge/fake_bridge.h"
+#include "bridge/shown_config.h"
+#include "smartio/config_image_for_test.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,13 +18,12 @@ using testing::ElementsAre;
 using testing::SizeIs;
 
 Description small() {
+    const auto config = smartio::test::sample_config();
+    const auto shown = shown_config({config, {16384, 0, 0, 0, 0, 0}, 2, 2, false});
     Description description;
-    auto& config = description.config;
-    for (auto* bytes : {&config.values, &config.writable, &config.cleared, &config.noticed})
-        bytes->resize(pci::extended_config_bytes);
-    config.vectors = ShownConfig::Vectors::msi;
-    config.vector_count = 2;
-    config.noticed[pci::config::command] = std::byte{0x06};
+    description.config = shown->config;
+    const auto adapter = share(*create_memory("adapter", 16384));
+    description.bars[0] = {{adapter, 0, 16384}, true, true};
     description.pool_bytes = 8192;
     return description;
 }
@@ -86,14 +87,14 @@ TEST_F(Fake, TellsOfWhatDriversDo) {
     EXPECT_FALSE(readable(function->event_fd()));
     injected->drivers_offered();
     injected->driver_writes(pci::config::command, 2, 0x0006);
-    injected->driver_writes(0x40, 4, 0xffffffff); // nobody notices, and nothing is kept
+    injected->driver_writes(smartio::test::at::vendor, 4, 0xffffffff); // nobody notices, and nothing is kept
     EXPECT_TRUE(readable(function->event_fd()));
     const auto events = *function->take_events();
     ASSERT_THAT(events, SizeIs(2));
     EXPECT_EQ(events[1].kind, Event::Kind::config_write);
     EXPECT_EQ(events[1].value, 6u);
     EXPECT_EQ(function->read_config(pci::config::command, 2)->at(0), std::byte{6});
-    EXPECT_EQ(function->read_config(0x40, 1)->at(0), std::byte{0});
+    EXPECT_EQ(function->read_config(smartio::test::at::vendor, 1)->at(0), std::byte{9});
     EXPECT_FALSE(readable(function->event_fd()));
 }
 
@@ -114,6 +115,23 @@ TEST_F(Fake, ClosingIsASurprise) {
     EXPECT_TRUE(injected->closed());
     EXPECT_TRUE(injected->surprised());
     EXPECT_EQ(injected->state(), State::released);
+}
+
+TEST_F(Fake, RefusesWhatTheModuleRefuses) {
+    const auto refused = [&](auto change) {
+        auto description = small();
+        change(description);
+        return !function->create(description);
+    };
+    EXPECT_TRUE(refused([](auto& d) { d.config.values[pci::config::interrupt_pin] = std::byte{1}; }));
+    EXPECT_TRUE(refused([](auto& d) { d.config.vector_count = 1; }));
+    EXPECT_TRUE(refused([](auto& d) { d.bars[1] = d.bars[0]; }));
+    EXPECT_TRUE(refused([](auto& d) { d.bars[2] = d.bars[0]; }));
+    EXPECT_TRUE(refused([](auto& d) { d.bars[0].memory.size_bytes = 12345; }));
+    EXPECT_TRUE(refused([](auto& d) { d.pool_bytes = 0; }));
+    EXPECT_TRUE(refused([](auto& d) { d.held.resize(9, d.bars[0].memory.fd); }));
+    EXPECT_TRUE(refused([](auto& d) { d.dma_mode = DmaMode::iommu; }));
+    EXPECT_TRUE(function->create(small()));
 }
 
 TEST_F(Fake, FailsOnceWhereItIsTold) {

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <bitset>
 
 namespace lanepool::bridge::test {
@@ -112,6 +113,30 @@ inline Result<> module_takes_extended(const ShownConfig& config) {
             return fail(Errc::not_supported, "the module does not serve extended capability {:#x} at {:#x}",
                         id, at);
         at = header >> 20;
+    }
+    return {};
+}
+
+inline Result<> module_takes_bars(const std::array<Bar, pci::bar_count>& bars) {
+    for (size_t i = 0; i < bars.size(); ++i) {
+        const auto& [memory, is_64bit, prefetchable] = bars[i];
+        if (memory.size_bytes == 0) {
+            if (is_64bit || prefetchable) return refuse("flags of a BAR that is not there", i);
+            continue;
+        }
+        if (!memory.fd) return refuse("a BAR without a descriptor", i);
+        if (memory.size_bytes < 16 || !std::has_single_bit(memory.size_bytes))
+            return refuse("a BAR's size", i);
+        if (is_64bit && (i + 1 == bars.size() || bars[i + 1].memory.size_bytes != 0))
+            return refuse("64 bits without an upper half", i);
+        if (!is_64bit && memory.size_bytes > uint64_t{1} << 31) return refuse("32 bits too large", i);
+        for (size_t k = 0; k < i; ++k) {
+            const auto& other = bars[k].memory;
+            if (other.size_bytes != 0 && other.fd->get() == memory.fd->get() &&
+                other.offset_bytes < memory.offset_bytes + memory.size_bytes &&
+                memory.offset_bytes < other.offset_bytes + other.size_bytes)
+                return refuse("BARs that overlap", i);
+        }
     }
     return {};
 }
