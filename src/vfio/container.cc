@@ -49,10 +49,10 @@ Container::~Container() {
 }
 
 Result<> Container::attach(int group) {
-    int fd = fd_.get();
+    int fd = fd_->get();
     if (const int error = kernel_.ioctl(group, VFIO_GROUP_SET_CONTAINER, &fd); error < 0)
         return fail_errno(error, "putting the IOMMU group into a container");
-    if (const int error = kernel_.ioctl(fd_.get(), VFIO_SET_IOMMU, number(VFIO_TYPE1v2_IOMMU));
+    if (const int error = kernel_.ioctl(fd_->get(), VFIO_SET_IOMMU, number(VFIO_TYPE1v2_IOMMU));
         error == -EPERM)
         return fail(Errc::permission_denied,
                     "the kernel refuses the IOMMU: this machine does not remap interrupts, so a function "
@@ -61,7 +61,7 @@ Result<> Container::attach(int group) {
         return fail_errno(error, "setting up the IOMMU (VFIO_SET_IOMMU)");
     vfio_iommu_type1_info request{};
     const auto answer =
-        TRY(ask(kernel_, fd_.get(), VFIO_IOMMU_GET_INFO, bytes_of(request), "asking what the IOMMU can do"));
+        TRY(ask(kernel_, fd_->get(), VFIO_IOMMU_GET_INFO, bytes_of(request), "asking what the IOMMU can do"));
     iommu_ = TRY(parse_iommu(answer));
     return {};
 }
@@ -87,7 +87,7 @@ Result<> Container::map(Range<Iova> range, const MemoryRef& memory, Access acces
     request.vaddr = reinterpret_cast<uintptr_t>(entry.memory.data());
     request.iova = range.start().value;
     request.size = range.size_bytes();
-    if (const int error = kernel_.ioctl(fd_.get(), VFIO_IOMMU_MAP_DMA, &request); error < 0)
+    if (const int error = kernel_.ioctl(fd_->get(), VFIO_IOMMU_MAP_DMA, &request); error < 0)
         return explain(error, range);
     entries_.emplace(range.start().value, std::move(entry));
     return {};
@@ -132,7 +132,7 @@ Result<> Container::unmap_in_kernel(Range<Iova> range) {
     request.argsz = sizeof request;
     request.iova = range.start().value;
     request.size = range.size_bytes();
-    const int error = kernel_.ioctl(fd_.get(), VFIO_IOMMU_UNMAP_DMA, &request);
+    const int error = kernel_.ioctl(fd_->get(), VFIO_IOMMU_UNMAP_DMA, &request);
     if (error < 0)
         return fail_errno(
             error, fmt::format("unmapping {} bytes at {:#x}", range.size_bytes(), range.start().value));

@@ -31,18 +31,19 @@ class Container {
     // RANGE is one that was mapped. When the kernel does not confirm it, the memory stays mapped here too.
     Result<> unmap(Range<Iova> range);
     size_t mappings() const;
+    const SharedFd& descriptor() const { return fd_; }
 
   private:
     struct Entry {
         Range<Iova> range;
         Mapping memory;
     };
-    Container(Kernel& kernel, UniqueFd fd) : kernel_(kernel), fd_(std::move(fd)) {}
+    Container(Kernel& kernel, UniqueFd fd) : kernel_(kernel), fd_(share(std::move(fd))) {}
     Result<> unmap_in_kernel(Range<Iova> range);
     tl::unexpected<Error> explain(int error, Range<Iova> range) const;
 
     Kernel& kernel_;
-    UniqueFd fd_;
+    SharedFd fd_;
     Iommu iommu_;
     mutable std::mutex mutex_;
     std::map<uint64_t, Entry> entries_; // by start

@@ -40,7 +40,8 @@ KernelFunction::open(Kernel& kernel, Groups& groups, const Paths& paths, const p
     std::unique_ptr<KernelFunction> function(
         new KernelFunction(kernel, groups, address, std::move(membership)));
     std::string name = pci::to_string(address);
-    const int device = kernel.ioctl(function->membership_.group(), VFIO_GROUP_GET_DEVICE_FD, name.data());
+    const int device =
+        kernel.ioctl(function->membership_.group()->get(), VFIO_GROUP_GET_DEVICE_FD, name.data());
     if (device < 0) return fail_errno(device, fmt::format("opening function {} of its IOMMU group", name));
     function->device_ = share(UniqueFd(device));
     TRY(function->look_around());
@@ -239,6 +240,12 @@ Result<> KernelFunction::clear_bus_master() {
     if ((command & pci::command::bus_master) == 0) return {};
     return pci::write16(*this, Region::config, pci::config::command,
                         static_cast<uint16_t>(command & ~pci::command::bus_master));
+}
+
+// The device's own descriptor would do for the registers, but only the container keeps what is mapped, and
+// the kernel gives a group that is open to nobody else.
+std::vector<SharedFd> KernelFunction::lifelines() const {
+    return {membership_.group(), membership_.container().descriptor(), device_};
 }
 
 void KernelFunction::on_disconnect(std::function<void()> callback) {

@@ -26,6 +26,7 @@ class KernelFunction final : public pci::Function {
     bool can_reset() const override { return resets_alone_ || resets_with_bus_; }
     bool fresh_memory_on_reset() const override { return false; }
     bool hands_out_memory() const override { return false; }
+    std::vector<SharedFd> lifelines() const override;
 
     Result<> read(pci::Region region, uint64_t offset_bytes, std::span<std::byte> data) override;
     Result<> write(pci::Region region, uint64_t offset_bytes, std::span<const std::byte> data) override;

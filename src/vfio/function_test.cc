@@ -5,6 +5,7 @@
 #include "vfio/fake_kernel.h"
 #include "vfio/hot_reset.h"
 
+#include <fcntl.h>
 #include <future>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -58,6 +59,19 @@ TEST_F(VfioFunction, SharesItsGroupWithASiblingAndGivesItBackWithTheLast) {
     EXPECT_GE(groups.descriptor(FakeKernel::group), 0);
     other->reset();
     EXPECT_EQ(groups.descriptor(FakeKernel::group), -1);
+}
+
+TEST_F(VfioFunction, SaysWhichFilesKeepItAsItIs) {
+    auto function = open();
+    auto files = function->lifelines();
+    ASSERT_EQ(files.size(), 3u);
+    EXPECT_EQ(files[0]->get(), groups.descriptor(FakeKernel::group));
+    EXPECT_EQ(files[1]->get(), kernel.container);
+    const auto extents = function->memory(Region::bar0, 0, page).value();
+    EXPECT_EQ(files[2], extents.at(0).memory.fd);
+    function.reset();
+    for (const auto& file : files)
+        EXPECT_GE(fcntl(file->get(), F_GETFD), 0) << "somebody still has it";
 }
 
 TEST_F(VfioFunction, IsNotHadFromAnotherDriver) {

@@ -14,7 +14,7 @@ Membership& Membership::operator=(Membership&& other) noexcept {
     groups_ = std::exchange(other.groups_, nullptr);
     number_ = other.number_;
     address_ = other.address_;
-    group_ = other.group_;
+    group_ = std::move(other.group_);
     container_ = other.container_;
     return *this;
 }
@@ -41,7 +41,7 @@ Result<Membership> Groups::join(const Paths& paths, const pci::Address& address)
     membership.groups_ = this;
     membership.number_ = number;
     membership.address_ = address;
-    membership.group_ = found->second.fd.get();
+    membership.group_ = found->second.fd;
     membership.container_ = found->second.container.get();
     return membership;
 }
@@ -56,10 +56,10 @@ Result<Groups::Group> Groups::open(const Paths& paths, uint32_t number) {
                     "still there",
                     number);
     if (!fd) return tl::unexpected<Error>(fd.error().within(fmt::format("opening IOMMU group {}", number)));
-    group.fd = std::move(*fd);
+    group.fd = share(std::move(*fd));
     vfio_group_status status{};
     status.argsz = sizeof status;
-    if (const int error = kernel_.ioctl(group.fd.get(), VFIO_GROUP_GET_STATUS, &status); error < 0)
+    if (const int error = kernel_.ioctl(group.fd->get(), VFIO_GROUP_GET_STATUS, &status); error < 0)
         return fail_errno(error, fmt::format("asking how IOMMU group {} stands", number));
     if ((status.flags & VFIO_GROUP_FLAGS_VIABLE) == 0) {
         const auto users = in_use_by_host(paths.sys, number);
@@ -68,7 +68,7 @@ Result<Groups::Group> Groups::open(const Paths& paths, uint32_t number) {
                     "{}; bind them to vfio-pci too, or to no driver",
                     number, users.empty() ? "see its folder in /sys/kernel/iommu_groups" : users);
     }
-    TRY(group.container->attach(group.fd.get()));
+    TRY(group.container->attach(group.fd->get()));
     return group;
 }
 
@@ -82,7 +82,7 @@ void Groups::leave(uint32_t number, const pci::Address& address) {
 int Groups::descriptor(uint32_t number) const {
     const std::lock_guard lock(mutex_);
     const auto found = groups_.find(number);
-    return found == groups_.end() ? -1 : found->second.fd.get();
+    return found == groups_.end() ? -1 : found->second.fd->get();
 }
 
 bool Groups::is_open(const pci::Address& address) const {

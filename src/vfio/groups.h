@@ -26,7 +26,7 @@ class Membership {
     Membership& operator=(Membership&& other) noexcept;
     ~Membership();
 
-    int group() const { return group_; } // its descriptor
+    const SharedFd& group() const { return group_; } // its descriptor
     uint32_t number() const { return number_; }
     Container& container() const { return *container_; }
 
@@ -35,7 +35,7 @@ class Membership {
     Groups* groups_ = nullptr;
     uint32_t number_ = 0;
     pci::Address address_;
-    int group_ = -1;
+    SharedFd group_;
     Container* container_ = nullptr;
 };
 
@@ -55,7 +55,7 @@ class Groups {
   private:
     friend class Membership;
     struct Group {
-        UniqueFd fd;
+        SharedFd fd;
         std::unique_ptr<Container> container; // goes first
         std::set<pci::Address> members;
     };
