@@ -69,6 +69,9 @@ Adapter::Requester::~Requester() {
 // ---- Exports
 
 namespace {
+constexpr uint64_t page_bytes = 4096;
+constexpr uint64_t whole_pages(uint64_t bytes) { return (bytes + page_bytes - 1) / page_bytes * page_bytes; }
+
 using Map = std::function<Result<Exports::Mappings>(Iova start)>;
 
 Result<BusAddress> add_export(AdapterState& state, std::optional<BusAddress> address,
@@ -98,7 +101,6 @@ Result<BusAddress> add_event_words(AdapterState& state, LocalExport::Events even
 // that is smaller than a page is a page: the kernel maps it only where nothing else lies there.
 Result<Exports::Mappings> map_for_card(pci::Function& card, Iova start, pci::Function& device,
                                        pci::Region region, pci::Area area, Access access) {
-    constexpr uint64_t page_bytes = 4096;
     auto extents = TRY(device.memory(region, area.offset_bytes, area.size_bytes));
     std::ranges::sort(extents, {}, &pci::Extent::offset_bytes);
     Exports::Mappings mappings;
@@ -107,7 +109,7 @@ Result<Exports::Mappings> map_for_card(pci::Function& card, Iova start, pci::Fun
         if (extent.offset_bytes != position) break;
         auto& memory = extent.memory;
         position += memory.size_bytes;
-        memory.size_bytes = (memory.size_bytes + page_bytes - 1) / page_bytes * page_bytes;
+        memory.size_bytes = whole_pages(memory.size_bytes);
         const auto range =
             TRY(Range<Iova>::create(start + (extent.offset_bytes - area.offset_bytes), memory.size_bytes));
         mappings.push_back(TRY(card.map_dma(range, memory, access)));
@@ -158,14 +160,40 @@ Result<Export> Adapter::export_region(pci::Function& device, pci::Region region,
     return Export(state_, address, size_bytes);
 }
 
+// What AREAS leave out of the first SIZE_BYTES, in whole pages.
+static std::vector<pci::Area> gaps_between(std::span<const pci::Area> areas, uint64_t size_bytes) {
+    std::vector<pci::Area> gaps;
+    uint64_t position = 0;
+    const auto add_gap = [&](uint64_t end) {
+        if (position < end) gaps.push_back({position, whole_pages(end - position)});
+    };
+    for (const auto& area : areas) {
+        add_gap(area.offset_bytes);
+        position = area.offset_bytes + area.size_bytes;
+    }
+    add_gap(size_bytes);
+    return gaps;
+}
+
 Result<Export> Adapter::export_areas(pci::Function& device, pci::Region region, uint64_t size_bytes,
-                                     std::span<const pci::Area> areas) {
+                                     std::span<const pci::Area> areas, const MemoryRef& in_gaps) {
     const auto map = [&](Iova start) -> Result<Exports::Mappings> {
         Exports::Mappings all;
         for (const auto& area : areas)
             for (auto& mapping : TRY(map_registers(state_->function(), start + area.offset_bytes, device,
                                                    region, area, Access::read_write)))
                 all.push_back(std::move(mapping));
+        if (!in_gaps.fd) return all;
+        uint64_t used_bytes = 0;
+        for (const auto& gap : gaps_between(areas, size_bytes)) {
+            if (gap.size_bytes > in_gaps.size_bytes - used_bytes)
+                return fail(Errc::invalid_argument, "{} bytes are not enough for the gaps in {} bytes",
+                            in_gaps.size_bytes, size_bytes);
+            const MemoryRef memory{in_gaps.fd, in_gaps.offset_bytes + used_bytes, gap.size_bytes};
+            const auto range = TRY(Range<Iova>::create(start + gap.offset_bytes, gap.size_bytes));
+            all.push_back(TRY(state_->function().map_dma(range, memory, Access::read_write)));
+            used_bytes += gap.size_bytes;
+        }
         return all;
     };
     const auto address = TRY(add_export(*state_, std::nullopt, LocalExport::Registers{&device, region, 0},
@@ -194,6 +222,29 @@ Result<Export> Adapter::export_events(std::span<const int> eventfds) {
     if (!address && address.error().code() == Errc::not_supported)
         address = add_event_words(*state_, std::move(events), size_bytes);
     return Export(state_, TRY(std::move(address)), size_bytes);
+}
+
+// Tells by a page at each end whether the IOMMU has them: that nothing is mapped there for good, it must not
+// say only when somebody else maps there.
+static Result<Exports::Mappings> try_addresses(pci::Function& card, Iova start, uint64_t size_bytes) {
+    const MemoryRef page{share(TRY(create_memory("lanepool-probe", page_bytes))), 0, page_bytes};
+    if (card.hands_out_memory())
+        return fail(Errc::not_supported,
+                    "the adapter is no card: this host's kernel cannot map anything for it");
+    for (const Iova at : {start, start + (size_bytes - page_bytes)}) {
+        auto mapped = TRY(card.map_dma(TRY(Range<Iova>::create(at, page_bytes)), page, Access::read_only));
+        TRY(mapped.unmap());
+    }
+    return Exports::Mappings{};
+}
+
+Result<Export> Adapter::export_addresses(uint64_t size_bytes) {
+    if (size_bytes % page_bytes != 0)
+        return fail(Errc::invalid_argument, "{} bytes of addresses are not whole pages", size_bytes);
+    const auto address =
+        TRY(add_export(*state_, std::nullopt, LocalExport::Addresses{}, size_bytes, Access::read_write,
+                       [&](Iova start) { return try_addresses(state_->function(), start, size_bytes); }));
+    return Export(state_, address, size_bytes);
 }
 
 Export::Export() = default;

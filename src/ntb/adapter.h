@@ -81,7 +81,9 @@ class Window {
     // adapter that is a card: whoever has its descriptor has all of it.
     Result<std::vector<pci::Extent>> memory(uint64_t offset_bytes, uint64_t size_bytes) const;
     // All of the window as a part of the card's own descriptor, which is all of the card: for this host's
-    // kernel only. Errors: not_supported (an adapter that is no card; the own partition).
+    // kernel only. One of a power of two of bytes lies at a multiple of that, as a BAR does. Errors:
+    // not_supported (an adapter that is no card; the own partition), no_space (it lies elsewhere, since there
+    // was no such place left).
     Result<MemoryRef> card_memory() const;
     // An eventfd that does what a 4-byte write there does. Where the adapter gives none, its thread waits for
     // it and writes (and sends a message, to event words), until the window is closed: then many signals may
@@ -146,9 +148,10 @@ class Adapter {
     Result<Export> export_region(pci::Function& device, pci::Region region, uint64_t offset_bytes,
                                  uint64_t size_bytes, Access access = Access::read_write);
     // The first SIZE_BYTES of a region, but only AREAS of them can be reached (ascending, each beginning with
-    // a page).
+    // a page). Between them peers find the pages of IN_GAPS, one after the other, for which there must be
+    // enough; without it, nothing.
     Result<Export> export_areas(pci::Function& device, pci::Region region, uint64_t size_bytes,
-                                std::span<const pci::Area> areas);
+                                std::span<const pci::Area> areas, const MemoryRef& in_gaps = {});
     // An area of 4 bytes an eventfd: a 4-byte write at 4*i signals EVENTFDS[i] (-1: nothing happens). On a
     // card, which cannot signal eventfds, they are words that this host looks at when a message comes:
     // Window::event() sends one, writes alone are seen with the next (event_words.h).

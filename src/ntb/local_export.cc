@@ -77,7 +77,7 @@ Result<> LocalExport::read(uint64_t offset_bytes, std::span<std::byte> data) con
             return transfer(*memory, offset_bytes, data, ::pread);
         if (const auto* registers = std::get_if<Registers>(&source_))
             return registers->device->read(registers->region, registers->offset_bytes + offset_bytes, data);
-        std::ranges::fill(data, std::byte{0});
+        if (std::holds_alternative<Events>(source_)) std::ranges::fill(data, std::byte{0});
         return {};
     });
 }
@@ -89,7 +89,9 @@ Result<> LocalExport::write(uint64_t offset_bytes, std::span<const std::byte> da
             return transfer(*memory, offset_bytes, data, ::pwrite);
         if (const auto* registers = std::get_if<Registers>(&source_))
             return registers->device->write(registers->region, registers->offset_bytes + offset_bytes, data);
-        const auto& eventfds = std::get<Events>(source_).eventfds;
+        const auto* events = std::get_if<Events>(&source_);
+        if (!events) return {};
+        const auto& eventfds = events->eventfds;
         if (offset_bytes % event_bytes == 0 && data.size() == event_bytes)
             if (const auto& eventfd = eventfds[offset_bytes / event_bytes]) signal(*eventfd);
         return {};
@@ -138,6 +140,9 @@ Result<bool> LocalExport::check_for(const pci::Function& device, Access access) 
         const auto* registers = std::get_if<Registers>(&source_);
         if (registers && registers->device == &device) // it would wait for itself
             return fail(Errc::not_supported, "a device cannot reach its own registers by DMA");
+        if (std::holds_alternative<Addresses>(source_))
+            return fail(Errc::not_supported,
+                        "addresses of the adapter's are no memory of its own host's devices");
         return std::holds_alternative<Events>(source_);
     });
 }

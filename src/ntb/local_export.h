@@ -27,7 +27,8 @@ class LocalExport : public std::enable_shared_from_this<LocalExport> {
     struct Events {                     // 4 bytes each
         std::vector<SharedFd> eventfds; // null: nothing happens
     };
-    using Source = std::variant<std::monostate, MemoryRef, Registers, Events>;
+    struct Addresses {}; // what is behind them, only the adapter's IOMMU knows
+    using Source = std::variant<std::monostate, MemoryRef, Registers, Events, Addresses>;
 
     LocalExport(Source source, uint64_t size_bytes, Access access)
         : source_(std::move(source)), size_bytes_(size_bytes), access_(access) {}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ntb/adapter_state.h"
 
+#include <bit>
 #include <spdlog/spdlog.h>
 #include <variant>
 
@@ -156,6 +157,32 @@ Result<std::vector<pci::Extent>> Window::memory(uint64_t offset_bytes, uint64_t 
         }
     }
     return extents_of(offset_bytes, size_bytes);
+}
+
+Result<MemoryRef> Window::card_memory() const {
+    return use<MemoryRef>(
+        0, size_bytes(),
+        [&](pci::Region region, uint64_t at) -> Result<MemoryRef> {
+            if (state_->function().hands_out_memory())
+                return fail(Errc::not_supported, "the adapter is no card: a window is no part of it");
+            auto extents = TRY(state_->function().memory(region, at, size_bytes()));
+            if (extents.size() != 1 || extents[0].offset_bytes != at ||
+                extents[0].memory.size_bytes != size_bytes())
+                return fail(
+                    Errc::not_supported,
+                    "the card's BAR {} cannot be mapped in one piece at {:#x} ({} pieces for {} bytes)",
+                    static_cast<uint32_t>(region), at, extents.size(), size_bytes());
+            if (std::has_single_bit(size_bytes()) && at % size_bytes() != 0)
+                return fail(
+                    Errc::no_space,
+                    "the window is at {:#x} of the card's BAR {}, not at a multiple of its {} bytes as a "
+                    "BAR would be: close windows, so that there is room for one",
+                    at, static_cast<uint32_t>(region), size_bytes());
+            return std::move(extents[0].memory);
+        },
+        [](const LocalExport&, uint64_t) -> Result<MemoryRef> {
+            return fail(Errc::not_supported, "what this host exports itself is reached without its card");
+        });
 }
 
 Result<std::vector<pci::Extent>> Window::extents_of(uint64_t offset_bytes, uint64_t size_bytes) const {

@@ -41,14 +41,22 @@ BarWindows divide(const WindowBar& bar, unsigned count, unsigned max_log2) {
     return result;
 }
 
-// A run of COUNT free entries.
-std::optional<unsigned> find_run(const std::vector<bool>& used, uint64_t count) {
+// A run of COUNT free entries that begins at a multiple of ALIGNMENT.
+std::optional<unsigned> find_run(const std::vector<bool>& used, uint64_t count, uint64_t alignment) {
     uint64_t run = 0;
     for (size_t i = 0; i < used.size(); ++i) {
-        run = used[i] ? 0 : run + 1;
+        if (used[i])
+            run = 0;
+        else if (run != 0 || i % alignment == 0)
+            ++run;
         if (run == count) return static_cast<unsigned>(i + 1 - count);
     }
     return std::nullopt;
+}
+
+// As a BAR lies on its bus, at a multiple of its size.
+bool lies_as_a_bar(const Target& target) {
+    return std::has_single_bit(target.size_bytes) && target.address.value % target.size_bytes == 0;
 }
 
 } // namespace
@@ -90,7 +98,7 @@ Result<Placement> WindowPool::place(const Target& target) {
     const uint64_t address = target.address.value;
     const uint64_t end = address + target.size_bytes;
     std::optional<Placement> best;
-    double best_share = 0;
+    double best_share = 0; // for a place at which a BAR could not lie, by 1 more
     size_t best_bar = 0;
     const auto consider = [&](size_t bar, const Placement& placement, double share) {
         if (best && share >= best_share) return;
@@ -103,13 +111,19 @@ Result<Placement> WindowPool::place(const Target& target) {
         if (bar.entries > 0) {
             const uint64_t base = address & ~(bar.entry_bytes() - 1);
             const uint64_t count = (end - 1 - base) / bar.entry_bytes() + 1;
-            const auto first = count > bar.entries ? std::nullopt : find_run(used_[i].entries, count);
+            const uint64_t alignment = lies_as_a_bar(target) ? count : 1;
+            auto first = count > bar.entries ? std::nullopt : find_run(used_[i].entries, count, alignment);
+            double share = static_cast<double>(count) / bar.entries;
+            if (!first && alignment != 1 && count <= bar.entries) {
+                first = find_run(used_[i].entries, count, 1);
+                share += 1;
+            }
             if (first)
                 consider(i,
                          {bar.slot, false, *first, bar.first_entry + *first, static_cast<unsigned>(count),
                           bar.entry_log2, BusAddress{base},
                           (uint64_t{*first} << bar.entry_log2) + (address - base), 0},
-                         static_cast<double>(count) / bar.entries);
+                         share);
         }
         if (bar.direct_log2 != 0 && !used_[i].direct) {
             // The smallest translation that has the whole target in it.

@@ -58,7 +58,9 @@ class WindowPool {
     explicit WindowPool(std::vector<BarWindows> bars);
 
     // A place for each target, in their order; all or nothing. Of the places that fit, one takes that which
-    // uses the smallest share of its kind. Errors: no_space, out_of_range (empty or wrapping target).
+    // uses the smallest share of its kind; for a target that lies at a multiple of its size (a power of two),
+    // at such a multiple in the BAR where there is one free. Errors: no_space, out_of_range (empty or
+    // wrapping target).
     Result<std::vector<Placement>> allocate(std::span<const Target> targets);
     void release(const Placement& placement);
 

@@ -138,6 +138,57 @@ TEST(WindowPool, ADirectWindowKeepsTheTargetsOffsetInTheTranslation) {
     EXPECT_LE(placed[0].window_bytes, uint64_t{1} << placed[0].size_log2);
 }
 
+// A host's own kernel takes a window for a BAR only where a BAR could lie: at a multiple of its size.
+TEST(WindowPool, ATargetThatLiesAsABarDoesLiesSoInTheBar) {
+    const std::vector<std::vector<WindowBar>> cards = {{{2, 64 * mib}, {4, 256 * gib}},
+                                                       {{2, 64 * mib}, {4, 4 * gib}},
+                                                       {{0, 256 * mib}},
+                                                       {{2, mib}, {4, 128 * mib}}};
+    for (const auto& bars : cards)
+        for (const unsigned lut_entries : {0u, 32u, 500u, 512u}) {
+            WindowPool pool(plan_windows(bars, lut_entries));
+            std::vector<Placement> kept;
+            uint64_t address = 4 * gib;
+            int placed_in_all = 0;
+            for (int round = 0; round < 3; ++round) {
+                for (uint64_t size = 4096; size <= 64 * mib; size *= 2) {
+                    address = (address + size - 1) / size * size;
+                    const Target target{peer, {address}, size};
+                    const Target odd{peer, {address + 4096}, 5 * size / 4 / 4096 * 4096 + 4096};
+                    address += 4 * size;
+                    if (auto placed = pool.allocate({&target, 1})) {
+                        EXPECT_EQ(placed->front().offset_bytes % size, 0u)
+                            << size << " bytes, " << lut_entries << " entries, BAR " << placed->front().slot;
+                        kept.push_back(placed->front());
+                        ++placed_in_all;
+                    }
+                    // Others are in between, and go: nothing is free from the start of a BAR on.
+                    if (auto placed = pool.allocate({&odd, 1}); placed && round == 0)
+                        kept.push_back(placed->front());
+                    else if (placed)
+                        pool.release(placed->front());
+                }
+                if (kept.empty()) break;
+                pool.release(kept[kept.size() / 2]);
+                kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(kept.size() / 2));
+            }
+            EXPECT_GT(placed_in_all, 0);
+        }
+}
+
+TEST(WindowPool, MemoryLiesElsewhereRatherThanNowhere) {
+    const std::vector<WindowBar> bars = {{2, 16 * mib}};
+    WindowPool pool(plan_windows(bars, 4)); // 4 x 2 MiB and 8 MiB
+    const std::vector<Target> small(4, Target{peer, {gib}, 2 * mib});
+    const auto placed = pool.allocate(small).value();
+    const Target large{peer, {2 * gib}, 8 * mib};
+    ASSERT_TRUE(pool.allocate({&large, 1}).value().front().direct);
+    pool.release(placed[1]);
+    pool.release(placed[2]);
+    const Target target{peer, {4 * gib}, 4 * mib};
+    EXPECT_EQ(pool.allocate({&target, 1}).value().front().offset_bytes, 2 * mib);
+}
+
 TEST(WindowPool, ReleasedSlotsCanBeUsedAgain) {
     auto pool = two_bars();
     for (int round = 0; round < 1000; ++round) {
