@@ -27,6 +27,19 @@ void ClientIrqs::set(pci::Irq index, uint32_t first, std::vector<UniqueFd> event
         return reply(fail(Errc::out_of_range, "vectors beyond {} of a lent device", max_loan_vectors));
     auto& events = indices_[number].events;
     events = merged(std::move(events), first, std::move(eventfds));
+    start(index, std::move(reply));
+}
+
+void ClientIrqs::replace(pci::Irq index, std::vector<UniqueFd> eventfds, vfio_user::Reply<void> reply) {
+    if (eventfds.size() > max_loan_vectors)
+        return reply(fail(Errc::out_of_range, "{} vectors are more than the {} of a lent device",
+                          eventfds.size(), max_loan_vectors));
+    indices_.at(static_cast<size_t>(index)).events = merged({}, 0, std::move(eventfds));
+    start(index, std::move(reply));
+}
+
+void ClientIrqs::start(pci::Irq index, vfio_user::Reply<void> reply) {
+    const auto& events = indices_.at(static_cast<size_t>(index)).events;
     auto job = [&adapter = adapter_, events]() -> Result<ntb::Export> {
         if (events.empty()) return ntb::Export();
         std::vector<int> fds;

@@ -21,6 +21,8 @@ class ClientIrqs {
 
     // As vfio_user::Handler's. The reply comes once the device signals there.
     void set(pci::Irq index, uint32_t first, std::vector<UniqueFd> eventfds, vfio_user::Reply<void> reply);
+    // These are all vectors of the index, whatever there was before.
+    void replace(pci::Irq index, std::vector<UniqueFd> eventfds, vfio_user::Reply<void> reply);
 
     // Forgets everything and hands out what is exported: withdraw it when the lender has turned interrupts
     // off.
@@ -33,6 +35,7 @@ class ClientIrqs {
         std::vector<SharedFd> events; // all vectors; null: none
         ntb::Export exported;         // of `events` as the lender has them
     };
+    void start(pci::Irq index, vfio_user::Reply<void> reply);
     void exported(pci::Irq index, std::vector<SharedFd> events, Result<ntb::Export> result,
                   vfio_user::Reply<void> reply);
 

@@ -20,6 +20,17 @@ constexpr uint16_t initiate_flr = 1 << 15;
 constexpr size_t shortest = 12; // up to the device status
 } // namespace express
 
+namespace power { // PCI Bus Power Management Interface Specification 1.2, 3.2.4
+constexpr size_t control = 4;
+constexpr size_t bytes = 8;
+constexpr uint16_t state = 0x0003;
+constexpr uint16_t pme_status = 1 << 15; // a written one clears it
+} // namespace power
+
+// A function has 10 ms for the way to D3hot and back (as above, 5.6.1); what says so late has a little more.
+constexpr auto power_limit = std::chrono::milliseconds(100);
+constexpr auto power_poll = std::chrono::milliseconds(1);
+
 // A function has 100 ms for its reset, and may then ask to be tried again for up to a second (PCI Express
 // Base Specification, 6.6.2 and 2.3.1).
 constexpr auto flr_limit = std::chrono::milliseconds(1100);
@@ -70,6 +81,35 @@ Result<> function_level_reset(pci::Function& device, size_t control_offset) {
         if (std::chrono::steady_clock::now() >= deadline)
             return fail(Errc::timeout, "the device does not come back from a function-level reset");
         std::this_thread::sleep_for(flr_poll);
+    }
+}
+
+size_t power_control_offset(std::span<const std::byte> config) {
+    const auto chain = pci::capabilities(config);
+    if (!chain) return 0;
+    for (const auto& entry : *chain)
+        if (static_cast<pci::Capability>(entry.id) == pci::Capability::power_management &&
+            entry.offset + power::bytes <= pci::conventional_config_bytes)
+            return entry.offset + power::control;
+    return 0;
+}
+
+uint16_t power_state(std::span<const std::byte> config, size_t control_offset) {
+    return pci::get16(config, control_offset) & power::state;
+}
+
+Result<> set_power_state(pci::Function& device, size_t control_offset, uint16_t state) {
+    const uint16_t before = TRY(pci::read16(device, pci::Region::config, control_offset));
+    TRY(pci::write16(device, pci::Region::config, control_offset,
+                     static_cast<uint16_t>((before & ~(power::state | power::pme_status)) | state)));
+    const auto deadline = std::chrono::steady_clock::now() + power_limit;
+    for (;;) {
+        const uint16_t now = TRY(pci::read16(device, pci::Region::config, control_offset));
+        if ((now & power::state) == state && now != 0xffff) return {};
+        if (std::chrono::steady_clock::now() >= deadline)
+            return fail(Errc::timeout, "the device does not come to power state D{}{}", state,
+                        state == power_d3hot ? "hot" : "");
+        std::this_thread::sleep_for(power_poll);
     }
 }
 

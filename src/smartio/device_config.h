@@ -25,6 +25,17 @@ size_t flr_control_offset(std::span<const std::byte> config);
 // regions stays (see pci::Function::reset). Errors: timeout.
 Result<> function_level_reset(pci::Function& device, size_t control_offset);
 
+// The device's power states that may be asked for, as its control register has them (PCI Bus Power Management
+// Interface Specification 1.2, 3.2.4).
+inline constexpr uint16_t power_d0 = 0;
+inline constexpr uint16_t power_d3hot = 3;
+// Where that register is, of a device that has power management; 0: it has none.
+size_t power_control_offset(std::span<const std::byte> config);
+// The state in the register at that place of a config space.
+uint16_t power_state(std::span<const std::byte> config, size_t control_offset);
+// Sets STATE in the register at that place, and waits until the device is there. Errors: timeout.
+Result<> set_power_state(pci::Function& device, size_t control_offset, uint16_t state);
+
 // Whether NOW is the config space of the device whose config space was BEFORE: what never changes in a
 // device.
 Result<> check_same_device(std::span<const std::byte> before, std::span<const std::byte> now);

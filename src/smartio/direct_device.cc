@@ -3,6 +3,8 @@
 
 #include "pci/config_space.h"
 #include "smartio/client_irqs.h"
+#include "smartio/config_shadow.h"
+#include "smartio/device_config.h"
 #include "smartio/errands.h"
 #include "smartio/loan_link.h"
 #include "smartio/register_windows.h"
@@ -17,8 +19,8 @@ namespace {
 using Body = std::vector<std::byte>;
 
 constexpr size_t max_access_bytes = 4096;
-// Interrupts of applications are messages; the line would be other devices' as well.
-constexpr uint16_t command =
+// Interrupts are messages; the line would be other devices' as well.
+constexpr uint16_t enabled =
     pci::command::memory_space | pci::command::bus_master | pci::command::interrupt_disable;
 
 auto without_body(DirectDevice::Done done) {
@@ -42,15 +44,22 @@ class DirectDevice::Impl : public std::enable_shared_from_this<Impl> {
     const std::array<DirectBar, pci::bar_count>& bars() const { return bars_; }
     std::span<const std::byte> config() const { return opened_.config; }
     uint32_t interrupts() const;
+    bool interrupts_by_msix() const { return vectors(pci::Irq::msix) != 0; }
+    bool msix_table_apart() const { return opened_.msix_table_apart; }
     void read(unsigned bar, uint64_t offset_bytes, size_t size_bytes, Got<Body> done);
     void write(unsigned bar, uint64_t offset_bytes, std::span<const std::byte> data, Done done);
     void place(ntb::Partition partition, BusAddress address, uint64_t size_bytes, Access access,
                Got<Iova> done);
+    void map(Range<Iova> range, BusAddress address, Access access, Done done);
     void unmap(Iova iova, Done done);
     void create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope, Done done);
     void connect_segment(uint32_t id, SegmentScope scope, Got<ntb::Target> done);
     void remove_segment(uint32_t id, SegmentScope scope, Done done);
     void set_interrupt(uint32_t vector, UniqueFd eventfd, Done done);
+    void set_interrupts(std::vector<UniqueFd> eventfds, Done done);
+    void write_config(size_t offset_bytes, uint16_t value, Done done);
+    void set_power_state(unsigned state, Done done);
+    void reset(Got<Body> done);
 
   private:
     void opened(Result<Body> answer);
@@ -59,7 +68,13 @@ class DirectDevice::Impl : public std::enable_shared_from_this<Impl> {
     void broken(const Error& why);
     void tell(std::function<void(const DirectDeviceEvents&)> event);
     Result<> check_access(unsigned bar, uint64_t offset_bytes, size_t size_bytes) const;
+    Result<> check_room() const;
+    const Range<Iova>* overlapping(const Range<Iova>& range) const;
     Result<Iova> placed(uint64_t size_bytes, Result<Body> answer);
+    uint32_t vectors(pci::Irq index) const { return opened_.vectors[static_cast<size_t>(index)]; }
+    pci::Irq interrupt_index() const { return interrupts_by_msix() ? pci::Irq::msix : pci::Irq::msi; }
+    Result<> check_vectors(uint64_t end) const;
+    Result<Body> after_reset(Result<Body> answer) const;
 
     const DirectDeviceSetup setup_;
     DirectDeviceEvents events_;
@@ -108,17 +123,19 @@ void DirectDevice::Impl::windows_open(Result<std::shared_ptr<const RegisterWindo
     for (size_t i = 0; i < bars_.size(); ++i) {
         const auto& bar = opened_.bars[i];
         if (bar.size_bytes == 0) continue;
-        bars_[i] = {bar.size_bytes, bar.readable, bar.writable,
-                    windows_->memory(static_cast<pci::Region>(i), 0, bar.size_bytes),
+        const auto region = static_cast<pci::Region>(i);
+        bars_[i] = {bar.size_bytes,
+                    bar.readable,
+                    bar.writable,
+                    windows_->memory(region, 0, bar.size_bytes),
+                    windows_->card_memory(region),
                     ntb::Target{setup_.lender, bar.address, bar.size_bytes}};
     }
-    link_.send(
-        LoanRequest::config_write, encode(ConfigWriteRequest{setup_.key, pci::config::command, command}),
-        [this](Result<Body> answer) {
-            if (!answer)
-                return finish_attach(tl::unexpected<Error>(answer.error().within("turning the device on")));
-            finish_attach({});
-        });
+    if (!setup_.enable) return finish_attach({});
+    write_config(pci::config::command, enabled, [this](Result<> done) {
+        if (!done) return finish_attach(tl::unexpected<Error>(done.error().within("turning the device on")));
+        finish_attach({});
+    });
 }
 
 void DirectDevice::Impl::finish_attach(Result<> result) {
@@ -189,7 +206,7 @@ void DirectDevice::Impl::read(unsigned bar, uint64_t offset_bytes, size_t size_b
 }
 
 void DirectDevice::Impl::write(unsigned bar, uint64_t offset_bytes, std::span<const std::byte> data,
-                                    Done done) {
+                               Done done) {
     if (auto allowed = check_access(bar, offset_bytes, data.size()); !allowed) return done(allowed);
     errands_.run(
         [windows = windows_, bar, offset_bytes, bytes = Body(data.begin(), data.end())] {
@@ -201,25 +218,49 @@ void DirectDevice::Impl::write(unsigned bar, uint64_t offset_bytes, std::span<co
 // ---- Memory
 
 void DirectDevice::Impl::place(ntb::Partition partition, BusAddress address, uint64_t size_bytes,
-                                    Access access, Got<Iova> done) {
+                               Access access, Got<Iova> done) {
     if (const auto range = Range<BusAddress>::create(address, size_bytes); !range)
         return done(tl::unexpected<Error>(range.error()));
-    if (places_.size() >= setup_.options.max_places)
-        return done(fail(Errc::no_space, "the device reaches {} places already", places_.size()));
+    if (auto room = check_room(); !room) return done(tl::unexpected<Error>(room.error()));
     link_.send(LoanRequest::place, encode(PlaceRequest{setup_.key, partition, address, size_bytes, access}),
                [this, size_bytes, done = std::move(done)](Result<Body> answer) {
                    done(placed(size_bytes, std::move(answer)));
                });
 }
 
+Result<> DirectDevice::Impl::check_room() const {
+    if (places_.size() < setup_.options.max_places) return {};
+    return fail(Errc::no_space, "the device reaches {} places already", places_.size());
+}
+
+const Range<Iova>* DirectDevice::Impl::overlapping(const Range<Iova>& range) const {
+    const auto next = places_.upper_bound(range.last());
+    if (next == places_.begin() || !std::prev(next)->second.overlaps(range)) return nullptr;
+    return &std::prev(next)->second;
+}
+
 Result<Iova> DirectDevice::Impl::placed(uint64_t size_bytes, Result<Body> answer) {
     const auto iova = TRY(decode_placed(TRY(std::move(answer)))).iova;
     const auto range = TRY(Range<Iova>::create(iova, size_bytes));
-    const auto next = places_.upper_bound(range.last());
-    if (next != places_.begin() && std::prev(next)->second.overlaps(range))
+    if (overlapping(range))
         return fail(Errc::protocol, "the lender has placed two things at {:#x}", iova.value);
     places_.emplace(iova, range);
     return iova;
+}
+
+void DirectDevice::Impl::map(Range<Iova> range, BusAddress address, Access access, Done done) {
+    if (const auto exported = Range<BusAddress>::create(address, range.size_bytes()); !exported)
+        return done(tl::unexpected<Error>(exported.error()));
+    if (auto room = check_room(); !room) return done(room);
+    if (const auto* other = overlapping(range))
+        return done(fail(Errc::already_exists, "{} bytes at {:#x} overlap what is mapped at {:#x} already",
+                         range.size_bytes(), range.start().value, other->start().value));
+    link_.send(LoanRequest::map, encode(MapRequest{setup_.key, range, address, access}),
+               [this, range, done = std::move(done)](Result<Body> answer) {
+                   // Of two at the same time that overlap, the lender refuses one.
+                   if (answer && !overlapping(range)) places_.emplace(range.start(), range);
+                   done(answer.map([](auto&&) {}));
+               });
 }
 
 void DirectDevice::Impl::unmap(Iova iova, Done done) {
@@ -233,8 +274,7 @@ void DirectDevice::Impl::unmap(Iova iova, Done done) {
                });
 }
 
-void DirectDevice::Impl::create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope,
-                                             Done done) {
+void DirectDevice::Impl::create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope, Done done) {
     if (size_bytes == 0) return done(fail(Errc::invalid_argument, "a device segment of no size"));
     link_.send(LoanRequest::create_segment, encode(CreateSegmentRequest{setup_.key, id, scope, size_bytes}),
                without_body(std::move(done)));
@@ -257,31 +297,70 @@ void DirectDevice::Impl::remove_segment(uint32_t id, SegmentScope scope, Done do
 
 // ---- Interrupts
 
-uint32_t DirectDevice::Impl::interrupts() const {
-    if (setup_.shared) return 0;
-    const uint32_t msix = opened_.vectors[static_cast<size_t>(pci::Irq::msix)];
-    return msix != 0 ? msix : opened_.vectors[static_cast<size_t>(pci::Irq::msi)];
+uint32_t DirectDevice::Impl::interrupts() const { return setup_.shared ? 0 : vectors(interrupt_index()); }
+
+Result<> DirectDevice::Impl::check_vectors(uint64_t end) const {
+    if (interrupts() == 0)
+        return fail(Errc::not_supported, "{}",
+                    setup_.shared ? "a loan that shares its device has no interrupts"
+                                  : "the device has neither MSI nor MSI-X");
+    if (end > interrupts())
+        return fail(Errc::out_of_range, "vector {} of a device that has {}", end - 1, interrupts());
+    return {};
 }
 
 void DirectDevice::Impl::set_interrupt(uint32_t vector, UniqueFd eventfd, Done done) {
-    if (interrupts() == 0)
-        return done(fail(Errc::not_supported, "{}",
-                         setup_.shared ? "a loan that shares its device has no interrupts"
-                                       : "the device has neither MSI nor MSI-X"));
-    if (vector >= interrupts())
-        return done(fail(Errc::out_of_range, "vector {} of a device that has {}", vector, interrupts()));
-    const bool msix = opened_.vectors[static_cast<size_t>(pci::Irq::msix)] != 0;
+    if (auto allowed = check_vectors(uint64_t{vector} + 1); !allowed) return done(allowed);
     std::vector<UniqueFd> eventfds;
     eventfds.push_back(std::move(eventfd));
-    irqs_.set(msix ? pci::Irq::msix : pci::Irq::msi, vector, std::move(eventfds), std::move(done));
+    irqs_.set(interrupt_index(), vector, std::move(eventfds), std::move(done));
+}
+
+void DirectDevice::Impl::set_interrupts(std::vector<UniqueFd> eventfds, Done done) {
+    if (auto allowed = check_vectors(eventfds.size()); !allowed) return done(allowed);
+    irqs_.replace(interrupt_index(), std::move(eventfds), std::move(done));
+}
+
+// ---- What drivers ask of its config space
+
+void DirectDevice::Impl::write_config(size_t offset_bytes, uint16_t value, Done done) {
+    link_.send(LoanRequest::config_write,
+               encode(ConfigWriteRequest{setup_.key, static_cast<uint16_t>(offset_bytes), value}),
+               without_body(std::move(done)));
+}
+
+void DirectDevice::Impl::set_power_state(unsigned state, Done done) {
+    const size_t control = power_control_offset(opened_.config);
+    if (control == 0) return done(fail(Errc::not_supported, "the device has no power management"));
+    if (state != power_d0 && state != power_d3hot)
+        return done(fail(Errc::not_supported, "power state D{}: a lent device has D0 and D3hot", state));
+    write_config(control, static_cast<uint16_t>(state), std::move(done));
+}
+
+void DirectDevice::Impl::reset(Got<Body> done) {
+    if (!opened_.memory_survives_reset)
+        return done(fail(Errc::not_supported,
+                         "a reset leaves other memory behind this device's registers: return it instead"));
+    link_.send_bare(LoanRequest::reset, [this, done = std::move(done)](Result<Body> answer) {
+        done(after_reset(std::move(answer)));
+    });
+}
+
+// What was handed out leads to where the registers were.
+Result<Body> DirectDevice::Impl::after_reset(Result<Body> answer) const {
+    auto opened = TRY(decode_opened(TRY(std::move(answer))));
+    if (!opened.memory_survives_reset || opened.bars != opened_.bars || opened.vectors != opened_.vectors ||
+        opened.msix_table_apart != opened_.msix_table_apart)
+        return fail(Errc::not_supported, "after its reset the device is not where it was: return it");
+    return std::move(opened.config);
 }
 
 // ---- The device
 
 Result<std::unique_ptr<DirectDevice>> DirectDevice::attach(DirectDeviceSetup setup,
-                                                                     DirectDeviceEvents events) {
+                                                           DirectDeviceEvents events) {
     if (!setup.loop || !setup.adapter || !setup.channel)
-        return fail(Errc::invalid_argument, "an application's device needs a loop, an adapter and a channel");
+        return fail(Errc::invalid_argument, "a direct device needs a loop, an adapter and a channel");
     auto impl = std::make_shared<Impl>(std::move(setup), std::move(events));
     impl->attach();
     return std::unique_ptr<DirectDevice>(new DirectDevice(std::move(impl)));
@@ -294,17 +373,21 @@ bool DirectDevice::attached() const { return impl_->attached(); }
 const std::array<DirectBar, pci::bar_count>& DirectDevice::bars() const { return impl_->bars(); }
 std::span<const std::byte> DirectDevice::config() const { return impl_->config(); }
 uint32_t DirectDevice::interrupts() const { return impl_->interrupts(); }
+bool DirectDevice::interrupts_by_msix() const { return impl_->interrupts_by_msix(); }
+bool DirectDevice::msix_table_apart() const { return impl_->msix_table_apart(); }
 void DirectDevice::read(unsigned bar, uint64_t offset_bytes, size_t size_bytes,
-                             Got<std::vector<std::byte>> done) {
+                        Got<std::vector<std::byte>> done) {
     impl_->read(bar, offset_bytes, size_bytes, std::move(done));
 }
-void DirectDevice::write(unsigned bar, uint64_t offset_bytes, std::span<const std::byte> data,
-                              Done done) {
+void DirectDevice::write(unsigned bar, uint64_t offset_bytes, std::span<const std::byte> data, Done done) {
     impl_->write(bar, offset_bytes, data, std::move(done));
 }
-void DirectDevice::place(ntb::Partition partition, BusAddress address, uint64_t size_bytes,
-                              Access access, Got<Iova> done) {
+void DirectDevice::place(ntb::Partition partition, BusAddress address, uint64_t size_bytes, Access access,
+                         Got<Iova> done) {
     impl_->place(partition, address, size_bytes, access, std::move(done));
+}
+void DirectDevice::map(Range<Iova> range, BusAddress address, Access access, Done done) {
+    impl_->map(range, address, access, std::move(done));
 }
 void DirectDevice::unmap(Iova iova, Done done) { impl_->unmap(iova, std::move(done)); }
 void DirectDevice::create_segment(uint32_t id, uint64_t size_bytes, SegmentScope scope, Done done) {
@@ -319,5 +402,16 @@ void DirectDevice::remove_segment(uint32_t id, SegmentScope scope, Done done) {
 void DirectDevice::set_interrupt(uint32_t vector, UniqueFd eventfd, Done done) {
     impl_->set_interrupt(vector, std::move(eventfd), std::move(done));
 }
+void DirectDevice::set_interrupts(std::vector<UniqueFd> eventfds, Done done) {
+    impl_->set_interrupts(std::move(eventfds), std::move(done));
+}
+void DirectDevice::set_command(uint16_t command, Done done) {
+    impl_->write_config(pci::config::command, command & ConfigShadow::forwarded_command_bits,
+                        std::move(done));
+}
+void DirectDevice::set_power_state(unsigned state, Done done) {
+    impl_->set_power_state(state, std::move(done));
+}
+void DirectDevice::reset(Got<std::vector<std::byte>> done) { impl_->reset(std::move(done)); }
 
 } // namespace lanepool::smartio

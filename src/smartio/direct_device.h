@@ -104,6 +104,7 @@ class DirectDevice {
     std::span<const std::byte> config() const; // 256 or 4096 bytes, as the device showed it at first
     // Of MSI-X or, where it has none, of MSI; 0 for a shared loan.
     uint32_t interrupts() const;
+    bool interrupts_by_msix() const;
     // The page of the MSI-X table that this loan reaches is a blank one of the lender's, kept for it: what is
     // written there signals nothing.
     bool msix_table_apart() const;

@@ -103,12 +103,17 @@ Result<Opened> LenderCore::describe() {
     }
     for (size_t i = 0; i < opened.vectors.size(); ++i)
         opened.vectors[i] = std::min(device_.irq(static_cast<pci::Irq>(i)).count, max_loan_vectors);
-    opened.memory_survives_reset = flr_control_offset(opened.config) != 0;
+    opened.memory_survives_reset = flr_control_offset(opened.config) != 0 || registers_stay();
     // A borrower would refuse what cannot be shadowed or sent: say so before anything is opened.
     TRY(ConfigShadow::create(
         {opened.config, bar_sizes(opened), opened.vectors[0], opened.vectors[1], opened.vectors[2]}));
     TRY(encode(opened));
     return opened;
+}
+
+// Whether the device's own reset, too, leaves a card's ways to its registers as they are.
+bool LenderCore::registers_stay() const {
+    return !adapter_.function().hands_out_memory() && !device_.fresh_memory_on_reset();
 }
 
 Result<> LenderCore::check_revocable(const Opened& opened) const {
@@ -207,12 +212,40 @@ Result<> LenderCore::check_interrupts() const {
 }
 
 Result<> LenderCore::config_write(Loan& loan, const ConfigWriteRequest& request) {
+    const size_t power_control = power_control_offset(loan.opened.config);
+    if (power_control != 0 && request.offset_bytes == power_control &&
+        (request.value == power_d0 || request.value == power_d3hot))
+        return change_power_state(loan, request.value);
     if (request.offset_bytes != pci::config::command ||
         (request.value & ~ConfigShadow::forwarded_command_bits) != 0)
         return fail(Errc::permission_denied, "a borrower may not write {:#x} to config space at {:#x}",
                     request.value, request.offset_bytes);
     loan.command = request.value;
     return apply_commands();
+}
+
+// On the way back a device may have lost all that was set up in it (No_Soft_Reset clear, PCI Bus Power
+// Management Interface Specification 1.2, 3.2.4). VFIO restores config space and its own interrupts, others
+// need not.
+Result<> LenderCore::change_power_state(Loan& loan, uint16_t state) {
+    if (shared_) return fail(Errc::not_supported, "a loan that shares its device cannot put it to sleep");
+    if (state == power_d0) {
+        const bool slept = asleep_ != 0;
+        TRY(wake());
+        if (!slept) return {};
+        TRY(apply_commands());
+        return loan.ways.restore_irqs();
+    }
+    asleep_ = power_control_offset(loan.opened.config);
+    return set_power_state(device_, asleep_, state);
+}
+
+// What is done to a device needs its registers.
+Result<> LenderCore::wake() {
+    if (asleep_ == 0) return {};
+    TRY(set_power_state(device_, asleep_, power_d0));
+    asleep_ = 0;
+    return {};
 }
 
 // What one loan wants, the device does; what it turns off, stays on while another one has it on.
@@ -233,8 +266,13 @@ Result<std::vector<std::byte>> LenderCore::config_status() {
 // function's own reset, after which there may be other memory behind them, so they are exported anew.
 Result<> LenderCore::reset_in_loan(Loan& loan) {
     loan.command = 0;
-    if (const size_t control = flr_control_offset(loan.opened.config))
-        return function_level_reset(device_, control);
+    TRY(wake());
+    if (const size_t control = flr_control_offset(loan.opened.config)) {
+        TRY(function_level_reset(device_, control));
+        // The kernel saves the command register over the reset and brings it back.
+        return change_command(device_, pci::command::bus_master, 0);
+    }
+    if (registers_stay()) return device_.reset();
     TRY(loan.ways.withdraw_bars());
     TRY(device_.reset());
     return export_bars(loan);
@@ -250,6 +288,7 @@ Result<std::vector<std::byte>> LenderCore::guest_reset(Loan& loan) {
 Result<> LenderCore::close(uint64_t number, Loan& loan) {
     const bool alone = loans_.size() == 1;
     Result<> result;
+    keep_first(result, wake(), "waking it up");
     keep_first(result, loan.ways.release_irqs(), "turning interrupts off");
     loan.command = 0;
     keep_first(result, alone ? change_command(device_, pci::command::bus_master, 0) : apply_commands(),
@@ -274,6 +313,7 @@ Result<> LenderCore::cut(uint64_t epoch) {
     // First the borrowers' way in, which needs no answer from the device, then the device's way out.
     for (auto& [number, loan] : loans_)
         keep_first(result, loan.ways.withdraw_bars(), "withdrawing its registers");
+    keep_first(result, wake(), "waking it up");
     keep_first(result, change_command(device_, pci::command::bus_master, 0), "turning bus master off");
     for (auto& [number, loan] : loans_) {
         keep_first(result, loan.ways.release_irqs(), "turning interrupts off");
@@ -289,7 +329,9 @@ Result<> LenderCore::cut(uint64_t epoch) {
 Result<> LenderCore::reset() {
     if (!device_.can_reset())
         return fail(Errc::not_supported, "the device offers no reset: it cannot be lent or lent again");
+    [[maybe_unused]] const auto woken = wake(); // a reset does that, too: what counts is found afterwards
     TRY(device_.reset());
+    asleep_ = 0;
     const auto config = TRY(read_config(device_));
     if (identity_.empty())
         identity_ = config;
@@ -298,6 +340,10 @@ Result<> LenderCore::reset() {
     const uint16_t command = pci::get16(config, pci::config::command);
     if (command & pci::command::bus_master)
         return fail(Errc::io, "after its reset the device still has bus master on (command {:#x})", command);
+    if (const size_t power = power_control_offset(config);
+        power != 0 && power_state(config, power) != power_d0)
+        return fail(Errc::io, "after its reset the device still is in power state D{}",
+                    power_state(config, power));
     return class_.verify_reset(device_);
 }
 

@@ -74,6 +74,9 @@ class LenderCore {
     Result<> close(uint64_t number, Loan& loan);
     Result<> reset_in_loan(Loan& loan);
     Result<> config_write(Loan& loan, const ConfigWriteRequest& request);
+    Result<> change_power_state(Loan& loan, uint16_t state);
+    Result<> wake();
+    bool registers_stay() const;
     Result<> apply_commands();
     Result<std::vector<std::byte>> config_status();
 
@@ -87,6 +90,7 @@ class LenderCore {
     Opened description_;              // of the device as it was prepared, without addresses
     uint64_t epoch_ = 0;              // in which it is lent
     bool shared_ = false;
+    size_t asleep_ = 0; // 0, or the power control register of a device that was sent to D3hot
     IovaSpace iovas_;
     DeviceSegments segments_;
     std::map<uint64_t, Loan> loans_; // there while it is lent

@@ -4,6 +4,7 @@
 #include "base/packed.h"
 #include "pci/config_space.h"
 #include "smartio/loan_wire.h"
+#include "smartio/msix_capability.h"
 
 #include <algorithm>
 #include <bit>
@@ -162,6 +163,14 @@ Result<ConnectedSegment> decode_connected_segment(std::span<const std::byte> bod
 
 // ---- Interrupts and config space
 
+bool has_msix_table(const Opened& opened) {
+    const auto msix = find_msix(opened.config);
+    if (!msix || !*msix) return false;
+    const auto& table = (*msix)->table;
+    const uint64_t bar_bytes = table.bar < opened.bars.size() ? opened.bars[table.bar].size_bytes : 0;
+    return table.offset_bytes <= bar_bytes && table.size_bytes <= bar_bytes - table.offset_bytes;
+}
+
 std::vector<std::byte> encode(const SetIrqsRequest& request) {
     auto out = bytes_of(wire::SetIrqs{to_wire(request.key), static_cast<uint32_t>(request.index),
                                       static_cast<uint32_t>(request.present.size()), request.address.value});
@@ -222,7 +231,8 @@ Result<ConfigWriteRequest> decode_config_write(std::span<const std::byte> body) 
 Result<std::vector<std::byte>> encode(const Opened& opened) {
     wire::Opened fields{};
     fields.version = wire::opened_version;
-    fields.flags = opened.memory_survives_reset ? wire::memory_survives_reset : uint16_t{0};
+    fields.flags = static_cast<uint16_t>((opened.memory_survives_reset ? wire::memory_survives_reset : 0) |
+                                         (opened.msix_table_apart ? wire::msix_table_apart : 0));
     fields.config_bytes = static_cast<uint32_t>(opened.config.size());
     if (opened.config.size() != pci::conventional_config_bytes &&
         opened.config.size() != pci::extended_config_bytes)
@@ -283,7 +293,7 @@ Result<Opened> decode_opened(std::span<const std::byte> body) {
         return fail(Errc::not_supported, "the lender speaks version {} of the loan protocol, we speak {}",
                     static_cast<uint16_t>(fields.version), wire::opened_version);
     TRY(check_zero(fields.reserved));
-    TRY(check_zero(fields.flags & ~uint32_t{wire::memory_survives_reset}));
+    TRY(check_zero(fields.flags & ~(wire::memory_survives_reset | wire::msix_table_apart)));
     const uint32_t config_bytes = fields.config_bytes;
     if (config_bytes != pci::conventional_config_bytes && config_bytes != pci::extended_config_bytes)
         return fail(Errc::protocol, "a config space of {} bytes", config_bytes);
@@ -299,6 +309,7 @@ Result<Opened> decode_opened(std::span<const std::byte> body) {
 
     Opened opened;
     opened.memory_survives_reset = fields.flags & wire::memory_survives_reset;
+    opened.msix_table_apart = fields.flags & wire::msix_table_apart;
     for (size_t i = 0; i < opened.vectors.size(); ++i)
         opened.vectors[i] = std::min<uint32_t>(fields.vectors[i], max_loan_vectors);
     TRY(Range<BusAddress>::create({fields.flush_address}, flush_bytes));
@@ -320,6 +331,8 @@ Result<Opened> decode_opened(std::span<const std::byte> body) {
         TRY(check_region(bar));
     }
     opened.config.assign(rest.begin(), rest.end());
+    if (opened.msix_table_apart && !has_msix_table(opened))
+        return fail(Errc::protocol, "the MSI-X table is said to be apart, but none is lent");
     return opened;
 }
 

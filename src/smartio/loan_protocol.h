@@ -66,12 +66,18 @@ struct Opened {
     std::array<OpenedRegion, pci::bar_count> bars;
     std::array<uint32_t, 3> vectors{};  // of INTx, MSI, MSI-X
     bool memory_survives_reset = false; // a LoanRequest::reset leaves the memory behind the regions in place
+    // The pages of the MSI-X table and its pending bits are not the device's, but blank ones of the lender's,
+    // made for this loan: what is written there has no effect.
+    bool msix_table_apart = false;
     // Where a read of flush_bytes goes the way of the register accesses and has no effect, so that it comes
     // back after the device has had every write before it. Zero: no need, writes cannot be overtaken.
     BusAddress flush_address;
     std::vector<std::byte> config; // 256 or 4096 bytes, as the device shows it
     bool operator==(const Opened&) const = default;
 };
+
+// Whether there is an MSI-X table, in a BAR that is lent.
+bool has_msix_table(const Opened& opened);
 
 struct MapRequest {
     LoanKey key;
@@ -113,7 +119,8 @@ struct MaskIrqRequest {
     bool masked;
     bool operator==(const MaskIrqRequest&) const = default;
 };
-// Only the command register may be written, and of it only the bits that the lender lets through.
+// Only the command register may be written, and of it only the bits that the lender lets through; and the
+// power state, D0 or D3hot (0 or 3), at the control register of the device's power management capability.
 struct ConfigWriteRequest {
     LoanKey key;
     uint16_t offset_bytes;

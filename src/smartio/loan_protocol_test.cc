@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "smartio/loan_protocol.h"
 
+#include "smartio/config_image_for_test.h"
+
 #include <gmock/gmock.h>
 
 namespace lanepool::smartio {
@@ -133,6 +135,28 @@ TEST(LoanProtocol, AnOpenedDeviceIsChecked) {
     opened.flush_address = {~uint64_t{0} - 2};
     EXPECT_TRUE(refused(opened));
     EXPECT_FALSE(refused(sample()));
+}
+
+TEST(LoanProtocol, AnMsixTableThatIsApartIsThere) {
+    auto opened = sample();
+    EXPECT_FALSE(has_msix_table(opened)) << "chains that are broken";
+    opened.msix_table_apart = true;
+    EXPECT_EQ(decode_opened(*encode(opened)).error().code(), Errc::protocol);
+    opened.config = test::sample_config();
+    EXPECT_TRUE(has_msix_table(opened));
+    EXPECT_EQ(decode_opened(*encode(opened)), opened);
+    for (const uint32_t place : {0x3fe0u, 0x4000u, 0xfffffff8u, 1u, 6u, 7u}) { // BAR 0's end, others
+        pci::set32(opened.config, test::at::msix + 4, place);
+        EXPECT_FALSE(decode_opened(*encode(opened))) << place;
+    }
+    pci::set32(opened.config, test::at::msix + 4, 0x3de8 & ~7u);
+    EXPECT_TRUE(decode_opened(*encode(opened)));
+    opened.config[pci::config::capabilities] = std::byte{0};
+    EXPECT_FALSE(decode_opened(*encode(opened)));
+    opened.msix_table_apart = false;
+    EXPECT_TRUE(decode_opened(*encode(opened)));
+    for (const unsigned flags : {4u, 8u, 0x80u})
+        EXPECT_FALSE(decode_opened(with(*encode(sample()), 2, flags))) << flags;
 }
 
 TEST(LoanProtocol, WhatDoesNotFitIsNotSent) {

@@ -11,6 +11,8 @@
 namespace lanepool::smartio {
 
 namespace {
+constexpr uint64_t page_bytes = 4096;
+
 pci::Region bar_region(size_t bar) { return static_cast<pci::Region>(bar); }
 } // namespace
 
@@ -33,6 +35,7 @@ Result<> LoanWays::export_bars(Opened& opened) {
         flush = TRY(
             adapter_.export_region(device_, pci::Region::config, 0, opened.config.size(), Access::read_only));
     opened.flush_address = flush ? flush.address() : BusAddress{};
+    opened.msix_table_apart = !adapter_.function().hands_out_memory() && has_msix_table(opened);
     bars_ = std::move(bars);
     flush_ = std::move(flush);
     return {};
@@ -43,7 +46,15 @@ Result<ntb::Export> LoanWays::export_bar(const Opened& opened, size_t i) {
     if (adapter_.function().hands_out_memory())
         return adapter_.export_region(device_, bar_region(i), 0, size_bytes);
     const auto areas = TRY(without_msix_pages(opened.config, static_cast<unsigned>(i), size_bytes));
-    auto exported = adapter_.export_areas(device_, bar_region(i), size_bytes, areas);
+    uint64_t left_out_bytes = size_bytes;
+    for (const auto& area : areas)
+        left_out_bytes -= area.size_bytes;
+    MemoryRef blank;
+    if (left_out_bytes != 0) {
+        blank.size_bytes = (left_out_bytes + page_bytes - 1) / page_bytes * page_bytes;
+        blank.fd = share(TRY(create_memory("lanepool-msix", blank.size_bytes)));
+    }
+    auto exported = adapter_.export_areas(device_, bar_region(i), size_bytes, areas, blank);
     if (!exported) return tl::unexpected(exported.error().within(fmt::format("BAR {}", i)));
     return exported;
 }

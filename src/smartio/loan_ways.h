@@ -34,8 +34,8 @@ class LoanWays {
     // Exports the BARs of OPENED that have a size, each exactly, and enters their addresses there. Where some
     // registers are mapped and others are reached by calls, a read-only export of the device's config space
     // lets the borrower wait for its writes. Through a card, all accesses arrive in the order in which they
-    // were sent, so that there is none; and it leaves out the pages of the MSI-X table, which it can. All or
-    // nothing.
+    // were sent, so that there is none; and the pages of the MSI-X table, which it can leave out, are blank
+    // ones, so that a borrower's kernel finds what it writes there. All or nothing.
     Result<> export_bars(Opened& opened);
     Result<> withdraw_bars(); // an error: the adapter did not confirm that they are out of reach
     Result<> let_pass(pci::RequesterId requester);

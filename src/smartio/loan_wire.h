@@ -116,6 +116,7 @@ struct Opened { // followed by the areas of all regions, then by the config spac
 static_assert(sizeof(Opened) == 176);
 inline constexpr uint16_t opened_version = 1;
 inline constexpr uint16_t memory_survives_reset = 1;
+inline constexpr uint16_t msix_table_apart = 2;
 
 struct Area {
     le64 offset_bytes;

@@ -105,4 +105,9 @@ std::vector<pci::Extent> RegisterWindows::memory(pci::Region bar, uint64_t offse
     return within;
 }
 
+MemoryRef RegisterWindows::card_memory(pci::Region bar) const {
+    const auto* there = window(bar);
+    return there ? there->card_memory().value_or(MemoryRef{}) : MemoryRef{};
+}
+
 } // namespace lanepool::smartio

@@ -32,6 +32,9 @@ class RegisterWindows {
     // The memory behind those areas, within the given range.
     std::vector<pci::Extent> memory(pci::Region bar, uint64_t offset_bytes, uint64_t size_bytes) const;
 
+    // All of it as a part of an adapter card; size 0 where it is none, see ntb::Window::card_memory().
+    MemoryRef card_memory(pci::Region bar) const;
+
   private:
     RegisterWindows() = default;
     const ntb::Window* window(pci::Region bar) const;

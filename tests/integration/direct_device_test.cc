@@ -39,6 +39,7 @@ class Application {
                                             lender.partition(),
                                             {test_fdid, loan, epoch},
                                             shared,
+                                            true,
                                             smartio::DirectDeviceOptions{.max_places = max_places}} {}
     ~Application() {
         host_.thread.run([&] { device.reset(); });
@@ -377,6 +378,7 @@ TEST_F(OfApplications, OneMayBeForgottenAtAnyTime) {
                  store.partition(),
                  {test_fdid, 1, 1},
                  false,
+                 true,
                  {}},
                 {[&](Result<>) { user.device.reset(); }, {}})); // also from inside its own event
         });
