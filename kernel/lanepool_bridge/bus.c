@@ -34,12 +34,12 @@ static int lp_bus_notified(struct notifier_block *block, unsigned long action,
 	fn = lp_function_of_bus(pdev->bus);
 	switch (action) {
 	case BUS_NOTIFY_ADD_DEVICE:
-		set_dma_ops(dev, lp_dma_ops(fn));
+		set_dma_ops(dev, &lp_dma_ops);
 		lp_event_presence(fn, LANEPOOL_BRIDGE_EVENT_PRESENT, 0,
 				  LANEPOOL_BRIDGE_PRESENT);
 		break;
 	case BUS_NOTIFY_BIND_DRIVER:
-		set_dma_ops(dev, lp_dma_ops(fn));
+		set_dma_ops(dev, &lp_dma_ops);
 		break;
 	case BUS_NOTIFY_BOUND_DRIVER:
 		lp_event_presence(fn, LANEPOOL_BRIDGE_EVENT_BOUND, 0,
@@ -144,7 +144,7 @@ static int lp_check_device(struct lp_function *fn, struct pci_dev *device)
 		pci_err(device, "an IOMMU has claimed this function: not going on\n");
 		return -EBUSY;
 	}
-	if (get_dma_ops(&device->dev) != lp_dma_ops(fn))
+	if (get_dma_ops(&device->dev) != &lp_dma_ops)
 		return -ENODEV;
 	for (i = 0; i < LANEPOOL_BRIDGE_BARS; i++) {
 		const struct resource *res = &device->resource[i];

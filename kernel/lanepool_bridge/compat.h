@@ -21,6 +21,13 @@
 #define LP_DMA_MAP_PHYS
 #endif
 
+/* What gives pages to drivers that sync was renamed. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#define LP_ALLOC_PAGES	alloc_pages_op
+#else
+#define LP_ALLOC_PAGES	alloc_pages
+#endif
+
 #ifndef CONFIG_X86_64
 #error "lanepool_bridge knows x86-64 alone: PCI domains and MSI differ elsewhere"
 #endif

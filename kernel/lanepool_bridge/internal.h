@@ -3,6 +3,7 @@
 #ifndef LANEPOOL_BRIDGE_INTERNAL_H
 #define LANEPOOL_BRIDGE_INTERNAL_H
 
+#include <linux/dma-map-ops.h>
 #include <linux/eventfd.h>
 #include <linux/irq_work.h>
 #include <linux/irqdomain.h>
@@ -29,6 +30,7 @@
 #define LP_FIRST_DOMAIN		0x1ff00
 
 struct lp_function;
+struct lp_dma;
 struct iommu_domain;
 
 /* A range of equal slots; what is not given out is zero in the bitmap. */
@@ -142,7 +144,9 @@ struct lp_function {
 	struct fwnode_handle *msi_node;
 
 	enum lanepool_bridge_dma_mode dma_mode;
+	const struct lp_dma *dma;
 	u64 dma_base;
+	u64 dma_last;
 	struct lp_pool pool;
 	struct lp_iommu iommu;
 
@@ -220,25 +224,57 @@ void lp_pool_destroy(struct lp_pool *pool);
 u64 lp_pool_most_bytes(void);
 int lp_pool_mmap(struct lp_function *fn, struct vm_area_struct *vma);
 
+/*
+ * A way of DMA. Addresses are those that the remote device uses, and within the range
+ * from dma_base to dma_last; align is a power of two. map, unmap and sync are called in
+ * any context.
+ */
+struct lp_dma {
+	dma_addr_t (*map)(struct device *dev, phys_addr_t phys, size_t size,
+			  enum dma_data_direction dir, u64 align);
+	void (*unmap)(struct lp_function *fn, dma_addr_t address, size_t size);
+	/* Copies; NULL where the device reaches the driver's own memory. */
+	void (*sync)(struct lp_function *fn, dma_addr_t address, size_t size,
+		     bool to_device);
+	void *(*alloc)(struct device *dev, size_t bytes, dma_addr_t *address,
+		       gfp_t gfp);
+	void (*free)(struct lp_function *fn, size_t bytes, void *memory,
+		     dma_addr_t address);
+	int (*mmap)(struct lp_function *fn, struct vm_area_struct *vma,
+		    void *memory, dma_addr_t address, size_t bytes);
+	int (*table)(struct lp_function *fn, struct sg_table *table, void *memory,
+		     dma_addr_t address, size_t bytes);
+};
+
+/* dma.c */
+extern const struct dma_map_ops lp_dma_ops;
+
 /* bounce.c, iommu.c */
-extern const struct dma_map_ops lp_bounce_ops;
-extern const struct dma_map_ops lp_iommu_ops;
-extern const struct dma_map_ops lp_direct_ops;
+extern const struct lp_dma lp_bounce;
+extern const struct lp_dma lp_iommu;
+extern const struct lp_dma lp_direct;
 int lp_iommu_open(struct lp_function *fn, struct pci_dev *adapter, u64 base,
 		  u64 bytes);
 void lp_iommu_close(struct lp_function *fn);
 void lp_iommu_destroy(struct lp_function *fn);
 
-static inline const struct dma_map_ops *lp_dma_ops(struct lp_function *fn)
+static inline const struct lp_dma *lp_dma_of(enum lanepool_bridge_dma_mode mode)
 {
-	switch (fn->dma_mode) {
+	switch (mode) {
 	case LANEPOOL_BRIDGE_DMA_IOMMU:
-		return &lp_iommu_ops;
+		return &lp_iommu;
 	case LANEPOOL_BRIDGE_DMA_DIRECT:
-		return &lp_direct_ops;
+		return &lp_direct;
 	default:
-		return &lp_bounce_ops;
+		return &lp_bounce;
 	}
+}
+
+static inline bool lp_dma_is_ours(struct lp_function *fn, dma_addr_t address,
+				  size_t size)
+{
+	return address >= fn->dma_base && address <= fn->dma_last &&
+	       (!size || size - 1 <= fn->dma_last - address);
 }
 
 static inline struct lp_function *lp_function_of_bus(struct pci_bus *bus)

@@ -178,13 +178,12 @@ void lp_iommu_destroy(struct lp_function *fn)
 	lp_slots_destroy(&fn->iommu.slots);
 }
 
-static dma_addr_t lp_iommu_map_phys(struct device *dev, phys_addr_t phys,
-				    size_t size, int prot, u64 align)
+static dma_addr_t lp_iommu_map_bytes(struct lp_function *fn, phys_addr_t phys,
+				     size_t size, int prot, u64 align)
 {
-	struct lp_function *fn = lp_function_of(dev);
 	struct lp_iommu *iommu = &fn->iommu;
 	u64 inside = phys & ~PAGE_MASK, bytes = PAGE_ALIGN(inside + size);
-	u64 mask = (align >> PAGE_SHIFT) - 1;
+	u64 mask = max_t(u64, align >> PAGE_SHIFT, 1) - 1;
 	unsigned long flags;
 	long first;
 	int err = -ENODEV;
@@ -192,35 +191,35 @@ static dma_addr_t lp_iommu_map_phys(struct device *dev, phys_addr_t phys,
 	first = lp_slots_get(&iommu->slots, bytes >> PAGE_SHIFT, mask,
 			     fn->dma_base >> PAGE_SHIFT & mask);
 	if (first < 0)
-		goto fail;
+		return DMA_MAPPING_ERROR;
 	read_lock_irqsave(&iommu->lock, flags);
 	if (iommu->domain)
 		err = lp_iommu_map(iommu->domain,
 				   iommu->base + ((u64)first << PAGE_SHIFT),
 				   phys - inside, bytes, prot, GFP_ATOMIC);
 	read_unlock_irqrestore(&iommu->lock, flags);
-	if (!err) {
-		atomic64_inc(&fn->dma_maps);
+	if (!err)
 		return fn->dma_base + ((u64)first << PAGE_SHIFT) + inside;
-	}
 	lp_slots_put(&iommu->slots, first, bytes >> PAGE_SHIFT);
-fail:
-	atomic64_inc(&fn->dma_failures);
 	return DMA_MAPPING_ERROR;
 }
 
-static void lp_iommu_unmap(struct device *dev, dma_addr_t address, size_t size,
-			   enum dma_data_direction dir, unsigned long attrs)
+static dma_addr_t lp_iommu_map_one(struct device *dev, phys_addr_t phys,
+				   size_t size, enum dma_data_direction dir,
+				   u64 align)
 {
-	struct lp_function *fn = lp_function_of(dev);
+	return lp_iommu_map_bytes(lp_function_of(dev), phys, size, lp_prot(dir),
+				  align);
+}
+
+static void lp_iommu_unmap_one(struct lp_function *fn, dma_addr_t address,
+			       size_t size)
+{
 	struct lp_iommu *iommu = &fn->iommu;
 	u64 offset = (address & PAGE_MASK) - fn->dma_base;
 	u64 bytes = PAGE_ALIGN((address & ~PAGE_MASK) + size);
 	unsigned long flags;
 
-	if (WARN_ON_ONCE(address < fn->dma_base || offset >= iommu->bytes ||
-			 bytes > iommu->bytes - offset))
-		return;
 	/* After the close, which has unmapped it, its bit stays set: nobody asks again. */
 	read_lock_irqsave(&iommu->lock, flags);
 	if (iommu->domain) {
@@ -229,248 +228,102 @@ static void lp_iommu_unmap(struct device *dev, dma_addr_t address, size_t size,
 			     bytes >> PAGE_SHIFT);
 	}
 	read_unlock_irqrestore(&iommu->lock, flags);
-	atomic64_inc(&fn->dma_unmaps);
 }
 
-#ifdef LP_DMA_MAP_PHYS
-static dma_addr_t lp_iommu_map_page(struct device *dev, phys_addr_t phys,
-				    size_t size, enum dma_data_direction dir,
-				    unsigned long attrs)
+static void *lp_memory_alloc(size_t bytes, gfp_t gfp)
 {
-	if (attrs & DMA_ATTR_MMIO)
-		return DMA_MAPPING_ERROR;
-	return lp_iommu_map_phys(dev, phys, size, lp_prot(dir), PAGE_SIZE);
+	return alloc_pages_exact(bytes, (gfp & ~__GFP_HIGHMEM) | __GFP_ZERO |
+						__GFP_NOWARN);
 }
-#else
-static dma_addr_t lp_iommu_map_page(struct device *dev, struct page *page,
-				    unsigned long offset, size_t size,
-				    enum dma_data_direction dir,
-				    unsigned long attrs)
+
+static int lp_memory_mmap(struct lp_function *fn, struct vm_area_struct *vma,
+			  void *memory, dma_addr_t address, size_t bytes)
 {
-	return lp_iommu_map_phys(dev, page_to_phys(page) + offset, size,
-				 lp_prot(dir), PAGE_SIZE);
-}
-#endif
-
-static void lp_iommu_unmap_sg(struct device *dev, struct scatterlist *list,
-			      int count, enum dma_data_direction dir,
-			      unsigned long attrs)
-{
-	struct scatterlist *entry;
-	int i;
-
-	for_each_sg(list, entry, count, i)
-		lp_iommu_unmap(dev, sg_dma_address(entry), sg_dma_len(entry), dir,
-			       attrs);
+	return vm_iomap_memory(vma, virt_to_phys(memory), bytes);
 }
 
-static int lp_iommu_map_sg(struct device *dev, struct scatterlist *list,
-			   int count, enum dma_data_direction dir,
-			   unsigned long attrs)
-{
-	struct scatterlist *entry;
-	int i;
-
-	for_each_sg(list, entry, count, i) {
-		dma_addr_t address = lp_iommu_map_phys(dev, sg_phys(entry),
-						       entry->length,
-						       lp_prot(dir), PAGE_SIZE);
-
-		if (address == DMA_MAPPING_ERROR) {
-			lp_iommu_unmap_sg(dev, list, i, dir, attrs);
-			return -ENOMEM;
-		}
-		sg_dma_address(entry) = address;
-		sg_dma_len(entry) = entry->length;
-	}
-	return count;
-}
-
-static void *lp_iommu_alloc(struct device *dev, size_t size,
-			    dma_addr_t *address, gfp_t gfp, unsigned long attrs)
-{
-	size_t bytes = PAGE_ALIGN(size);
-	void *memory;
-
-	if (!size || bytes < size)
-		return NULL;
-	memory = alloc_pages_exact(bytes, (gfp & ~__GFP_HIGHMEM) | __GFP_ZERO);
-	if (!memory)
-		return NULL;
-	*address = lp_iommu_map_phys(dev, virt_to_phys(memory), bytes, LP_PROT_ALL,
-				     roundup_pow_of_two(bytes));
-	if (*address == DMA_MAPPING_ERROR) {
-		free_pages_exact(memory, bytes);
-		return NULL;
-	}
-	return memory;
-}
-
-static void lp_iommu_free(struct device *dev, size_t size, void *memory,
-			  dma_addr_t address, unsigned long attrs)
-{
-	size_t bytes = PAGE_ALIGN(size);
-
-	lp_iommu_unmap(dev, address, bytes, DMA_BIDIRECTIONAL, attrs);
-	free_pages_exact(memory, bytes);
-}
-
-static int lp_memory_mmap(struct device *dev, struct vm_area_struct *vma,
-			  void *memory, dma_addr_t address, size_t size,
-			  unsigned long attrs)
-{
-	return vm_iomap_memory(vma, virt_to_phys(memory), PAGE_ALIGN(size));
-}
-
-static int lp_memory_table(struct device *dev, struct sg_table *table,
-			   void *memory, dma_addr_t address, size_t size,
-			   unsigned long attrs)
+static int lp_memory_table(struct lp_function *fn, struct sg_table *table,
+			   void *memory, dma_addr_t address, size_t bytes)
 {
 	int err = sg_alloc_table(table, 1, GFP_KERNEL);
 
 	if (!err)
-		sg_set_page(table->sgl, virt_to_page(memory), PAGE_ALIGN(size), 0);
+		sg_set_page(table->sgl, virt_to_page(memory), bytes, 0);
 	return err;
 }
 
-static int lp_iommu_supported(struct device *dev, u64 mask)
+static void *lp_iommu_alloc(struct device *dev, size_t bytes, dma_addr_t *address,
+			    gfp_t gfp)
 {
-	struct lp_function *fn = lp_function_of(dev);
+	void *memory = lp_memory_alloc(bytes, gfp);
 
-	return fn->dma_base + fn->iommu.bytes - 1 <= mask;
+	if (!memory)
+		return NULL;
+	*address = lp_iommu_map_bytes(lp_function_of(dev), virt_to_phys(memory),
+				      bytes, LP_PROT_ALL,
+				      roundup_pow_of_two(bytes));
+	if (*address != DMA_MAPPING_ERROR)
+		return memory;
+	free_pages_exact(memory, bytes);
+	return NULL;
 }
 
-static u64 lp_iommu_required_mask(struct device *dev)
+static void lp_iommu_free(struct lp_function *fn, size_t bytes, void *memory,
+			  dma_addr_t address)
 {
-	struct lp_function *fn = lp_function_of(dev);
-
-	return DMA_BIT_MASK(fls64(fn->dma_base + fn->iommu.bytes - 1));
+	lp_iommu_unmap_one(fn, address, bytes);
+	free_pages_exact(memory, bytes);
 }
 
-static size_t lp_iommu_most(struct device *dev)
-{
-	return lp_function_of(dev)->iommu.bytes / 8;
-}
-
-const struct dma_map_ops lp_iommu_ops = {
+const struct lp_dma lp_iommu = {
+	.map = lp_iommu_map_one,
+	.unmap = lp_iommu_unmap_one,
 	.alloc = lp_iommu_alloc,
 	.free = lp_iommu_free,
 	.mmap = lp_memory_mmap,
-	.get_sgtable = lp_memory_table,
-#ifdef LP_DMA_MAP_PHYS
-	.map_phys = lp_iommu_map_page,
-	.unmap_phys = lp_iommu_unmap,
-#else
-	.map_page = lp_iommu_map_page,
-	.unmap_page = lp_iommu_unmap,
-#endif
-	.map_sg = lp_iommu_map_sg,
-	.unmap_sg = lp_iommu_unmap_sg,
-	.dma_supported = lp_iommu_supported,
-	.get_required_mask = lp_iommu_required_mask,
-	.max_mapping_size = lp_iommu_most,
+	.table = lp_memory_table,
 };
 
-static dma_addr_t lp_direct_map_phys(struct device *dev, phys_addr_t phys,
-				     size_t size)
+static dma_addr_t lp_direct_map(struct device *dev, phys_addr_t phys, size_t size,
+				enum dma_data_direction dir, u64 align)
 {
 	struct lp_function *fn = lp_function_of(dev);
 
-	if (phys >= fn->iommu.bytes || size > fn->iommu.bytes - phys) {
-		atomic64_inc(&fn->dma_failures);
+	if (phys >= fn->iommu.bytes || size > fn->iommu.bytes - phys)
 		return DMA_MAPPING_ERROR;
-	}
-	atomic64_inc(&fn->dma_maps);
 	return fn->dma_base + phys;
 }
 
-#ifdef LP_DMA_MAP_PHYS
-static dma_addr_t lp_direct_map(struct device *dev, phys_addr_t phys, size_t size,
-				enum dma_data_direction dir, unsigned long attrs)
+static void lp_direct_unmap(struct lp_function *fn, dma_addr_t address, size_t size)
 {
-	if (attrs & DMA_ATTR_MMIO)
-		return DMA_MAPPING_ERROR;
-	return lp_direct_map_phys(dev, phys, size);
-}
-#else
-static dma_addr_t lp_direct_map(struct device *dev, struct page *page,
-				unsigned long offset, size_t size,
-				enum dma_data_direction dir, unsigned long attrs)
-{
-	return lp_direct_map_phys(dev, page_to_phys(page) + offset, size);
-}
-#endif
-
-static void lp_direct_unmap(struct device *dev, dma_addr_t address, size_t size,
-			    enum dma_data_direction dir, unsigned long attrs)
-{
-	atomic64_inc(&lp_function_of(dev)->dma_unmaps);
 }
 
-static int lp_direct_map_sg(struct device *dev, struct scatterlist *list,
-			    int count, enum dma_data_direction dir,
-			    unsigned long attrs)
+static void *lp_direct_alloc(struct device *dev, size_t bytes, dma_addr_t *address,
+			     gfp_t gfp)
 {
-	struct scatterlist *entry;
-	int i;
+	void *memory = lp_memory_alloc(bytes, gfp);
 
-	for_each_sg(list, entry, count, i) {
-		sg_dma_address(entry) =
-			lp_direct_map_phys(dev, sg_phys(entry), entry->length);
-		if (sg_dma_address(entry) == DMA_MAPPING_ERROR)
-			return -EIO;
-		sg_dma_len(entry) = entry->length;
-	}
-	return count;
-}
-
-static void lp_direct_unmap_sg(struct device *dev, struct scatterlist *list,
-			       int count, enum dma_data_direction dir,
-			       unsigned long attrs)
-{
-	atomic64_add(count, &lp_function_of(dev)->dma_unmaps);
-}
-
-static void *lp_direct_alloc(struct device *dev, size_t size,
-			     dma_addr_t *address, gfp_t gfp, unsigned long attrs)
-{
-	size_t bytes = PAGE_ALIGN(size);
-	void *memory;
-
-	if (!size || bytes < size)
-		return NULL;
-	memory = alloc_pages_exact(bytes, (gfp & ~__GFP_HIGHMEM) | __GFP_ZERO);
 	if (!memory)
 		return NULL;
-	*address = lp_direct_map_phys(dev, virt_to_phys(memory), bytes);
-	if (*address == DMA_MAPPING_ERROR) {
-		free_pages_exact(memory, bytes);
-		return NULL;
-	}
-	return memory;
+	*address = lp_direct_map(dev, virt_to_phys(memory), bytes,
+				 DMA_BIDIRECTIONAL, 1);
+	if (*address != DMA_MAPPING_ERROR)
+		return memory;
+	free_pages_exact(memory, bytes);
+	return NULL;
 }
 
-static void lp_direct_free(struct device *dev, size_t size, void *memory,
-			   dma_addr_t address, unsigned long attrs)
+static void lp_direct_free(struct lp_function *fn, size_t bytes, void *memory,
+			   dma_addr_t address)
 {
-	atomic64_inc(&lp_function_of(dev)->dma_unmaps);
-	free_pages_exact(memory, PAGE_ALIGN(size));
+	free_pages_exact(memory, bytes);
 }
 
-const struct dma_map_ops lp_direct_ops = {
+const struct lp_dma lp_direct = {
+	.map = lp_direct_map,
+	.unmap = lp_direct_unmap,
 	.alloc = lp_direct_alloc,
 	.free = lp_direct_free,
 	.mmap = lp_memory_mmap,
-	.get_sgtable = lp_memory_table,
-#ifdef LP_DMA_MAP_PHYS
-	.map_phys = lp_direct_map,
-	.unmap_phys = lp_direct_unmap,
-#else
-	.map_page = lp_direct_map,
-	.unmap_page = lp_direct_unmap,
-#endif
-	.map_sg = lp_direct_map_sg,
-	.unmap_sg = lp_direct_unmap_sg,
-	.dma_supported = lp_iommu_supported,
-	.get_required_mask = lp_iommu_required_mask,
+	.table = lp_memory_table,
 };

@@ -218,6 +218,7 @@ static int lp_create(struct lp_function *fn,
 	fn->vector_kind = args->vector_kind;
 	fn->vector_count = args->vectors;
 	fn->dma_mode = args->dma_mode;
+	fn->dma = lp_dma_of(fn->dma_mode);
 	err = lp_bars_open(fn, args);
 	if (!err)
 		err = lp_fetch_config(fn, args);
@@ -282,6 +283,7 @@ static int lp_ioctl_plug(struct lp_function *fn, void __user *user)
 	    check_add_overflow(args.dma_base, bytes, &last))
 		return -EINVAL;
 	fn->dma_base = args.dma_base;
+	fn->dma_last = last - 1;
 	err = lp_bus_plug(fn);
 	if (err)
 		return err;
