@@ -3,7 +3,7 @@
 // A lent device as an application's agent uses it.
 #include "smartio/direct_device.h"
 
-#include "integration/lending_hosts.h"
+#include "integration/direct_user.h"
 
 #include <gmock/gmock.h>
 
@@ -12,132 +12,8 @@ namespace {
 
 using smartio::DirectDevice;
 using smartio::SegmentScope;
-using Body = std::vector<std::byte>;
 
 constexpr uint64_t page = 4096;
-constexpr uint64_t ram_bytes = 16 * page;
-constexpr size_t max_places = 8;
-
-// Some memory of HOST's that others may reach.
-struct Memory {
-    explicit Memory(Host& host)
-        : ref{share(must(create_memory("application", ram_bytes))), 0, ram_bytes},
-          bytes(must(Mapping::create(ref))),
-          exported(must(host.adapter().export_memory(ref, Access::read_write))) {}
-    MemoryRef ref;
-    Mapping bytes;
-    ntb::Export exported;
-};
-
-// An application on HOST, with some memory. Its device's methods, waited for.
-class Application {
-  public:
-    Application(Host& host, Host& lender, uint64_t loan, uint64_t epoch, bool shared)
-        : memory(host), host_(host), setup_{&host.thread.loop(),
-                                            &host.adapter(),
-                                            &host.channel(),
-                                            lender.partition(),
-                                            {test_fdid, loan, epoch},
-                                            shared,
-                                            true,
-                                            smartio::DirectDeviceOptions{.max_places = max_places}} {}
-    ~Application() {
-        host_.thread.run([&] { device.reset(); });
-    }
-
-    Result<> attach() {
-        return await(host_.thread, [&](auto done) {
-            device = must(DirectDevice::attach(setup_, {done, [this](const Error& why) {
-                                                                 const std::lock_guard lock(mutex_);
-                                                                 failure_ = why;
-                                                             }}));
-        });
-    }
-    Result<> detach() {
-        return wait<void>([&](auto done) { device->detach(done); });
-    }
-    // Calls START with a callback, on the host's thread, and waits for it.
-    template <class T>
-    Result<T> wait(const std::function<void(std::function<void(Result<T>)>)>& start) {
-        const auto answer = std::make_shared<std::promise<Result<T>>>();
-        host_.thread.run(
-            [&] { start([answer](Result<T> result) { answer->set_value(std::move(result)); }); });
-        return answer->get_future().get();
-    }
-    Result<Body> read(unsigned bar, uint64_t offset, size_t size) {
-        return wait<Body>([&](auto done) { device->read(bar, offset, size, done); });
-    }
-    template <class T>
-    Result<> write(unsigned bar, uint64_t offset, T value) {
-        return wait<void>(
-            [&](auto done) { device->write(bar, offset, std::as_bytes(std::span(&value, 1)), done); });
-    }
-    Result<Iova> place(ntb::Partition partition, BusAddress address, uint64_t size,
-                       Access access = Access::read_write) {
-        return wait<Iova>([&](auto done) { device->place(partition, address, size, access, done); });
-    }
-    Result<Iova> place(const ntb::Target& target) {
-        return place(target.partition, target.address, target.size_bytes);
-    }
-    Result<Iova> place_memory() { return place(host_.partition(), memory.exported.address(), ram_bytes); }
-    Result<> unmap(Iova iova) {
-        return wait<void>([&](auto done) { device->unmap(iova, done); });
-    }
-    Result<> create_segment(uint32_t id, uint64_t size, SegmentScope scope) {
-        return wait<void>([&](auto done) { device->create_segment(id, size, scope, done); });
-    }
-    Result<ntb::Target> connect_segment(uint32_t id, SegmentScope scope) {
-        return wait<ntb::Target>([&](auto done) { device->connect_segment(id, scope, done); });
-    }
-    Result<> remove_segment(uint32_t id, SegmentScope scope) {
-        return wait<void>([&](auto done) { device->remove_segment(id, scope, done); });
-    }
-    Result<> set_interrupt(uint32_t vector, UniqueFd eventfd) {
-        const auto fd = std::make_shared<UniqueFd>(std::move(eventfd));
-        return wait<void>([&](auto done) { device->set_interrupt(vector, std::move(*fd), done); });
-    }
-
-    uint32_t counter(uint64_t reg) {
-        uint32_t value;
-        std::memcpy(&value, must(read(0, reg, 4)).data(), 4);
-        return value;
-    }
-    void set_registers(Iova from, Iova to, uint32_t size) {
-        must(write(0, copy_engine::source, from.value));
-        must(write(0, copy_engine::destination, to.value));
-        must(write(0, copy_engine::size, size));
-    }
-    void ring() {
-        const auto mapped = must(Mapping::create(device->bars()[0].memory[0].memory));
-        uint32_t rung;
-        std::memcpy(&rung, mapped.data(), sizeof rung);
-        ++rung;
-        std::memcpy(mapped.data(), &rung, sizeof rung);
-    }
-    bool copy(Iova from, Iova to, uint32_t size) {
-        set_registers(from, to, size);
-        const uint32_t copies = counter(copy_engine::copies), failures = counter(copy_engine::failures);
-        ring();
-        eventually([&] {
-            return counter(copy_engine::copies) != copies || counter(copy_engine::failures) != failures;
-        });
-        return counter(copy_engine::copies) != copies;
-    }
-    std::optional<Error> failure() {
-        const std::lock_guard lock(mutex_);
-        return failure_;
-    }
-
-    Memory memory;
-    std::unique_ptr<DirectDevice> device;
-
-  private:
-    Host& host_;
-    const smartio::DirectDeviceSetup setup_;
-    std::mutex mutex_;
-    std::optional<Error> failure_;
-};
-
 // Host 0 lends; it and hosts 1 and 2 use.
 class OfApplications : public testing::Test {
   protected:
@@ -159,6 +35,8 @@ class OfApplications : public testing::Test {
         ASSERT_EQ(bars[0].memory.size(), 1u);
         EXPECT_EQ(bars[0].memory[0].offset_bytes, copy_engine::doorbell);
         EXPECT_EQ(bars[0].whole(), nullptr);
+        EXPECT_EQ(bars[0].card_memory.size_bytes, 0u);
+        EXPECT_FALSE(application.device->msix_table_apart());
         EXPECT_EQ(bars[1].size_bytes, 0u);
         EXPECT_TRUE(bars[3].memory.empty());
         EXPECT_EQ(pci::get32(application.device->config(), 0), 0x00101b36u);
@@ -215,6 +93,28 @@ TEST_F(OfApplications, NothingIsLeftBehind) {
         << count() << " descriptors, before " << before;
     EXPECT_EQ(store.adapter().capacity().windows_free, windows[0]);
     EXPECT_EQ(a.adapter().capacity().windows_free, windows[1]);
+}
+
+TEST_F(OfApplications, OneWithoutAFunctionLevelResetIsNotResetUnderIt) {
+    engine.run([](auto& device) { device.hide_flr(); });
+    must(lending.prepare(1, 1, a));
+    Application user(a, store, 1, 1, false);
+    must(user.attach());
+    EXPECT_EQ(user.reset().error().code(), Errc::not_supported);
+    const auto iova = must(user.place_memory());
+    EXPECT_TRUE(user.copy(iova, iova + page, page));
+}
+
+TEST_F(OfApplications, OneIsResetUnderItsApplication) {
+    must(lending.prepare(1, 1, a));
+    Application user(a, store, 1, 1, false);
+    must(user.attach());
+    const auto iova = must(user.place_memory());
+    EXPECT_TRUE(user.copy(iova, iova + page, page));
+    EXPECT_EQ(pci::get16(must(user.reset()), pci::config::command), 0);
+    EXPECT_EQ(user.counter(copy_engine::copies), 0u);
+    must(user.set_command(pci::command::bus_master));
+    EXPECT_TRUE(user.copy(iova, iova + page, page));
 }
 
 TEST_F(OfApplications, SeveralShareIt) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "fabric/switch.h"
+#include "integration/card_function.h"
 #include "integration/copy_engine.h"
 #include "ntb/adapter.h"
 #include "ntb/channel.h"
@@ -87,7 +88,7 @@ class Fabric {
 // A host's agent, as far as lending needs one.
 class Host {
   public:
-    Host(Fabric& fabric, unsigned port) {
+    Host(Fabric& fabric, unsigned port, bool is_card = false) {
         ntb::AdapterEvents events;
         events.message = [this](ntb::Partition from, uint32_t message) {
             const std::lock_guard lock(mutex_);
@@ -97,8 +98,9 @@ class Host {
             const std::lock_guard lock(mutex_);
             if (channel_) channel_->link_changed();
         };
-        adapter_ =
-            must(ntb::Adapter::create(must(vfio_user::connect(fabric.socket(port))), std::move(events)));
+        auto function = must(vfio_user::connect(fabric.socket(port)));
+        if (is_card) function = std::make_unique<integration::CardFunction>(std::move(function));
+        adapter_ = must(ntb::Adapter::create(std::move(function), std::move(events)));
         live();
     }
     // Begins a channel, at first and after die().
@@ -220,7 +222,10 @@ class Lending {
         : Lending(host, device, device_timeout, options, own_class()) {}
     Lending(Host& host, const std::filesystem::path& device, io::Duration device_timeout,
             smartio::LenderOptions options, smartio::DeviceClass& device_class)
-        : host_(host), device_(must(vfio_user::connect(device, {device_timeout}))) {
+        : Lending(host, must(vfio_user::connect(device, {device_timeout})), options, device_class) {}
+    Lending(Host& host, std::unique_ptr<pci::Function> device, smartio::LenderOptions options,
+            smartio::DeviceClass& device_class)
+        : host_(host), device_(std::move(device)) {
         host_.thread.run([&] {
             lender_ =
                 must(smartio::Lender::create({&host_.thread.loop(), &host_.adapter(), device_.get(),

@@ -278,6 +278,82 @@ TEST(NtbCard, HandsOutNoDescriptorsButMapsForItself) {
     EXPECT_EQ(window.event(2).error().code(), Errc::not_supported);
 }
 
+TEST(NtbCard, ShowsAWindowAsAPartOfItself) {
+    VirtualSwitch fabric(3);
+    auto owner = card(fabric, 0);
+    auto peer = card(fabric, 1);
+    auto other = fabric.adapter(2);
+    const MemoryRef memory{share(create_memory("test", 65536).value()), 0, 65536};
+    auto exported = owner->export_memory(memory, Access::read_write).value();
+    const Target target{host(0), exported.address(), 65536};
+    auto window = peer->open_window(target).value();
+    const auto part = window.card_memory().value();
+    EXPECT_EQ(part.size_bytes, 65536u);
+    Mapping::create(part).value().data()[5] = std::byte{6};
+    EXPECT_EQ(Mapping::create(memory).value().data()[5], std::byte{6});
+    EXPECT_EQ(other->open_window(target).value().card_memory().error().code(), Errc::not_supported);
+    EXPECT_EQ(owner->open_window(target).value().card_memory().error().code(), Errc::not_supported);
+    // Where no BAR could lie.
+    const auto odd = owner->export_memory_at({0x1000}, {memory.fd, 0, 0x2000}, Access::read_write).value();
+    const auto refused = peer->open_window({host(0), odd.address(), 0x2000}).value().card_memory();
+    EXPECT_EQ(refused.error().code(), Errc::no_space) << refused.error().message();
+    EXPECT_TRUE(peer->open_window({host(0), odd.address() + 0x1000, 0x1000}).value().card_memory());
+    EXPECT_TRUE(exported.withdraw());
+    EXPECT_EQ(window.card_memory().error().code(), Errc::not_supported) << "there is nothing in one piece";
+    ASSERT_TRUE(window.close());
+    EXPECT_EQ(window.card_memory().error().code(), Errc::disconnected);
+}
+
+// What is at addresses alone is for somebody else to say, who maps it in the same address space.
+TEST(NtbCard, ExportsAddresses) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = fabric.adapter(1);
+    constexpr uint64_t size = 16 << 20;
+    auto exported = owner->export_addresses(size).value();
+    const auto second = owner->export_addresses(size).value();
+    EXPECT_EQ(exported.size_bytes(), size);
+    EXPECT_EQ(exported.address().value % size, 0u);
+    EXPECT_GE(second.address(), exported.address() + size);
+    const Target end{host(0), exported.address() + (size - 4096), 4096};
+    const auto window = peer->open_window(end).value();
+    std::array<std::byte, 4> data{};
+    EXPECT_TRUE(window.read(0, data));
+    EXPECT_EQ(data[3], std::byte{0xff});
+    const auto own = owner->open_window(end).value();
+    EXPECT_TRUE(own.write(0, std::array<std::byte, 4>{}));
+    EXPECT_TRUE(own.read(0, data));
+    EXPECT_EQ(data[3], std::byte{0xff});
+    EXPECT_TRUE(own.memory(0, 4096).value().empty());
+    EXPECT_EQ(own.event(0).error().code(), Errc::not_supported);
+    EXPECT_EQ(own.map_for(owner->function(), {0x1000}, Access::read_only).error().code(),
+              Errc::not_supported);
+    const MemoryRef memory{share(create_memory("test", 4096).value()), 0, 4096};
+    auto mapped = owner->function().map_dma(*Range<Iova>::create({end.address.value}, 4096), memory,
+                                            Access::read_write);
+    ASSERT_TRUE(mapped) << "nothing is left there: " << mapped.error().message();
+    EXPECT_TRUE(window.read(0, data));
+    EXPECT_EQ(data[3], std::byte{0});
+    ASSERT_TRUE(mapped->unmap());
+    EXPECT_TRUE(exported.withdraw());
+    EXPECT_EQ(owner->open_window(end).error().code(), Errc::not_found);
+}
+
+TEST(NtbCard, ExportsNoAddressesThatItDoesNotHave) {
+    VirtualSwitch fabric(2);
+    auto other = fabric.adapter(1);
+    EXPECT_EQ(other->export_addresses(4096).error().code(), Errc::not_supported);
+    auto owner = Adapter::create(std::make_unique<CardFunction>(fabric.function(0).value(), 36), {}).value();
+    EXPECT_EQ(owner->export_addresses(0).error().code(), Errc::invalid_argument);
+    EXPECT_EQ(owner->export_addresses(4097).error().code(), Errc::invalid_argument);
+    EXPECT_EQ(owner->export_addresses(uint64_t{1} << 36).error().code(), Errc::out_of_range);
+    EXPECT_EQ(owner->export_addresses(uint64_t{1} << 62).error().code(), Errc::no_space);
+    std::vector<Export> kept; // as long as the IOMMU has them
+    for (Result<Export> next; (next = owner->export_addresses(uint64_t{1} << 34));)
+        kept.push_back(std::move(*next));
+    EXPECT_EQ(kept.size(), 3u);
+}
+
 // Addresses are given out in turn, until the IOMMU does not reach them any more.
 TEST(NtbCard, ExportsGoOnWhereTheIommuEnds) {
     VirtualSwitch fabric(2);
@@ -389,6 +465,38 @@ TEST(NtbCard, ExportsTheAreasOfABarThatItIsTold) {
     EXPECT_EQ(look(window, 0x3000), 7u);
     EXPECT_TRUE(exported.withdraw());
     EXPECT_EQ(look(window, 0), 0xffff'ffffu);
+}
+
+TEST(NtbCard, ExportsMemoryBetweenTheAreasOfABar) {
+    VirtualSwitch fabric(2);
+    auto owner = card(fabric, 0);
+    auto peer = fabric.adapter(1);
+    Device device(0x8000, {{0, 0x8000}});
+    std::memset(device.registers.data(), 7, 0x8000);
+    const MemoryRef memory{share(create_memory("gaps", 0x4000).value()), 0, 0x4000};
+    const auto bytes = Mapping::create(memory).value();
+    for (size_t page = 0; page < 4; ++page)
+        bytes.data()[page * 0x1000] = static_cast<std::byte>(0x10 + page);
+    const std::vector<pci::Area> areas = {{0x1000, 0x2000}, {0x5000, 0x1000}};
+    const auto map = [&](uint64_t size, const MemoryRef& in_gaps) {
+        return owner->export_areas(device, pci::Region::bar0, size, areas, in_gaps);
+    };
+    const MemoryRef too_little{memory.fd, 0, 0x4000};
+    EXPECT_EQ(map(0x8000, too_little).error().code(), Errc::invalid_argument);
+    const auto exported = map(0x7000, memory).value(); // gaps of 1, 2 and 1 pages
+    const auto window = peer->open_window({host(0), exported.address(), 0x7000}).value();
+    const std::array<uint32_t, 7> found = {0x10, 0x07070707, 0x07070707, 0x11, 0x12, 0x07070707, 0x13};
+    for (size_t page = 0; page < found.size(); ++page)
+        EXPECT_EQ(look(window, page * 0x1000), found[page]) << page;
+    const std::array<std::byte, 4> written{std::byte{9}};
+    ASSERT_TRUE(window.write(0x3000, written));
+    EXPECT_EQ(bytes.data()[0x1000], std::byte{9});
+    EXPECT_EQ(device.registers.data()[0x3000], std::byte{7});
+    // A BAR that is smaller than a page, and nothing but a gap.
+    Device small(256, {{0, 256}});
+    const auto blank =
+        owner->export_areas(small, pci::Region::bar0, 256, {}, {memory.fd, 0x2000, 0x1000}).value();
+    EXPECT_EQ(look(peer->open_window({host(0), blank.address(), 256}).value(), 0), 0x12u);
 }
 
 TEST(NtbCard, SaysWhichRegistersItCannotReach) {
