@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole hosts by themselves, one with each kernel and one of each kind of device, with ports of a fabric as their adapters."""
+"""What tests do with both kernels of whole hosts side by side."""
 import concurrent.futures
 import pathlib
 import subprocess
@@ -15,8 +15,18 @@ def devices():
     return [nvme("nvme0"), nvme_with_functions("nvme1"), igb("nic0", "user", "52:54:00:00:00:01"), edu("edu0"), gpu("gpu0")]
 
 
+def on_each_kernel(run):
+    """Calls run(kernel) for each of them, side by side; the failures of all are told."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        jobs = {kernel: pool.submit(run, kernel) for kernel in KERNELS}
+    failures = [f"--- {kernel}: {job.exception()}" for kernel, job in jobs.items() if job.exception()]
+    if failures:
+        raise AssertionError("\n".join(failures))
+
+
 def examine_both(examine):
-    """Boots them, and calls examine(host) for each, all side by side. Their logs are printed when it fails."""
+    """Boots a host with each kernel, one of each kind of device, and ports of a fabric as their adapters, and calls examine(host)
+    for each. Their logs are printed when it fails."""
     def side_by_side(what, hosts):
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for job in [pool.submit(what, host) for host in hosts]:

@@ -7,10 +7,10 @@ build/tests/hosts/custody_host_test, GTEST_FILTER some of its tests. Needs scrip
 """
 import os
 import pathlib
-import threading
 import unittest
 
-from whole_host import KERNELS, ROOT, Device, WholeHost, edu, gpu, igb, nvme, nvme_with_functions
+from both_kernels import on_each_kernel
+from whole_host import ROOT, Device, WholeHost, edu, gpu, igb, nvme, nvme_with_functions
 
 PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_CUSTODY_HOST_TEST") or ROOT / "build/tests/hosts/custody_host_test")
 # What the program calls each device.
@@ -35,19 +35,7 @@ class CustodyTest(unittest.TestCase):
             print(f"{kernel}: booted in {host.boot_s:.1f} s; {result.text.strip().splitlines()[-2]}")
 
     def test_on_each_kernel(self):
-        failures = []
-
-        def run(kernel):
-            try:
-                self.run_on(kernel)
-            except BaseException as error:  # also failed assertions: each kernel's are told
-                failures.append(f"--- {kernel}: {error}")
-        threads = [threading.Thread(target=run, args=(kernel,)) for kernel in KERNELS]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertFalse(failures, "\n".join(failures))
+        on_each_kernel(self.run_on)
 
 
 if __name__ == "__main__":

@@ -41,18 +41,11 @@ class AgentHost(WholeHost):
         super().boot()
         for module in self.insmods:
             self.insmod(*module.split(" ", 1))
-        self.bind("adapter", "vfio-pci")
+        self.bind("vfio-pci", self.address("adapter"))
         for file, content in self.cluster.certificates(self.name).items():
             self.put(f"/etc/lanepool/{file}", content, "600")
         self.check("mkdir -p /run/lanepool")
         self.start_agent()
-
-    def bind(self, name, driver):
-        """Binds a device's function, whatever has it, to a driver."""
-        address = self.address(name)
-        self.check(f"cd /sys/bus/pci/devices/{address} && echo {driver} >driver_override && "
-                   f"{{ [ ! -e driver ] || echo {address} >driver/unbind; }} && echo {address} >/sys/bus/pci/drivers_probe && "
-                   f"[ $(basename $(readlink driver)) = {driver} ]")
 
     def start_agent(self):
         # One round trip for all of them.

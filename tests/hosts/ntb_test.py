@@ -32,9 +32,7 @@ def devices():
 def bind(host):
     """All of its devices to vfio-pci; where they are, as ntb_host_test wants to be told."""
     where = {name: host.address(name) for name in ("adapter", "edu0", "memory")}
-    host.check("for a in " + " ".join(where.values()) + "; do cd /sys/bus/pci/devices/$a; "
-               "[ ! -e driver ] || echo $a >driver/unbind; echo vfio-pci >driver_override; "
-               "echo $a >/sys/bus/pci/drivers_probe; done")
+    host.bind("vfio-pci", *where.values())
     return f"ADAPTER={where['adapter']} EDU={where['edu0']} MEMORY={where['memory']}"
 
 

@@ -6,10 +6,10 @@ What is tested is in vfio_host_test.cc; LANEPOOL_VFIO_HOST_TEST names another pr
 """
 import os
 import pathlib
-import threading
 import unittest
 
-from whole_host import KERNELS, ROOT, Device, WholeHost, edu, gpu, igb, nvme, nvme_with_functions
+from both_kernels import on_each_kernel
+from whole_host import ROOT, Device, WholeHost, edu, gpu, igb, nvme, nvme_with_functions
 
 PROGRAM = pathlib.Path(os.environ.get("LANEPOOL_VFIO_HOST_TEST") or ROOT / "build/tests/hosts/vfio_host_test")
 
@@ -38,9 +38,7 @@ class VfioTest(unittest.TestCase):
                 host.check(f"cd /sys/bus/pci/devices/{address} && echo 0 >sriov_drivers_autoprobe && echo 2 >sriov_numvfs")
                 kinds += host.check(f"cd /sys/bus/pci/devices/{address} && for f in virtfn*; do basename $(readlink $f); done").split()
             functions = [*where.values(), where["pair"][:-1] + "1", *kinds]
-            host.check("for a in " + " ".join(functions) + "; do cd /sys/bus/pci/devices/$a; "
-                       "[ ! -e driver ] || echo $a >driver/unbind; echo vfio-pci >driver_override; "
-                       "echo $a >/sys/bus/pci/drivers_probe; done")
+            host.bind("vfio-pci", *functions)
             result = host.run(f"KINDS='{' '.join(kinds)}' EDU={where['edu0']} NVME={where['nvme0']} MEMORY={where['memory']} PAIR={where['pair']} "
                               "vfio_host_test --gtest_brief=1", timeout_s=120)
             self.assertEqual(result.status, 0, result.text + host.logs())
@@ -51,19 +49,7 @@ class VfioTest(unittest.TestCase):
             print(f"{kernel}: booted in {host.boot_s:.1f} s; {result.text.strip().splitlines()[-1]}")
 
     def test_on_each_kernel(self):
-        failures = []
-
-        def run(kernel):
-            try:
-                self.run_on(kernel)
-            except BaseException as error:  # also failed assertions: each kernel's are told
-                failures.append(f"--- {kernel}: {error}")
-        threads = [threading.Thread(target=run, args=(kernel,)) for kernel in KERNELS]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertFalse(failures, "\n".join(failures))
+        on_each_kernel(self.run_on)
 
 
 if __name__ == "__main__":

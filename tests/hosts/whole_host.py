@@ -210,6 +210,12 @@ class WholeHost:
         """The driver that a function has there, or ''."""
         return self.check(f"basename $(readlink /sys/bus/pci/devices/{address}/driver || echo /)").strip().strip("/")
 
+    def bind(self, driver, *addresses):
+        """Binds functions, whatever has them, to a driver."""
+        self.check(f"for a in {' '.join(addresses)}; do cd /sys/bus/pci/devices/$a && echo {driver} >driver_override && "
+                   "{ [ ! -e driver ] || echo $a >driver/unbind; } && echo $a >/sys/bus/pci/drivers_probe && "
+                   f"[ $(basename $(readlink driver)) = {driver} ] || exit 1; done")
+
     def insmod(self, name, options=""):
         """Loads a module that script/bootstrap bridge has built for this kernel."""
         file = f"/root/{name}.ko"
