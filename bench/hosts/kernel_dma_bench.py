@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What a host's own kernel gets of a drive in each DMA mode of the bridge module: of another whole host's drive over the fabric beside the
+same drive with its own host's driver; and of a drive of its own through the module alone beside the same without it. Whole hosts
+are QEMU guests: docs/benchmarks.md tells what of these figures is theirs. Needs 'script/bootstrap bridge'."""
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/hosts"))
+sys.path.insert(0, str(ROOT / "bench/guest"))
+import fio  # noqa: E402
+from host_cluster import HostCluster  # noqa: E402
+from whole_host import KERNELS, PROGRAM, nvme  # noqa: E402
+
+MODULE_DRIVE = ROOT / "build/lanepool-module-drive"
+MODES = ("bounce", "iommu", "direct")
+CASES = (fio.CASES["randread-4k-qd1"], fio.CASES["randwrite-4k-qd1"], fio.Case("read-128k-qd1", "read", 128, 1),
+         fio.Case("write-128k-qd1", "write", 128, 1))
+DRIVE = "store/nvme0"
+SITE = """
+[[tenant]]
+name = "lab"
+
+[class.drives]
+any = [{ kind = "nvme" }]
+
+[[rule]]
+name = "all-modes"
+tenants = "*"
+users = "*"
+hosts = "*"
+classes = ["drives"]
+sanitize = false
+dma = ["bounce", "iommu", "direct"]
+"""
+
+
+def fill(machine, disk):
+    """A block that was never written costs a drive nothing to read."""
+    machine.check(f"dd if=/dev/urandom of={disk} bs=1M count=32 oflag=direct 2>/dev/null", 120)
+
+
+class Bench:
+    def __init__(self, cluster, runtime_s):
+        self.cluster, self.runtime_s = cluster, runtime_s
+        self.store, self.borrower = cluster.hosts["store"], cluster.hosts["a"]
+
+    def measure(self, machine, disk):
+        return {case.name: fio.run(machine, case, disk, self.runtime_s) for case in CASES}
+
+    def native(self, machine):
+        """A drive with its own host's own driver, which has it when a round begins and ends."""
+        return self.measure(machine, machine.block_device(machine.address("nvme0")))
+
+    def through_module(self, mode):
+        """The borrower's own drive, without the fabric."""
+        address = self.borrower.address("nvme0")
+        self.borrower.bind("vfio-pci", address)
+        self.borrower.check(f"lanepool-module-drive {address} {mode} >/tmp/function 2>&1 & echo $! >/tmp/module-drive.pid")
+        try:
+            function = self.borrower.wait("[ -s /tmp/function ] && cat /tmp/function", "a drive through the module").strip()
+            return self.measure(self.borrower, self.borrower.block_device(function))
+        finally:
+            self.borrower.check("pid=$(cat /tmp/module-drive.pid); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.05; done")
+            self.borrower.bind("nvme", address)
+
+    def over_fabric(self, mode):
+        self.cluster.ok("restore", DRIVE)
+        loan = self.cluster.borrow_kernel(DRIVE, "a", "--dma", mode)
+        figures = self.measure(self.borrower, self.borrower.block_device(loan["function"]))
+        self.cluster.ok("return", DRIVE, "--to-local")
+        return figures
+
+    def round(self):
+        """{system: {case: figures}}, in turn."""
+        found = {"lender": self.native(self.store)}
+        for mode in MODES:
+            found[f"fabric, {mode}"] = self.over_fabric(mode)
+        found["own"] = self.native(self.borrower)
+        for mode in MODES:
+            found[f"module, {mode}"] = self.through_module(mode)
+        return found
+
+
+def row(name, values, unit):
+    return {"name": name, "value": statistics.median(values), "least": min(values), "greatest": max(values), "unit": unit, "goal": None,
+            "status": "measured"}
+
+
+def rows_of(rounds):
+    """Ratios are formed inside of a round."""
+    def values(system, case, figure, against=None):
+        return [each[system][case.name][figure] / (each[against][case.name][figure] if against else 1) for each in rounds]
+
+    rows = []
+    for against, systems in (("lender", [f"fabric, {mode}" for mode in MODES]), ("own", [f"module, {mode}" for mode in MODES])):
+        for case in CASES:
+            latency = case.block_kib == 4
+            rows.append(row(f"{case.name}: native, {against}", values(against, case, "p50_us" if latency else "mib_s"), "us p50" if latency else "MiB/s"))
+            for system in systems:
+                rows.append(row(f"{case.name}: {system}, of native's throughput", values(system, case, "mib_s", against), "ratio"))
+                if latency:
+                    rows.append(row(f"{case.name}: {system}, of native's latency", values(system, case, "p50_us", against), "ratio"))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runtime", type=float, default=2, help="seconds a case")
+    parser.add_argument("--kernel", choices=KERNELS, default=KERNELS[-1], help="of both hosts")
+    parser.add_argument("--json", type=pathlib.Path)
+    arguments = parser.parse_args()
+    with HostCluster(ports=2) as cluster:
+        cluster.start_hosts(whole={
+            "store": dict(kernel=arguments.kernel, devices=[nvme("nvme0")], lend=["nvme0"]),
+            "a": dict(kernel=arguments.kernel, devices=[nvme("nvme0")], borrows=True, allow_direct=True, programs=[PROGRAM, MODULE_DRIVE])})
+        cluster.apply_site(SITE)
+        bench = Bench(cluster, arguments.runtime)
+        for machine in (bench.store, bench.borrower):
+            fill(machine, machine.block_device(machine.address("nvme0")))
+        rounds = [bench.round() for _ in range(arguments.rounds)]
+        troubles = [line for machine in (bench.store, bench.borrower) for line in machine.troubles()]
+    rows = rows_of(rounds)
+    for one in rows:
+        print(f"{one['name']:66} {one['value']:>9.3f} [{one['least']:.3f} .. {one['greatest']:.3f}] {one['unit']}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    if troubles:
+        print("a kernel was in trouble:", *troubles, sep="\n")
+    return 1 if troubles else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
