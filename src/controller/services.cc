@@ -190,7 +190,7 @@ grpc::ServerUnaryReactor* PoolService::ListDevices(Context* context, const v1::L
 
 grpc::ServerUnaryReactor* PoolService::ListHosts(Context* context, const v1::ListRequest*,
                                                  v1::HostList* reply) {
-    return answer(context, [reply](Core& core, const pool::Caller&) {
+    return answer(context, peers_.onlooker(*context), [reply](Core& core, const pool::Caller&) {
         const auto& ledger = core.pool().ledger();
         for (const auto& [name, host] : ledger.hosts.all())
             *reply->add_hosts() = api::to_message(host, ledger.lends(name));

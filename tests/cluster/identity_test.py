@@ -116,7 +116,8 @@ def main():
               .returncode == 0)
         shutil.copytree(site.folder / "ca/issued", site.folder / "issued") # to whom they belong
         site.refused("an agent's certificate asks for nothing", "does not ask for anything here",
-                     site.run("store1", "hosts"))
+                     site.run("store1", "loans"))
+        check("but it looks at what there is", site.run("store1", "hosts").returncode == 0)
         agents(site)
         check("a user looks", site.run("eve", "hosts").returncode == 0)
         site.refused("a user does not change the site", "the certificate is a user's",

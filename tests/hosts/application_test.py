@@ -51,7 +51,8 @@ def main():
             cluster.wait_device(f"store1/{name}", "available")
         devices_work(cluster, application)
         result = application.run(f"list_devices --agent {SOCKET}")
-        check("an agent's certificate alone lists nothing for it", result.status != 0 and "does not ask for anything" in result.text, result.text)
+        listed = sorted(re.findall(r", class (\w+), .*, on store1 ", result.text))
+        check("a program on app1 lists the pool's devices", result.status == 0 and listed == ["00ff00", "010802"], result.text)
         loans = cluster.json("loans", "--all")
         check("all eight loans were of programs, and are over",
               len(loans) == 8 and {loan["state"] for loan in loans} <= {"returned", "failed"} and {loan["access_model"] for loan in loans} == {"smartio"}, loans)
