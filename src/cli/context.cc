@@ -96,6 +96,7 @@ int run(int argc, char** argv) {
     add_loan_commands(app, context);
     add_operator_commands(app, context);
     add_dev_commands(app, context);
+    add_stats_command(app, context);
     add_daemon_commands(app, context);
     add_site_commands(app, context);
     add_pki_commands(app, context);

@@ -51,7 +51,8 @@ void add_operator_commands(CLI::App& app, Context& context); // reset drain undr
 void add_functions_command(CLI::App& app, Context& context); // functions
 void add_daemon_commands(CLI::App& app, Context& context);   // controller agent fabric model
 void add_nvme_commands(CLI::App& app, Context& context);     // nvme share|clients
-void add_dev_commands(CLI::App& app, Context& context);      // dev up|down|status|exec, stats
+void add_dev_commands(CLI::App& app, Context& context);      // dev up|down|status|exec|port|ask
+void add_stats_command(CLI::App& app, Context& context);     // stats
 void add_site_commands(CLI::App& app, Context& context);     // site check apply show
 void add_pki_commands(CLI::App& app, Context& context);      // pki init issue renew revoke ls
 void add_store_commands(CLI::App& app, Context& context);    // store copy verify

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The embedded cluster: dev up, down, status, exec; and stats, which asks every daemon of it.
+// The embedded cluster: dev up, down, status, exec, port, ask.
 #include "admin/server.h"
 #include "cli/context.h"
 #include "cli/table.h"
+#include "cli/units.h"
 #include "dev/cluster.h"
 #include "dev/guest_exec.h"
 
 #include <iostream>
+#include <thread>
 #include <unistd.h>
 
 namespace lanepool::cli {
@@ -24,6 +26,8 @@ struct DevOptions {
     std::vector<std::string> command;
     std::string change;
     uint32_t timeout_s = 0;
+    std::filesystem::path socket;
+    std::string question;
 };
 
 Result<> up(const Context& context, DevOptions& options) {
@@ -70,12 +74,8 @@ Result<> status(const Context& context, const DevOptions& options) {
 std::string shell_command(const std::vector<std::string>& words) {
     if (words.size() == 1) return words[0];
     std::string line;
-    for (const auto& word : words) {
-        line += line.empty() ? "'" : " '";
-        for (const char c : word)
-            line += c == '\'' ? std::string("'\\''") : std::string(1, c);
-        line += "'";
-    }
+    for (const auto& word : words)
+        line += (line.empty() ? "" : " ") + dev::shell_word(word);
     return line;
 }
 
@@ -97,56 +97,91 @@ Result<int> exec(const Context& context, const DevOptions& options) {
     return result.status;
 }
 
-// How many messages the daemons have handled for accesses to lent devices and to borrowers' memory: of
-// registers that trap, forwarded by the switch, or sent by a device. While a guest does I/O on a lent drive
-// it must not rise.
-uint64_t io_messages(const Json& daemons) {
-    uint64_t sum = 0;
-    const auto add = [&sum](const Json& object, std::initializer_list<const char*> names) {
-        for (const char* name : names)
-            sum += object.is_object() ? object.value(name, uint64_t{0}) : 0;
-    };
-    for (const auto& [name, stats] : daemons.items()) {
-        if (name == "fabric")
-            add(stats.value("total", Json::object()),
-                {"window_reads", "window_writes", "forwarded_reads", "forwarded_writes"});
-        else if (name.starts_with("agent-"))
-            add(stats, {"messages"});
-        else if (stats.is_object())
-            add(stats.value("messages", Json()),
-                {"region_reads", "region_writes", "dma_reads", "dma_writes"});
+// The daemon's answer; with a time-out, one that says that it is ready.
+Result<> ask(const DevOptions& options) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.timeout_s);
+    while (true) {
+        const auto answer = admin::call(options.socket, {{"command", options.question}});
+        if (answer && (options.timeout_s == 0 || answer->value("ready", false))) {
+            std::cout << answer->dump(2) << std::endl;
+            return {};
+        }
+        if (std::chrono::steady_clock::now() >= deadline)
+            return fail(answer ? Errc::timeout : answer.error().code(), "{}",
+                        answer ? "it is not ready: " + answer->dump() : answer.error().message());
+        std::this_thread::sleep_for(50ms);
     }
-    return sum;
-}
-
-Result<> stats(const Context& context, const DevOptions& options) {
-    Json json = Json::object();
-    for (const auto& [name, socket] : dev::admin_sockets(options.folder)) {
-        const auto answer = admin::call(socket, {{"command", "stats"}});
-        json[name] = answer ? Json::parse(answer->dump()) : Json{{"error", answer.error().message()}};
-    }
-    if (json.empty())
-        return fail(Errc::not_found, "there is no cluster in {}; `lanepool dev up` starts one",
-                    options.folder.string());
-    const uint64_t messages = io_messages(json);
-    if (context.json()) {
-        json["io_messages"] = messages;
-        std::cout << json.dump(2) << std::endl;
-        return {};
-    }
-    std::cout << fmt::format("messages for I/O, of all daemons: {}\n", messages);
-    for (const auto& [name, values] : json.items()) {
-        std::cout << name << "\n";
-        for (const auto& [key, value] : values.items())
-            std::cout << fmt::format("  {:<28} {}\n", key,
-                                     value.is_string() ? value.template get<std::string>() : value.dump());
-    }
-    return {};
 }
 
 void add_folder(CLI::App* sub, const std::shared_ptr<DevOptions>& options) {
     sub->add_option("--dir", options->folder, "the cluster's folder (also $LANEPOOL_DEV_DIR)")
         ->capture_default_str();
+}
+
+void add_up(CLI::App& dev, Context& context, const std::shared_ptr<DevOptions>& options) {
+    auto* up_command = dev.add_subcommand("up", "Start it: controller, fabric, a lender with devices, "
+                                                "borrowing hosts with guests; or start again what has died");
+    add_folder(up_command, options);
+    auto& cluster = options->cluster;
+    up_command
+        ->add_option("--controllers", cluster.controllers,
+                     "1, with its records in SQLite, or 3 or 5, with theirs in as many members of etcd "
+                     "(default: as it is, else 1)")
+        ->check(CLI::IsMember({1, 3, 5}));
+    auto* drives = up_command->add_option("--drives", cluster.drives, "how many drives the lender has")
+                       ->capture_default_str()
+                       ->check(CLI::Range(1, 16));
+    auto* drive_size = add_capacity(up_command, "--drive-size", cluster.drive_bytes,
+                                    "how large they are (default: 4G; those of whole hosts 1G)");
+    up_command->add_flag("--map-registers", cluster.map_registers,
+                         "let programs map all of the drives' BARs, as those with SISCI must");
+    up_command
+        ->add_option("--dma-engines", cluster.dma_engines,
+                     "how many DMA engines the lender has besides, named dma0 and up")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 16));
+    auto* hosts = up_command
+                      ->add_option("--hosts", cluster.borrowers,
+                                   "the borrowing hosts (default: a,b,c; of whole hosts a,b)")
+                      ->delimiter(',');
+    up_command->add_flag("!--no-guests", cluster.guests,
+                         "borrowing hosts without guests: for applications (SISCI), and started in no time");
+    up_command->add_option("--guest-memory", cluster.guest_memory_mib, "MiB of each guest")
+        ->capture_default_str()
+        ->check(CLI::Range(192, 16384));
+    up_command->add_flag("--whole-hosts", cluster.whole_hosts,
+                         "every host is a whole Linux machine with an IOMMU and an adapter card, the agent "
+                         "inside, and borrows with its own kernel (needs `script/bootstrap bridge`)");
+    up_command
+        ->add_option("--kernel", cluster.whole.kernels,
+                     "of whole hosts: 6.1 or 6.12, or that of one as in a=6.1 (default: 6.12)")
+        ->delimiter(',');
+    auto memory_mib = std::make_shared<unsigned>(512);
+    auto* memory = up_command->add_option("--host-memory", *memory_mib, "MiB of each whole host")
+                       ->capture_default_str()
+                       ->check(CLI::Range(384, 3072));
+    up_command->callback([=, &context] {
+        auto& whole = options->cluster.whole;
+        if (hosts->count() > 0) whole.borrowers = options->cluster.borrowers;
+        if (drives->count() > 0) whole.drives = options->cluster.drives;
+        if (drive_size->count() > 0) whole.drive_bytes = options->cluster.drive_bytes;
+        if (memory->count() > 0) whole.memory_mib = *memory_mib;
+        finish(context, up(context, *options));
+    });
+}
+
+void add_looking(CLI::App& dev, Context& context, const std::shared_ptr<DevOptions>& options) {
+    auto* status_command = dev.add_subcommand("status", "List its processes");
+    add_folder(status_command, options);
+    status_command->callback([=, &context] { finish(context, status(context, *options)); });
+
+    auto* ask_command =
+        dev.add_subcommand("ask", "Ask one daemon at its administration socket; prints its answer in JSON");
+    ask_command->add_option("--until-ready", options->timeout_s,
+                            "ask again until the answer is that it is ready, for so many seconds at most");
+    ask_command->add_option("SOCKET", options->socket, "the socket, as --admin has named it")->required();
+    ask_command->add_option("COMMAND", options->question, "status, stats or ping")->required();
+    ask_command->callback([=, &context] { finish(context, ask(*options)); });
 }
 
 } // namespace
@@ -156,52 +191,21 @@ void add_dev_commands(CLI::App& app, Context& context) {
     auto* dev = app.add_subcommand("dev", "A whole pool on this machine, without any hardware")
                     ->group("Embedded cluster");
     dev->require_subcommand(1);
-
-    auto* up_command = dev->add_subcommand("up", "Start it: controller, fabric, a lender with devices, "
-                                                 "borrowing hosts with guests; or start again what has died");
-    add_folder(up_command, options);
-    up_command
-        ->add_option("--controllers", options->cluster.controllers,
-                     "1, with its records in SQLite, or 3 or 5, with theirs in as many members of etcd "
-                     "(default: as it is, else 1)")
-        ->check(CLI::IsMember({1, 3, 5}));
-    up_command->add_option("--drives", options->cluster.drives, "how many drives the lender has")
-        ->capture_default_str()
-        ->check(CLI::Range(1, 16));
-    up_command->add_option("--drive-size", options->cluster.drive_size, "how large they are")
-        ->capture_default_str();
-    up_command->add_flag("--map-registers", options->cluster.map_registers,
-                         "let programs map all of the drives' BARs, as those with SISCI must");
-    up_command
-        ->add_option("--dma-engines", options->cluster.dma_engines,
-                     "how many DMA engines the lender has besides, named dma0 and up")
-        ->capture_default_str()
-        ->check(CLI::Range(0, 16));
-    up_command->add_option("--hosts", options->cluster.borrowers, "the borrowing hosts")
-        ->delimiter(',')
-        ->capture_default_str();
-    up_command->add_flag("!--no-guests", options->cluster.guests,
-                         "borrowing hosts without guests: for applications (SISCI), and started in no time");
-    up_command->add_option("--guest-memory", options->cluster.guest_memory_mib, "MiB of each guest")
-        ->capture_default_str()
-        ->check(CLI::Range(192, 16384));
-    up_command->callback([=, &context] { finish(context, up(context, *options)); });
+    add_up(*dev, context, options);
 
     auto* down_command = dev->add_subcommand("down", "Stop it and remove its folder");
     add_folder(down_command, options);
     down_command->add_flag("--keep", options->keep, "keep the folder: drives, records, logs");
     down_command->callback([=, &context] { finish(context, down(context, *options)); });
 
-    auto* status_command = dev->add_subcommand("status", "List its processes");
-    add_folder(status_command, options);
-    status_command->callback([=, &context] { finish(context, status(context, *options)); });
+    add_looking(*dev, context, options);
 
-    auto* exec_command =
-        dev->add_subcommand("exec", "Run a command in the guest of a host; ends with its exit status");
+    auto* exec_command = dev->add_subcommand(
+        "exec", "Run a command in the guest of a host, or in a whole host; ends with its exit status");
     add_folder(exec_command, options);
     exec_command->add_option("--timeout", options->timeout_s, "seconds after which it is killed (0: never)")
         ->capture_default_str();
-    exec_command->add_option("HOST", options->host, "the borrowing host")->required();
+    exec_command->add_option("HOST", options->host, "the host")->required();
     exec_command->add_option("COMMAND", options->command, "what to run, behind --")->required();
     exec_command->callback([=, &context] {
         const auto result = exec(context, *options);
@@ -218,12 +222,6 @@ void add_dev_commands(CLI::App& app, Context& context) {
     port_command->callback([=, &context] {
         finish(context, dev::change_port(options->folder, options->host, options->change));
     });
-
-    auto* stats_command =
-        app.add_subcommand("stats", "Show what each daemon of the embedded cluster has handled by software")
-            ->group("Looking");
-    add_folder(stats_command, options);
-    stats_command->callback([=, &context] { finish(context, stats(context, *options)); });
 }
 
 } // namespace lanepool::cli

@@ -5,10 +5,12 @@
 #include "dev/control_plane.h"
 #include "dev/guest_command.h"
 #include "dev/guest_exec.h"
+#include "dev/host_setup.h"
+#include "dev/whole_cluster.h"
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
+#include <optional>
 #include <thread>
 #include <unistd.h>
 
@@ -22,34 +24,16 @@ constexpr auto start_timeout = 20s;
 constexpr auto boot_timeout = 90s; // 2 s alone; several guests under TCG on two busy cores take their time
 constexpr auto stop_grace = 5s;
 
-std::filesystem::path admin_socket(const std::filesystem::path& folder, const std::string& name) {
-    return name == "fabric" ? folder / "fabric/admin.sock" : folder / (name + ".admin.sock");
-}
-
-std::string last_lines(const std::filesystem::path& log) {
-    std::ifstream stream(log);
-    std::vector<std::string> lines;
-    for (std::string line; std::getline(stream, line);) {
-        lines.push_back(line);
-        if (lines.size() > 5) lines.erase(lines.begin());
-    }
-    std::string text;
-    for (const auto& line : lines)
-        text += "\n    " + line;
-    return text;
-}
-
 // One cluster being brought up.
 class Builder {
   public:
     Builder(const ClusterOptions& options, const ControlPlane& plane, ProcessTable& table,
             const Report& report)
-        : options_(options), plane_(plane), table_(table), report_(report) {}
+        : options_(options), plane_(plane), starter_(options.folder, table, report) {}
 
     Result<> run() {
         TRY(start_all());
-        for (const auto& name : daemons_)
-            TRY(wait_for_daemon(name));
+        TRY(starter_.wait_for_daemons());
         if (options_.guests)
             for (const auto& host : options_.borrowers)
                 TRY(wait_for_guest(host));
@@ -58,16 +42,13 @@ class Builder {
     }
 
   private:
-    std::filesystem::path path(const std::string& name) const { return options_.folder / name; }
+    std::filesystem::path path(const std::string& name) const { return starter_.path(name); }
 
     Result<> start_all() {
         const std::string self = options_.program;
-        TRY(daemon("fabric", {self, "fabric", "--dir", path("fabric"), "--ports",
-                              std::to_string(std::max<size_t>(16, options_.borrowers.size() + 1))}));
-        for (const auto& member : plane_.members(options_.folder))
-            if (!table_.running(member.name)) TRY(start(member.name, member.argv));
-        for (const auto& controller : plane_.daemons(options_.folder, self))
-            TRY(daemon(controller.name, controller.argv));
+        TRY(starter_.daemon("fabric", {self, "fabric", "--dir", path("fabric"), "--ports",
+                                       std::to_string(std::max<size_t>(16, options_.borrowers.size() + 1))}));
+        TRY(plane_.start(starter_, self));
         std::vector<std::string> lender = agent(options_.lender, 0);
         for (unsigned i = 0; i < options_.drives; ++i) {
             const std::string drive = fmt::format("nvme{}", i);
@@ -79,7 +60,7 @@ class Builder {
                                              "--file",
                                              path(drive + ".img"),
                                              "--size",
-                                             options_.drive_size,
+                                             std::to_string(options_.drive_bytes),
                                              "--serial",
                                              fmt::format("LP{:06}", i + 1)};
             if (options_.map_registers) argv.push_back("--map-registers");
@@ -89,14 +70,14 @@ class Builder {
             const std::string engine = fmt::format("dma{}", i);
             TRY(device(engine, {self, "model", "dma", "--socket", path(engine + ".sock")}, lender));
         }
-        TRY(daemon("agent-" + options_.lender, lender));
+        TRY(starter_.daemon("agent-" + options_.lender, lender));
         unsigned port = 1;
         for (const auto& host : options_.borrowers) {
             auto argv = agent(host, port++);
             const auto monitor = path("guest-" + host) / "agent.qmp.sock";
             if (options_.guests)
                 argv.insert(argv.end(), {"--guest", fmt::format("{}={}", host, monitor.string())});
-            TRY(daemon("agent-" + host, argv));
+            TRY(starter_.daemon("agent-" + host, argv));
             if (options_.guests) TRY(guest(host));
         }
         return {};
@@ -104,7 +85,7 @@ class Builder {
 
     // One of the lender's, whose agent is told of it by AGENT.
     Result<> device(const std::string& name, std::vector<std::string> argv, std::vector<std::string>& agent) {
-        TRY(daemon(name, std::move(argv)));
+        TRY(starter_.daemon(name, std::move(argv)));
         agent.insert(agent.end(), {"--device", fmt::format("{}={}", name, path(name + ".sock").string())});
         return {};
     }
@@ -118,60 +99,23 @@ class Builder {
                 "--application",  path("application-" + host + ".sock")};
     }
 
-    Result<> daemon(const std::string& name, std::vector<std::string> argv) {
-        daemons_.push_back(name);
-        if (table_.running(name)) return {};
-        if (name != "fabric") argv.insert(argv.end(), {"--admin", admin_socket(options_.folder, name)});
-        return start(name, argv);
-    }
-
     Result<> guest(const std::string& host) {
         const std::string name = "guest-" + host;
-        if (table_.running(name)) return {};
+        if (starter_.running(name)) return {};
         const auto folder = path(name);
         std::filesystem::create_directories(folder);
-        return start(name, TRY(guest_command({host, folder, options_.guest_memory_mib})));
-    }
-
-    Result<> start(const std::string& name, const std::vector<std::string>& argv) {
-        report_("starting " + name);
-        return table_.start(name, argv, path(name + ".log"));
-    }
-
-    // Without a majority of etcd's members no controller leads, and no agent is ever ready.
-    Result<> check_members() const {
-        for (const auto& member : plane_.members(options_.folder))
-            if (!table_.running(member.name)) return died(member.name);
-        return {};
-    }
-
-    tl::unexpected<Error> died(const std::string& name) const {
-        return fail(Errc::unavailable, "{} ended while it was being started; the end of {}:{}", name,
-                    path(name + ".log").string(), last_lines(path(name + ".log")));
-    }
-
-    Result<> wait_for_daemon(const std::string& name) {
-        const auto deadline = io::system_clock().now() + start_timeout;
-        while (true) {
-            const auto answer = admin::call(admin_socket(options_.folder, name), {{"command", "ping"}}, 1s);
-            if (answer) return {};
-            if (!table_.running(name)) return died(name);
-            if (io::system_clock().now() > deadline)
-                return fail(Errc::timeout, "{} does not answer ({}); see {}", name, answer.error().message(),
-                            path(name + ".log").string());
-            std::this_thread::sleep_for(20ms);
-        }
+        return starter_.start(name, TRY(guest_command({host, folder, options_.guest_memory_mib})));
     }
 
     Result<> wait_for_guest(const std::string& host) {
         const std::string name = "guest-" + host;
-        report_(fmt::format("waiting for the guest of host {} to boot", host));
+        starter_.report(fmt::format("waiting for the guest of host {} to boot", host));
         const auto deadline = io::system_clock().now() + boot_timeout;
         while (true) {
             auto exec = GuestExec::connect(exec_socket(options_.folder, host),
                                            std::min<io::Duration>(5s, deadline - io::system_clock().now()));
             if (exec) return {};
-            if (!table_.running(name)) return died(name);
+            if (!starter_.running(name)) return starter_.died(name);
             if (io::system_clock().now() > deadline)
                 return exec.error().code() == Errc::timeout
                            ? fail(Errc::timeout, "the guest of host {} has not booted in {} s; see {}", host,
@@ -189,13 +133,13 @@ class Builder {
         hosts.insert(hosts.end(), options_.borrowers.begin(), options_.borrowers.end());
         for (const auto& host : hosts) {
             const std::string name = "agent-" + host;
-            report_(fmt::format("waiting for the agent of host {} to join", host));
+            starter_.report(fmt::format("waiting for the agent of host {} to join", host));
             while (true) {
                 const auto answer =
                     admin::call(admin_socket(options_.folder, name), {{"command", "status"}}, 1s);
                 if (answer && answer->value("ready", false)) break;
-                if (!table_.running(name)) return died(name);
-                TRY(check_members());
+                if (!starter_.running(name)) return starter_.died(name);
+                TRY(plane_.check_members(starter_));
                 if (io::system_clock().now() > deadline)
                     return fail(Errc::timeout, "the agent of host {} is not ready: {}", host,
                                 answer ? answer->dump() : answer.error().message());
@@ -207,15 +151,13 @@ class Builder {
 
     const ClusterOptions& options_;
     const ControlPlane& plane_;
-    ProcessTable& table_;
-    const Report& report_;
-    std::vector<std::string> daemons_;
+    Starter starter_;
 };
 
 // The order in which things are taken down: what uses before what is used.
 std::vector<std::string> stop_order(const ProcessTable& table) {
     std::vector<std::string> names;
-    for (const char* prefix : {"guest-", "agent-", "controller", "etcd", "nvme", "dma", "fabric"})
+    for (const char* prefix : {"guest-", "host-", "agent-", "controller", "etcd", "nvme", "dma", "fabric"})
         for (const auto& [name, process] : table.processes())
             if (name.starts_with(prefix)) names.push_back(name);
     return names;
@@ -234,10 +176,13 @@ std::string controller_endpoints(const std::filesystem::path& folder) {
 }
 
 std::filesystem::path exec_socket(const std::filesystem::path& folder, const std::string& host) {
+    if (const auto whole = folder / ("host-" + host); std::filesystem::exists(whole))
+        return whole / "exec.sock";
     return folder / ("guest-" + host) / "exec.sock";
 }
 
 Result<> up(const ClusterOptions& options, const Report& report) {
+    if (options.whole_hosts || TRY(WholePlan::read(options.folder))) return up_whole_hosts(options, report);
     if (options.guests) TRY(guest_cache());
     auto table = TRY(ProcessTable::open(options.folder, 30s));
     const auto plane = TRY(ControlPlane::open(options.folder, options.controllers));
@@ -270,33 +215,68 @@ Result<std::vector<ProcessStatus>> status(const std::filesystem::path& folder) {
     return list;
 }
 
-Result<> change_port(const std::filesystem::path& folder, const std::string& host,
-                     const std::string& change) {
-    for (const auto& process : TRY(ProcessTable::read(folder))) {
+namespace {
+
+// The port of a host of HOST's name: the one of the adapter with which its agent was started, .../portN.sock.
+std::optional<unsigned> agent_port(const std::vector<Process>& processes, const std::string& host) {
+    for (const auto& process : processes) {
         if (process.name != "agent-" + host) continue;
-        // The port is that of the adapter with which the agent was started: .../portN.sock
         for (const auto& word : process.argv) {
             const auto name = std::filesystem::path(word).stem().string();
-            if (!name.starts_with("port")) continue;
-            const auto port = static_cast<unsigned>(std::stoul(name.substr(4)));
-            admin::Json request = {{"command", change}, {"port", port}};
-            if (change == "up" || change == "down")
-                request = {{"command", "link"}, {"port", port}, {"up", change == "up"}};
-            TRY(admin::call(admin_socket(folder, "fabric"), request));
-            return {};
+            if (name.starts_with("port")) return static_cast<unsigned>(std::stoul(name.substr(4)));
         }
     }
-    return fail(Errc::not_found, "the cluster in {} has no host {}", folder.string(), host);
+    return std::nullopt;
 }
 
-std::vector<std::pair<std::string, std::filesystem::path>>
-admin_sockets(const std::filesystem::path& folder) {
-    std::vector<std::pair<std::string, std::filesystem::path>> sockets;
-    if (const auto processes = ProcessTable::read(folder))
-        for (const auto& process : *processes)
-            if (!process.name.starts_with("guest-") && !process.name.starts_with("etcd"))
-                sockets.emplace_back(process.name, admin_socket(folder, process.name));
-    return sockets;
+std::optional<unsigned> whole_host_port(const WholePlan& plan, const std::string& host) {
+    const auto hosts = plan.hosts();
+    const auto found = std::find(hosts.begin(), hosts.end(), host);
+    if (found == hosts.end()) return std::nullopt;
+    return static_cast<unsigned>(found - hosts.begin());
+}
+
+// The agent in a whole host, whose sockets are in there.
+Result<admin::Json> ask_whole_host(const std::filesystem::path& folder, const std::string& host,
+                                   const std::string& command) {
+    auto channel = TRY(GuestExec::connect(exec_socket(folder, host), 5s));
+    const auto result =
+        TRY(channel.run(fmt::format("lanepool dev ask {} {}", host_admin_socket, shell_word(command)), 20s));
+    auto answer = admin::Json::parse(result.output, nullptr, false);
+    if (result.status != 0 || answer.is_discarded())
+        return fail(Errc::unavailable, "the agent in host {} does not answer: {}", host, result.output);
+    return answer;
+}
+
+} // namespace
+
+Result<> change_port(const std::filesystem::path& folder, const std::string& host,
+                     const std::string& change) {
+    const auto plan = TRY(WholePlan::read(folder));
+    const auto port = plan ? whole_host_port(*plan, host) : agent_port(TRY(ProcessTable::read(folder)), host);
+    if (!port) return fail(Errc::not_found, "the cluster in {} has no host {}", folder.string(), host);
+    admin::Json request = {{"command", change}, {"port", *port}};
+    if (change == "up" || change == "down")
+        request = {{"command", "link"}, {"port", *port}, {"up", change == "up"}};
+    else if (plan)
+        return fail(Errc::not_supported,
+                    "the adapter of a whole host stays where it is, because QEMU would not find it again: "
+                    "take the link down instead");
+    TRY(admin::call(admin_socket(folder, "fabric"), request));
+    return {};
+}
+
+Result<std::vector<Answer>> ask_daemons(const std::filesystem::path& folder, const std::string& command) {
+    std::vector<Answer> answers;
+    for (const auto& process : TRY(ProcessTable::read(folder))) {
+        const auto& name = process.name;
+        if (name.starts_with("guest-") || name.starts_with("etcd")) continue;
+        if (name.starts_with("host-"))
+            answers.push_back({"agent-" + name.substr(5), ask_whole_host(folder, name.substr(5), command)});
+        else
+            answers.push_back({name, admin::call(admin_socket(folder, name), {{"command", command}})});
+    }
+    return answers;
 }
 
 } // namespace lanepool::dev

@@ -2,6 +2,8 @@
 #include "dev/control_plane.h"
 
 #include "base/unique_fd.h"
+#include "dev/certificates.h"
+#include "dev/whole_host.h"
 #include "io/replace_file.h"
 
 #include <arpa/inet.h>
@@ -69,10 +71,15 @@ Result<ControlPlane> ControlPlane::read(const std::filesystem::path& folder) {
         plane.etcd.push_back({ports["client"].get<uint16_t>(), ports["peer"].get<uint16_t>()});
     }
     plane.controllers = static_cast<unsigned>(std::max<size_t>(1, plane.etcd.size()));
+    for (const auto& port : json.value("tcp", Json::array())) {
+        if (!port.is_number_unsigned()) return damaged();
+        plane.tcp.push_back(port.get<uint16_t>());
+    }
+    if (!plane.tcp.empty() && plane.tcp.size() != plane.controllers) return damaged();
     return plane;
 }
 
-Result<ControlPlane> ControlPlane::open(const std::filesystem::path& folder, unsigned wanted) {
+Result<ControlPlane> ControlPlane::open(const std::filesystem::path& folder, unsigned wanted, bool over_tcp) {
     const bool there = std::filesystem::exists(file_in(folder));
     auto plane = TRY(read(folder));
     if (there && wanted != 0 && wanted != plane.controllers)
@@ -88,15 +95,30 @@ Result<ControlPlane> ControlPlane::open(const std::filesystem::path& folder, uns
                     "here: run script/bootstrap, or install Debian's package etcd-server");
     if (there) return plane;
     Json json{{"etcd", Json::array()}};
-    if (plane.controllers > 1) {
-        const auto ports = TRY(free_ports(2 * size_t{plane.controllers}));
-        for (size_t i = 0; i < ports.size(); i += 2) {
-            plane.etcd.push_back({ports[i], ports[i + 1]});
-            json["etcd"].push_back({{"client", ports[i]}, {"peer", ports[i + 1]}});
-        }
+    const size_t for_etcd = plane.controllers > 1 ? 2 * size_t{plane.controllers} : 0;
+    const auto ports = TRY(free_ports(for_etcd + (over_tcp ? plane.controllers : 0)));
+    for (size_t i = 0; i < for_etcd; i += 2) {
+        plane.etcd.push_back({ports[i], ports[i + 1]});
+        json["etcd"].push_back({{"client", ports[i]}, {"peer", ports[i + 1]}});
     }
+    plane.tcp.assign(ports.begin() + static_cast<ptrdiff_t>(for_etcd), ports.end());
+    json["tcp"] = plane.tcp;
     TRY(io::replace_file(file_in(folder), json.dump(1) + "\n"));
     return plane;
+}
+
+Result<> ControlPlane::start(Starter& starter, const std::string& program) const {
+    for (const auto& member : members(starter.folder()))
+        if (!starter.running(member.name)) TRY(starter.start(member.name, member.argv));
+    for (const auto& controller : TRY(daemons(starter.folder(), program)))
+        TRY(starter.daemon(controller.name, controller.argv));
+    return {};
+}
+
+Result<> ControlPlane::check_members(const Starter& starter) const {
+    for (const auto& member : members(starter.folder()))
+        if (!starter.running(member.name)) return starter.died(member.name);
+    return {};
 }
 
 std::string ControlPlane::name(unsigned number) const {
@@ -107,6 +129,13 @@ std::string ControlPlane::endpoints(const std::filesystem::path& folder) const {
     std::string list;
     for (unsigned i = 0; i < controllers; ++i)
         list += fmt::format("{}unix:{}.sock", list.empty() ? "" : ",", (folder / name(i)).string());
+    return list;
+}
+
+std::string ControlPlane::tcp_endpoints(const std::string& address) const {
+    std::string list;
+    for (const auto port : tcp)
+        list += fmt::format("{}{}:{}", list.empty() ? "" : ",", address, port);
     return list;
 }
 
@@ -129,19 +158,34 @@ std::vector<ControlPlane::Daemon> ControlPlane::members(const std::filesystem::p
     return list;
 }
 
-std::vector<ControlPlane::Daemon> ControlPlane::daemons(const std::filesystem::path& folder,
-                                                        const std::string& program) const {
+// One certificate for all of them: they are on the same machine, and speak for the same records.
+Result<std::vector<std::string>> ControlPlane::certificate_words(const std::filesystem::path& folder) const {
+    if (tcp.empty()) return std::vector<std::string>();
+    const auto files = TRY(certificate_files(folder, {.name = "controller",
+                                                      .role = pki::Role::controller,
+                                                      .host = {},
+                                                      .dns = {},
+                                                      .ip = {this_machine, "127.0.0.1"}}));
+    return std::vector<std::string>{"--tls-ca",  files.ca,  "--tls-cert", files.certificate,
+                                    "--tls-key", files.key, "--tls-crl",  files.revoked};
+}
+
+Result<std::vector<ControlPlane::Daemon>> ControlPlane::daemons(const std::filesystem::path& folder,
+                                                                const std::string& program) const {
     std::string members;
     for (const auto& ports : etcd)
         members += fmt::format("{}127.0.0.1:{}", members.empty() ? "" : ",", ports.client);
+    const auto certificates = TRY(certificate_words(folder));
     std::vector<Daemon> list;
     for (unsigned i = 0; i < controllers; ++i) {
-        Daemon daemon{name(i),
-                      {program, "controller", "--listen", "unix:" + (folder / name(i)).string() + ".sock"}};
+        std::string listen = fmt::format("unix:{}.sock", (folder / name(i)).string());
+        if (!tcp.empty()) listen += fmt::format(",127.0.0.1:{}", tcp[i]);
+        Daemon daemon{name(i), {program, "controller", "--listen", listen}};
         const std::vector<std::string> records =
             etcd.empty() ? std::vector<std::string>{"--state", folder / name(i)}
                          : std::vector<std::string>{"--etcd", members, "--name", name(i)};
         daemon.argv.insert(daemon.argv.end(), records.begin(), records.end());
+        daemon.argv.insert(daemon.argv.end(), certificates.begin(), certificates.end());
         list.push_back(std::move(daemon));
     }
     return list;

@@ -1,27 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dev/guest_command.h"
 
-#include <cstdlib>
+#include "dev/cache.h"
 
 namespace lanepool::dev {
 
-namespace {
-std::filesystem::path cache_folder() {
-    if (const char* cache = std::getenv("LANEPOOL_CACHE"); cache && *cache) return cache;
-    if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache)
-        return std::filesystem::path(cache) / "lanepool";
-    const char* home = std::getenv("HOME");
-    return std::filesystem::path(home ? home : "/root") / ".cache/lanepool";
-}
-} // namespace
-
 Result<std::filesystem::path> guest_cache() {
-    const auto cache = cache_folder();
-    for (const char* part :
-         {"bin/qemu-system-x86_64", "guest/current/vmlinuz", "guest/current/initramfs.img"})
-        if (!std::filesystem::exists(cache / part))
-            return fail(Errc::not_found, "{} is missing; run script/bootstrap", (cache / part).string());
-    return cache;
+    return cache_with({"bin/qemu-system-x86_64", "guest/current/vmlinuz", "guest/current/initramfs.img"},
+                      "script/bootstrap");
 }
 
 Result<std::vector<std::string>> guest_command(const GuestOptions& options) {

@@ -18,8 +18,7 @@ struct GuestOptions {
     unsigned memory_mib = 256;
 };
 
-// Where script/bootstrap puts QEMU and the guest image: $LANEPOOL_CACHE, else $XDG_CACHE_HOME/lanepool, else
-// ~/.cache/lanepool. Errors: not_found, saying what to run, when they are not there.
+// The cache folder, with QEMU and the guest image in it. Errors: not_found, saying what to run.
 Result<std::filesystem::path> guest_cache();
 
 // The command line of one guest (docs/guest.md says why each part is there). Its sockets in FOLDER:

@@ -21,6 +21,13 @@ constexpr size_t max_line_bytes = (1 << 20) * 4 / 3 + 4096;
 
 } // namespace
 
+std::string shell_word(const std::string& text) {
+    std::string word = "'";
+    for (const char c : text)
+        word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return word + "'";
+}
+
 std::string base64_encode(std::string_view data) {
     std::string text;
     text.reserve((data.size() + 2) / 3 * 4);

@@ -39,6 +39,9 @@ class GuestExec {
     unsigned next_id_ = 1;
 };
 
+// What a shell takes for one word.
+std::string shell_word(const std::string& text);
+
 // RFC 4648 section 4, as the channel carries commands and output.
 std::string base64_encode(std::string_view data);
 Result<std::string> base64_decode(std::string_view text);
