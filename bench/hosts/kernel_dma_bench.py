@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What a host's own kernel gets of a drive in each DMA mode of the bridge module: of another whole host's drive over the fabric beside the
-same drive with its own host's driver; and of a drive of its own through the module alone beside the same without it. Whole hosts
-are QEMU guests: docs/benchmarks.md tells what of these figures is theirs. Needs 'script/bootstrap bridge'."""
+same drive with its own host's driver; of lanepool's model over the fabric beside the same model attached to the borrower; and of a drive
+of its own through the module alone beside the same without it. Whole hosts are QEMU guests: docs/benchmarks.md tells what of these figures is
+theirs. Needs 'script/bootstrap bridge'."""
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -14,13 +16,16 @@ sys.path.insert(0, str(ROOT / "tests/hosts"))
 sys.path.insert(0, str(ROOT / "bench/guest"))
 import fio  # noqa: E402
 from host_cluster import HostCluster  # noqa: E402
-from whole_host import KERNELS, PROGRAM, nvme  # noqa: E402
+from whole_host import KERNELS, PROGRAM, Device, nvme  # noqa: E402
 
 MODULE_DRIVE = ROOT / "build/lanepool-module-drive"
 MODES = ("bounce", "iommu", "direct")
 CASES = (fio.CASES["randread-4k-qd1"], fio.CASES["randwrite-4k-qd1"], fio.Case("read-128k-qd1", "read", 128, 1),
          fio.Case("write-128k-qd1", "write", 128, 1))
-DRIVE = "store/nvme0"
+MODEL_BYTES = 64 << 20
+# What is measured beside what.
+SYSTEMS = {"lender's own driver": [f"fabric, {mode}" for mode in MODES], "model attached here": [f"model over the fabric, {mode}" for mode in MODES],
+           "own driver": [f"module alone, {mode}" for mode in MODES]}
 SITE = """
 [[tenant]]
 name = "lab"
@@ -39,6 +44,26 @@ dma = ["bounce", "iommu", "direct"]
 """
 
 
+class AttachedModel(Device):
+    """lanepool's model of a drive as a device of a host itself."""
+
+    def __init__(self, name, socket):
+        super().__init__(name, "vfio-user-pci")
+        self.socket = socket
+
+    def argv(self, bus, _):
+        return ["-device", json.dumps({"driver": self.driver, "id": self.name, "bus": bus, "socket": {"type": "unix", "path": str(self.socket)}})]
+
+
+def start_model(cluster, name):
+    """Its socket. All of its blocks are written."""
+    file, socket = cluster.folder / f"{name}.img", cluster.folder / f"{name}.sock"
+    file.write_bytes(os.urandom(MODEL_BYTES))
+    cluster.spawn(name, "model", "nvme", "--socket", socket, "--file", file, "--serial", name)
+    cluster.wait_until(f"{name} serves", socket.exists, 10)
+    return socket
+
+
 def fill(machine, disk):
     """A block that was never written costs a drive nothing to read."""
     machine.check(f"dd if=/dev/urandom of={disk} bs=1M count=32 oflag=direct 2>/dev/null", 120)
@@ -52,9 +77,9 @@ class Bench:
     def measure(self, machine, disk):
         return {case.name: fio.run(machine, case, disk, self.runtime_s) for case in CASES}
 
-    def native(self, machine):
+    def native(self, machine, name="nvme0"):
         """A drive with its own host's own driver, which has it when a round begins and ends."""
-        return self.measure(machine, machine.block_device(machine.address("nvme0")))
+        return self.measure(machine, machine.block_device(machine.address(name)))
 
     def through_module(self, mode):
         """The borrower's own drive, without the fabric."""
@@ -68,21 +93,26 @@ class Bench:
             self.borrower.check("pid=$(cat /tmp/module-drive.pid); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.05; done")
             self.borrower.bind("nvme", address)
 
-    def over_fabric(self, mode):
-        self.cluster.ok("restore", DRIVE)
-        loan = self.cluster.borrow_kernel(DRIVE, "a", "--dma", mode)
+    def over_fabric(self, device, mode):
+        loan = self.cluster.borrow_kernel(device, "a", "--dma", mode)
         figures = self.measure(self.borrower, self.borrower.block_device(loan["function"]))
-        self.cluster.ok("return", DRIVE, "--to-local")
+        self.cluster.ok("return", device)
         return figures
 
     def round(self):
         """{system: {case: figures}}, in turn."""
-        found = {"lender": self.native(self.store)}
+        found = {"lender's own driver": self.native(self.store)}
+        self.cluster.ok("restore", "store/nvme0")
         for mode in MODES:
-            found[f"fabric, {mode}"] = self.over_fabric(mode)
-        found["own"] = self.native(self.borrower)
+            found[f"fabric, {mode}"] = self.over_fabric("store/nvme0", mode)
+        self.cluster.ok("local", "store/nvme0")
+        self.cluster.wait_device("store/nvme0", "local")
+        found["model attached here"] = self.native(self.borrower, "model")
         for mode in MODES:
-            found[f"module, {mode}"] = self.through_module(mode)
+            found[f"model over the fabric, {mode}"] = self.over_fabric("models/model", mode)
+        found["own driver"] = self.native(self.borrower)
+        for mode in MODES:
+            found[f"module alone, {mode}"] = self.through_module(mode)
         return found
 
 
@@ -97,14 +127,14 @@ def rows_of(rounds):
         return [each[system][case.name][figure] / (each[against][case.name][figure] if against else 1) for each in rounds]
 
     rows = []
-    for against, systems in (("lender", [f"fabric, {mode}" for mode in MODES]), ("own", [f"module, {mode}" for mode in MODES])):
+    for against, systems in SYSTEMS.items():
         for case in CASES:
             latency = case.block_kib == 4
-            rows.append(row(f"{case.name}: native, {against}", values(against, case, "p50_us" if latency else "mib_s"), "us p50" if latency else "MiB/s"))
+            rows.append(row(f"{case.name}: {against}", values(against, case, "mean_us" if latency else "mib_s"), "us, mean" if latency else "MiB/s"))
             for system in systems:
-                rows.append(row(f"{case.name}: {system}, of native's throughput", values(system, case, "mib_s", against), "ratio"))
+                rows.append(row(f"{case.name}: {system}, throughput", values(system, case, "mib_s", against), "ratio"))
                 if latency:
-                    rows.append(row(f"{case.name}: {system}, of native's latency", values(system, case, "p50_us", against), "ratio"))
+                    rows.append(row(f"{case.name}: {system}, latency", values(system, case, "mean_us", against), "ratio"))
     return rows
 
 
@@ -115,10 +145,14 @@ def main():
     parser.add_argument("--kernel", choices=KERNELS, default=KERNELS[-1], help="of both hosts")
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
-    with HostCluster(ports=2) as cluster:
+    with HostCluster(ports=3) as cluster:
+        lent, attached = (start_model(cluster, name) for name in ("model-lent", "model-attached"))
         cluster.start_hosts(whole={
             "store": dict(kernel=arguments.kernel, devices=[nvme("nvme0")], lend=["nvme0"]),
-            "a": dict(kernel=arguments.kernel, devices=[nvme("nvme0")], borrows=True, allow_direct=True, programs=[PROGRAM, MODULE_DRIVE])})
+            "a": dict(kernel=arguments.kernel, devices=[nvme("nvme0"), AttachedModel("model", attached)], borrows=True, allow_direct=True,
+                      programs=[PROGRAM, MODULE_DRIVE])})
+        cluster.spawn_agent("models", "--device", f"model={lent}")
+        cluster.wait_joined(["models"])
         cluster.apply_site(SITE)
         bench = Bench(cluster, arguments.runtime)
         for machine in (bench.store, bench.borrower):

@@ -126,11 +126,7 @@ class ProcessHost:
         self.start_agent()
 
     def start_agent(self):
-        self.cluster.spawn(f"agent-{self.name}", "--controller", self.cluster.unix_endpoint(), "agent", "--host", self.name,
-                           "--adapter", self.cluster.port_socket(self.port), "--state", self.cluster.folder / f"agent-{self.name}",
-                           "--admin", self.cluster.folder / f"agent-{self.name}.admin.sock",
-                           "--application", self.cluster.folder / f"application-{self.name}.sock",
-                           "--guest", f"{self.name}={self.monitor}")
+        self.cluster.spawn_agent(self.name, "--guest", f"{self.name}={self.monitor}", port=self.port)
 
     def run(self, command, timeout_s=60):
         return self.guest.exec.run(command, timeout_s)
@@ -208,6 +204,14 @@ class HostCluster(Cluster):
             environment = {key: value for key, value in os.environ.items() if not key.startswith("LANEPOOL_")}
             self.daemons[name] = subprocess.Popen([PROGRAM, *map(str, words)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                                   env=environment)
+
+    def spawn_agent(self, host, *words, port=None):
+        """The agent of a host that is a process on this machine. port: by default the next one."""
+        if port is None:
+            port, self.taken = self.taken, self.taken + 1
+        self.spawn(f"agent-{host}", "--controller", self.unix_endpoint(), "agent", "--host", host, "--adapter", self.port_socket(port),
+                   "--state", self.folder / f"agent-{host}", "--admin", self.folder / f"agent-{host}.admin.sock",
+                   "--application", self.folder / f"application-{host}.sock", *words)
 
     def end(self, name):
         """SIGKILL to one of them; tests that care for an orderly end do it themselves."""

@@ -71,9 +71,7 @@ def main():
     with HostCluster(ports=2) as cluster:
         start = time.monotonic()
         cluster.start_hosts(whole={"store1": dict(kernel="6.12", lend=["nvme0"], devices=[nvme("nvme0", 32)])})
-        cluster.spawn("agent-b", "--controller", cluster.unix_endpoint(), "agent", "--host", "b", "--adapter", cluster.port_socket(cluster.taken),
-                      "--state", cluster.folder / "agent-b", "--admin", cluster.folder / "agent-b.admin.sock",
-                      "--application", cluster.folder / "application-b.sock")
+        cluster.spawn_agent("b")
         cluster.wait_joined(["b"])
         cluster.apply_site(site(lender="store1", borrower="b"))
         check(f"a whole host has joined after {time.monotonic() - start:.1f} s", True)
