@@ -6,6 +6,7 @@
 //   ADAPTER  this host's adapter: an address such as 0000:03:00.0, or a port's socket
 //   PEER     the partition of the other one
 //   EDU      QEMU's teaching device there
+//   DRIVE    an NVMe drive (the server's)
 //   MEMORY   a device whose BAR2 is memory (the server's)
 #pragma once
 

@@ -14,7 +14,7 @@ import time
 import unittest
 
 from whole_host import PROGRAM as LANEPOOL
-from whole_host import ROOT, Device, WholeHost, edu
+from whole_host import ROOT, Device, WholeHost, edu, nvme
 from guest_exec import Result  # whole_host finds it
 
 FOLDER = pathlib.Path(os.environ.get("LANEPOOL_HOST_PROGRAMS") or ROOT / "build/tests/hosts")
@@ -24,6 +24,7 @@ PROGRAMS = [FOLDER / name for name in ("ntb_host_test", "ntb_lend_test")]
 def devices():
     return [
         edu("edu0"),
+        nvme("nvme0", disk_mib=1),
         Device("memory", "ivshmem-plain", memdev="shared",
                before=["-object", "memory-backend-memfd,id=shared,size=1M,share=on"]),
     ]
@@ -31,9 +32,9 @@ def devices():
 
 def bind(host):
     """All of its devices to vfio-pci; where they are, as ntb_host_test wants to be told."""
-    where = {name: host.address(name) for name in ("adapter", "edu0", "memory")}
+    where = {name: host.address(name) for name in ("adapter", "edu0", "nvme0", "memory")}
     host.bind("vfio-pci", *where.values())
-    return f"ADAPTER={where['adapter']} EDU={where['edu0']} MEMORY={where['memory']}"
+    return f"ADAPTER={where['adapter']} EDU={where['edu0']} DRIVE={where['nvme0']} MEMORY={where['memory']}"
 
 
 class NtbTest(unittest.TestCase):
