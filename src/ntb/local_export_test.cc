@@ -200,6 +200,19 @@ TEST(LocalExport, EventsAreMappedOneByOne) {
     EXPECT_EQ(read, data);
 }
 
+TEST(LocalExport, AddressesLeadNowhereOnTheirOwnHost) {
+    const auto exported = std::make_shared<LocalExport>(LocalExport::Addresses{}, 8192, rw);
+    std::array<std::byte, 4> data{};
+    EXPECT_TRUE(exported->write(4096, data));
+    EXPECT_TRUE(exported->read(4096, data));
+    EXPECT_EQ(data, (std::array{std::byte{0xff}, std::byte{0xff}, std::byte{0xff}, std::byte{0xff}}));
+    EXPECT_TRUE(exported->memory(0, 8192).value().empty());
+    EXPECT_EQ(exported->event(0).error().code(), Errc::not_supported);
+    FakeDevice device;
+    EXPECT_EQ(exported->map_for(device, iova, 0, 4096, rw).error().code(), Errc::not_supported);
+    EXPECT_TRUE(device.mapped.empty());
+}
+
 TEST(LocalExport, MemoryThatHasBecomeShorterIsAnError) {
     UniqueFd fd(::memfd_create("test", MFD_CLOEXEC));
     ASSERT_EQ(::ftruncate(fd.get(), 4096), 0);

@@ -69,7 +69,7 @@ class DirectDevice::Impl : public std::enable_shared_from_this<Impl> {
     void tell(std::function<void(const DirectDeviceEvents&)> event);
     Result<> check_access(unsigned bar, uint64_t offset_bytes, size_t size_bytes) const;
     Result<> check_room() const;
-    const Range<Iova>* overlapping(const Range<Iova>& range) const;
+    Result<> remember(Range<Iova> range);
     Result<Iova> placed(uint64_t size_bytes, Result<Body> answer);
     uint32_t vectors(pci::Irq index) const { return opened_.vectors[static_cast<size_t>(index)]; }
     pci::Irq interrupt_index() const { return interrupts_by_msix() ? pci::Irq::msix : pci::Irq::msi; }
@@ -233,18 +233,18 @@ Result<> DirectDevice::Impl::check_room() const {
     return fail(Errc::no_space, "the device reaches {} places already", places_.size());
 }
 
-const Range<Iova>* DirectDevice::Impl::overlapping(const Range<Iova>& range) const {
+Result<> DirectDevice::Impl::remember(Range<Iova> range) {
     const auto next = places_.upper_bound(range.last());
-    if (next == places_.begin() || !std::prev(next)->second.overlaps(range)) return nullptr;
-    return &std::prev(next)->second;
+    if (next != places_.begin() && std::prev(next)->second.overlaps(range))
+        return fail(Errc::protocol, "the lender has placed two things at {:#x}", range.start().value);
+    places_.emplace(range.start(), range);
+    return {};
 }
 
 Result<Iova> DirectDevice::Impl::placed(uint64_t size_bytes, Result<Body> answer) {
     const auto iova = TRY(decode_placed(TRY(std::move(answer)))).iova;
     const auto range = TRY(Range<Iova>::create(iova, size_bytes));
-    if (overlapping(range))
-        return fail(Errc::protocol, "the lender has placed two things at {:#x}", iova.value);
-    places_.emplace(iova, range);
+    TRY(remember(range));
     return iova;
 }
 
@@ -252,14 +252,9 @@ void DirectDevice::Impl::map(Range<Iova> range, BusAddress address, Access acces
     if (const auto exported = Range<BusAddress>::create(address, range.size_bytes()); !exported)
         return done(tl::unexpected<Error>(exported.error()));
     if (auto room = check_room(); !room) return done(room);
-    if (const auto* other = overlapping(range))
-        return done(fail(Errc::already_exists, "{} bytes at {:#x} overlap what is mapped at {:#x} already",
-                         range.size_bytes(), range.start().value, other->start().value));
     link_.send(LoanRequest::map, encode(MapRequest{setup_.key, range, address, access}),
                [this, range, done = std::move(done)](Result<Body> answer) {
-                   // Of two at the same time that overlap, the lender refuses one.
-                   if (answer && !overlapping(range)) places_.emplace(range.start(), range);
-                   done(answer.map([](auto&&) {}));
+                   done(answer.and_then([&](const auto&) { return remember(range); }));
                });
 }
 

@@ -192,7 +192,9 @@ class MemoryDevice final : public pci::Function {
         for (auto& [number, bar] : bars_)
             std::memset(bar.bytes.data(), 0, bar.bytes.size_bytes());
         eventfds_.clear();
+        const bool sleeps_on = refuses_to_wake_ && sleeps();
         config_ = sample_config();
+        if (sleeps_on) pci::set16(config_, memory_device::power_control, 3);
         pci::set16(config_, pci::config::command, 0);
         for (size_t bar = 0; bar < pci::bar_count; ++bar)
             pci::set32(config_, pci::config::bar0 + 4 * bar, bar == 0 ? 0xfe00000c : 0);
@@ -230,9 +232,12 @@ class MemoryDevice final : public pci::Function {
         } else if (offset == pci::config::command) {
             pci::set16(config_, offset, value);
         } else if (offset == memory_device::device_control && kind_.has_flr && (value & 0x8000)) {
+            // The kernel saves the command register and brings it back.
+            const uint16_t command = pci::get16(config_, pci::config::command);
             if (sleeps()) ++rude_awakenings_;
             ++resets_;
             lose_state();
+            pci::set16(config_, pci::config::command, command);
         }
         return {};
     }
