@@ -89,7 +89,7 @@ TEST(IommuFaults, OtherMessagesAreNone) {
              "DMAR: [DMA Write NO_PASID] Request device [01:00.0] fault addr x",
              "DMAR: [DMA Write NO_PASID] Request device [01:00.0] fault addr 0x10000000000000000",
              "DMAR: [DMA Write NO_PASID] Request device [01:20.0] fault addr 0x1000",
-             "DMAR: [DMA Write NO_PASID] Request device [10000:01:00.0] fault addr 0x1000",
+             "DMAR: [DMA Write NO_PASID] Request device [0ffff:01:00.0] fault addr 0x1000",
              "DMAR: [DMA Write] Request device [01:00.0] PASID fault addr 0x1000",
              "DMAR: [Sleep] Request device [01:00.0] fault addr 0x1000",
              "EXT4-fs (DMAR: [DMA Write NO_PASID] Request device [01:00.0] fault addr 0x1000): mounted",
