@@ -10,6 +10,7 @@
 #include "pci/config_space.h"
 
 #include <algorithm>
+#include <fcntl.h>
 #include <map>
 #include <mutex>
 #include <string>
@@ -34,8 +35,19 @@ class FakeInjected {
     // As given to create(). Its files are let go of when the function is removed.
     Description description() const { return get(description_); }
     uint64_t dma_base() const { return get(dma_base_); }
-    // Descriptors given for vectors, by number; -1: none.
-    std::vector<int> vectors() const { return get(vectors_); }
+    // Descriptors given for vectors, by number, as this has them of its own; -1: none.
+    std::vector<int> vectors() const {
+        const std::lock_guard lock(mutex_);
+        std::vector<int> numbers;
+        for (const auto& vector : vectors_)
+            numbers.push_back(vector ? vector->get() : -1);
+        return numbers;
+    }
+    // Empty where there is none.
+    MemoryRef pool() const {
+        const std::lock_guard lock(mutex_);
+        return {pool_, 0, pool_ ? description_.pool_bytes : 0};
+    }
     std::vector<std::byte> config() const { return get(config_); }
 
     // The next call of that name fails so: create, pool, plug, unplug, set_vectors, update_config,
@@ -119,15 +131,19 @@ class FakeInjected {
     void remove() {
         if (state_ != State::removing) return;
         state_ = State::removed;
-        vectors_.assign(vectors_.size(), -1);
+        give_back();
+        tell({Event::Kind::removed});
+    }
+    void give_back() {
+        vectors_.assign(vectors_.size(), nullptr);
         description_.held.clear();
         for (auto& bar : description_.bars)
             bar.memory.fd.reset();
-        tell({Event::Kind::removed});
     }
     void release() {
         if (state_ != State::removed) return;
         state_ = State::released;
+        pool_.reset();
         tell({Event::Kind::released});
     }
     void begin_removal(bool surprise) {
@@ -146,7 +162,7 @@ class FakeInjected {
     Description description_;
     SharedFd pool_;
     uint64_t dma_base_ = 0;
-    std::vector<int> vectors_;
+    std::vector<SharedFd> vectors_;
     std::vector<std::byte> config_, writable_;
     std::vector<Event> events_;
     std::map<std::string, Error> failures_;
@@ -162,6 +178,9 @@ class FakeFunction final : public Function {
         const std::lock_guard lock(it_->mutex_);
         it_->closed_ = true;
         if (it_->state_ == State::plugged || it_->state_ == State::removing) it_->begin_removal(true);
+        if (it_->state_ > State::created) return;
+        it_->give_back(); // it never was anybody's
+        it_->pool_.reset();
     }
     FakeFunction(const FakeFunction&) = delete;
     FakeFunction& operator=(const FakeFunction&) = delete;
@@ -186,7 +205,7 @@ class FakeFunction final : public Function {
         // The module serves the command register itself.
         it_->writable_[pci::config::command] |= std::byte{0x46};
         it_->writable_[pci::config::command + 1] |= std::byte{0x05};
-        it_->vectors_.assign(config.vector_count, -1);
+        it_->vectors_.assign(config.vector_count, nullptr);
         it_->state_ = State::created;
         return {};
     }
@@ -225,7 +244,8 @@ class FakeFunction final : public Function {
         if (first > vectors.size() || eventfds.size() > vectors.size() - first)
             return fail(Errc::invalid_argument, "{} vectors from {} on, of {}", eventfds.size(), first,
                         vectors.size());
-        std::ranges::copy(eventfds, vectors.begin() + first);
+        for (size_t i = 0; i < eventfds.size(); ++i)
+            vectors[first + i] = eventfds[i] < 0 ? nullptr : share(TRY(own(eventfds[i])));
         return {};
     }
     Result<> update_config(uint32_t offset_bytes, std::span<const std::byte> data) override {
@@ -260,6 +280,11 @@ class FakeFunction final : public Function {
   private:
     static constexpr uint64_t page_bytes = 4096;
 
+    static Result<UniqueFd> own(int fd) {
+        const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (copy < 0) return fail_errno("taking an eventfd");
+        return UniqueFd(copy);
+    }
     static Result<> check_dma(const Description& description) {
         if (description.dma_mode == DmaMode::bounce) {
             if (description.pool_bytes == 0 || description.pool_bytes % page_bytes != 0)
@@ -310,6 +335,12 @@ class FakeBridge final : public Bridge {
         hold_ = hold;
     }
 
+    // As FakeInjected's, of the functions opened from now on, one after the other.
+    void fail_next(const std::string& call, Error error) {
+        const std::lock_guard lock(mutex_);
+        failures_.emplace_back(call, std::move(error));
+    }
+
     Result<Ability> ability() const override {
         const std::lock_guard lock(mutex_);
         return ability_;
@@ -320,6 +351,10 @@ class FakeBridge final : public Bridge {
         const auto domain = 0x1ff00 + static_cast<uint32_t>(functions_.size());
         auto injected = std::make_shared<FakeInjected>(pci::Address{domain, 0, 0, 0}, TRY(create_eventfd()));
         injected->hold_removal(hold_);
+        if (!failures_.empty()) {
+            injected->fail_next(failures_.front().first, std::move(failures_.front().second));
+            failures_.erase(failures_.begin());
+        }
         functions_.push_back(injected);
         return std::make_unique<FakeFunction>(std::move(injected));
     }
@@ -328,6 +363,7 @@ class FakeBridge final : public Bridge {
     mutable std::mutex mutex_;
     Result<Ability> ability_ = Ability{{DmaMode::bounce, DmaMode::iommu}, 2048, uint64_t{1} << 30};
     std::vector<std::shared_ptr<FakeInjected>> functions_;
+    std::vector<std::pair<std::string, Error>> failures_;
     bool hold_ = false;
 };
 
