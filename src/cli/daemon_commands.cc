@@ -64,6 +64,8 @@ Result<int> run_agent(agent::AgentOptions options, const std::vector<std::string
 
 void add_agent(CLI::App& app, Context& context) {
     auto* sub = daemon(app, "agent", "Run the agent of one host");
+    sub->footer("A host with a card (--adapter pci:ADDRESS) and the kernel module lanepool_bridge loaded "
+                "borrows with its own kernel, too.");
     auto options = std::make_shared<agent::AgentOptions>();
     auto devices = std::make_shared<std::vector<std::string>>();
     auto guests = std::make_shared<std::vector<std::string>>();
