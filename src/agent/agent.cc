@@ -22,11 +22,6 @@ constexpr auto heartbeat_interval = 250ms;
 // keeps loans for a host that is away.
 constexpr auto complete_limit = 5s;
 constexpr auto look_interval = 20ms;
-// So much of a step's deadline may be used up here; the rest is for the answer's way.
-std::chrono::milliseconds patience(const pool::Step& step) {
-    return std::chrono::milliseconds(step.deadline_ms) * 9 / 10;
-}
-
 std::string random_instance() {
     std::random_device random;
     return fmt::format("{:08x}{:08x}", random(), random());
@@ -60,6 +55,7 @@ Agent::~Agent() {
     applications_.reset();
     calls_.reset();
     borrowed_.clear();
+    leftovers_.clear();
     devices_.clear();
     fabric_.reset();
     control_.reset(); // last: the steps that end here are answered
@@ -89,6 +85,8 @@ Result<> Agent::start() {
     };
     fabric_ = std::make_unique<FabricPort>(loop_, background_, TRY(sources_.adapter(options_.adapter)),
                                            std::move(fabric));
+    own_kernel_ = sources_.own_kernel();
+    look_for_bridge();
 
     ControlEvents control;
     control.connected = [this] {
@@ -99,6 +97,7 @@ Result<> Agent::start() {
     control.message = [this](const v1::ControllerMessage& message) { handle(message); };
     control_ = std::make_unique<ControlStream>(loop_, options_.controllers, std::move(control));
     heartbeat_ = loop_.every(heartbeat_interval, [this] {
+        look_for_bridge();
         v1::AgentMessage message;
         message.mutable_heartbeat()->set_windows_free(
             fabric_->is_up() ? fabric_->adapter().capacity().windows_free : 0);
@@ -168,6 +167,8 @@ void Agent::say_hello() {
     hello.set_windows_free(capacity.windows_free);
     for (const auto& [name, guest] : guests_)
         hello.add_guests(name);
+    for (const auto& mode : dma_modes_)
+        hello.add_dma_modes(mode);
     auto& order = hellos_.emplace_back();
     for (const auto& [name, device] : devices_) {
         if (!device->identified()) continue;
@@ -242,6 +243,7 @@ void Agent::perform(const pool::Order& order) {
             answer.set_code(std::string(name(result.error().code())));
             answer.set_message(result.error().message());
         }
+        if (result && key.kind == pool::StepKind::attach) add_attached(key.loan.value, answer);
         answer.set_duration_us(
             std::chrono::duration_cast<std::chrono::microseconds>(loop_.clock().now() - started).count());
         control_->send(std::move(message));
@@ -263,82 +265,6 @@ void Agent::perform(const pool::Order& order) {
     device->perform(order, std::move(done));
 }
 
-void Agent::attach(const pool::Order& order, std::function<void(Result<>)> done) {
-    if (order.access_model == pool::AccessModel::smartio)
-        return attach_to_application(order, std::move(done));
-    const pool::Step& step = order.step;
-    const auto decided = loans_.attach(step);
-    if (!decided) return done(tl::unexpected<Error>(decided.error()));
-    if (*decided == BorrowedLoans::Attach::go_on)
-        return borrowed_.at(step.loan.value)->attach(std::move(done));
-    const auto to = guest(order.guest);
-    if (!to || !fabric_->is_up()) {
-        loans_.forget(step.loan);
-        if (!to) return done(tl::unexpected<Error>(to.error()));
-        return done(fail(Errc::unavailable, "host {} is not on the fabric", options_.host));
-    }
-    const uint64_t loan = step.loan.value;
-    auto& device = borrowed_[loan] = std::make_unique<BorrowedDevice>(
-        BorrowedDeviceSetup{.loop = &loop_,
-                            .adapter = &fabric_->adapter(),
-                            .channel = &fabric_->channel(),
-                            .guest = *to,
-                            .lender = ntb::Partition{static_cast<uint8_t>(order.lender_partition)},
-                            .key = {step.fdid.value, loan, step.epoch.value},
-                            .socket = options_.state / fmt::format("loan-{}.sock", loan),
-                            .attach_timeout = patience(step)},
-        [this, loan, epoch = step.epoch.value](const std::string& reason) {
-            report_lost(loan, epoch, false, reason);
-        });
-    device->attach([this, done = std::move(done)](const Result<>& result) {
-        done(result);
-        if (!result) hello_soon(); // what is left of it is here until somebody says detach
-    });
-}
-
-void Agent::attach_to_application(const pool::Order& order, std::function<void(Result<>)> done) {
-    const pool::Step& step = order.step;
-    if (!applications_)
-        return done(fail(Errc::not_supported, "host {} serves no applications", options_.host));
-    if (const auto decided = loans_.attach(step); !decided)
-        return done(tl::unexpected<Error>(decided.error()));
-    applications_->attach({{step.fdid.value, step.loan.value, step.epoch.value},
-                           ntb::Partition{static_cast<uint8_t>(order.lender_partition)},
-                           order.shared,
-                           patience(step)},
-                          [this, loan = step.loan, done = std::move(done)](const Result<>& result) {
-                              if (!result) loans_.forget(loan);
-                              done(result);
-                          });
-}
-
-void Agent::detach(const pool::Order& order, std::function<void(Result<>)> done) {
-    const pool::Step& step = order.step;
-    const auto decided = loans_.detach(step);
-    if (applications_ && applications_->has_loan(step.loan.value))
-        return applications_->detach(
-            step.loan.value, [this, loan = step.loan, done = std::move(done)](const Result<>& result) {
-                loans_.forget(loan);
-                done(result);
-            });
-    if (decided == BorrowedLoans::Detach::nothing) return done({});
-    // Not erased from inside of its own callback.
-    auto detached = [this, loan = step.loan, done = std::move(done)](const Result<>& result) {
-        loop_.post([this, loan] {
-            borrowed_.erase(loan.value);
-            loans_.forget(loan);
-        });
-        done(result);
-    };
-    const auto here = borrowed_.find(step.loan.value);
-    if (here == borrowed_.end()) return detached({}); // an application has let go of it
-    BorrowedDevice& device = *here->second;
-    if (decided == BorrowedLoans::Detach::cut_off)
-        device.detach_cut_off(patience(step), std::move(detached));
-    else
-        device.detach(patience(step), std::move(detached));
-}
-
 // ---- from the fabric ----
 
 void Agent::fabric_up() {
@@ -353,11 +279,7 @@ void Agent::fabric_down() {
     if (applications_) applications_->fabric_down();
     for (const auto& [name, device] : devices_)
         device->set_adapter(nullptr);
-    for (auto& [loan, device] : borrowed_) {
-        report_lost(loan, device->key().epoch, false, "the borrower's adapter has gone");
-    }
-    borrowed_.clear();
-    loans_.forget_all();
+    give_up_borrowed();
     // What a guest still holds reads all-ones until it lets go.
     for (const auto& [name, guest] : guests_)
         guest->remove_leftovers();
@@ -397,14 +319,6 @@ LentDevice* Agent::lent_device(const pool::Order& order) {
         if (device->fdid() == order.step.fdid.value && (order.device.empty() || order.device == name))
             return device.get();
     return nullptr;
-}
-
-Result<Guest*> Agent::guest(const std::string& name) {
-    if (name.empty() && guests_.size() == 1) return guests_.begin()->second.get();
-    const auto found = guests_.find(name);
-    if (found == guests_.end())
-        return fail(Errc::not_found, "host {} has no guest '{}'", options_.host, name);
-    return found->second.get();
 }
 
 // ---- applications and administration ----
@@ -451,15 +365,14 @@ admin::Json Agent::status() const {
                            {"loan", observed.loan_id()},
                            {"problem", observed.problem()}});
     }
-    admin::Json loans = admin::Json::array();
-    for (const auto& [loan, device] : borrowed_)
-        loans.push_back({{"loan", loan}, {"epoch", device->key().epoch}, {"attached", device->attached()}});
     return {{"host", options_.host},
             {"ready", ready},
             {"controller", control_->connected()},
             {"fabric", fabric_->is_up()},
             {"devices", devices},
-            {"loans", loans},
+            {"loans", borrowed_status()},
+            {"leftovers", leftovers_status()},
+            {"dma_modes", dma_modes_},
             {"applications", applications_ ? applications_->counts() : admin::Json()},
             {"steps_under_way", ledger_.under_way()}};
 }
@@ -477,20 +390,11 @@ admin::Json Agent::stats() const {
     admin::Json borrowed = admin::Json::array();
     uint64_t messages = 0;
     for (const auto& [loan, device] : borrowed_) {
-        const auto stats = device->stats();
-        const auto* server = device->server_stats();
-        if (!stats || !server) continue;
-        messages += server->region_reads + server->region_writes + server->dma_reads + server->dma_writes;
-        borrowed.push_back({{"loan", loan},
-                            {"requests", stats->requests},
-                            {"trapped_reads", stats->trapped_reads},
-                            {"trapped_writes", stats->trapped_writes},
-                            {"config_accesses", stats->config_accesses},
-                            {"memory_maps", stats->memory_maps},
-                            {"reachable_maps", stats->reachable_maps},
-                            {"region_reads", server->region_reads.load()},
-                            {"region_writes", server->region_writes.load()},
-                            {"other", server->other.load()}});
+        auto stats = device->stats();
+        if (stats.is_null()) continue;
+        messages += stats.value("messages", uint64_t{0});
+        stats["loan"] = loan;
+        borrowed.push_back(std::move(stats));
     }
     return {{"messages", messages}, {"lent", lent}, {"borrowed", borrowed}};
 }

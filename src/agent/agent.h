@@ -17,6 +17,7 @@
 #include "agent/iommu_faults.h"
 #include "agent/lent_device.h"
 #include "agent/options.h"
+#include "agent/own_kernel.h"
 #include "agent/qualification.h"
 #include "agent/step_ledger.h"
 #include "application/server.h"
@@ -54,14 +55,27 @@ class Agent {
     void handle(const v1::ControllerMessage& message);
     void welcome(const v1::Welcome& message);
     void perform(const pool::Order& order);
-    void attach(const pool::Order& order, std::function<void(Result<>)> done);
-    void attach_to_application(const pool::Order& order, std::function<void(Result<>)> done);
-    void detach(const pool::Order& order, std::function<void(Result<>)> done);
     // From the fabric.
     void fabric_up();
     void fabric_down();
     void peer_changed(ntb::Partition peer, bool alive);
     void serve(ntb::Partition from, uint16_t kind, std::vector<std::byte> body, ntb::ChannelReply reply);
+
+    // ---- agent_borrowing.cc: loans of this host as their borrower
+    void attach(const pool::Order& order, std::function<void(Result<>)> done);
+    void attach_to_application(const pool::Order& order, std::function<void(Result<>)> done);
+    Result<std::unique_ptr<BorrowedDevice>> make_borrowed(const pool::Order& order);
+    std::unique_ptr<BorrowedDevice> guest_loan(const pool::Order& order, Guest& to);
+    Result<std::unique_ptr<BorrowedDevice>> kernel_loan(const pool::Order& order, bridge::DmaMode mode);
+    BorrowedDeviceEvents events_of(const pool::Step& step);
+    void detach(const pool::Order& order, std::function<void(Result<>)> done);
+    void forget_borrowed(pool::LoanId loan);
+    void keep_while_it_lingers(std::unique_ptr<BorrowedDevice> device);
+    void give_up_borrowed(); // the adapter is about to go
+    void add_attached(uint64_t loan, v1::StepDone& answer) const;
+    admin::Json borrowed_status() const;
+    admin::Json leftovers_status() const;
+    void look_for_bridge();
 
     // ---- agent_faults.cc: what the IOMMU of this host has stopped
     void watch_iommu();
@@ -91,6 +105,11 @@ class Agent {
     std::unique_ptr<application::Server> applications_; // null: none are served
     BorrowedLoans loans_;
     std::map<uint64_t, std::unique_ptr<BorrowedDevice>> borrowed_; // by loan
+    // Of loans that have ended, of which somebody here holds something still.
+    std::vector<std::unique_ptr<BorrowedDevice>> leftovers_;
+    OwnKernel own_kernel_;
+    std::vector<std::string> dma_modes_; // in which it can borrow now
+    unsigned beats_ = 0;
     StepLedger ledger_;
     std::unique_ptr<ControlStream> control_;
     bool welcomed_ = false;

@@ -1,76 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One loan on this host as its borrower: the function is reached at its lender, served on a socket, and
-// plugged into the guest; and the whole way back. Everything on the loop's thread.
+// One loan on this host as its borrower, whoever receives the device here: a guest (guest_loan.h) or this
+// host's own kernel (kernel_loan.h). Everything on the loop's thread.
 #pragma once
 
-#include "agent/guest.h"
-#include "smartio/borrower.h"
+#include "admin/server.h"
+#include "io/clock.h"
+#include "ntb/adapter.h"
+#include "smartio/loan_key.h"
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace lanepool::agent {
 
-struct BorrowedDeviceSetup {
-    io::EventLoop* loop = nullptr;
-    ntb::Adapter* adapter = nullptr;
-    ntb::Channel* channel = nullptr;
-    Guest* guest = nullptr;
-    ntb::Partition lender;
-    smartio::LoanKey key;
-    std::filesystem::path socket;
-    // How long the guest's driver may take before the loan counts as attached without it.
-    io::Duration attach_timeout;
+struct BorrowedDeviceEvents {
+    // REASON: the loan cannot go on. Called once, after attach() has succeeded and before detach() was
+    // called.
+    std::function<void(const std::string& reason)> lost;
+    // It does not linger any more: it may be destroyed, but not from inside of this call.
+    std::function<void()> ended;
 };
 
 class BorrowedDevice {
   public:
     using Done = std::function<void(Result<>)>;
-    // REASON: the loan cannot go on. Called once, after attach() has succeeded and before detach() was
-    // called.
-    using Lost = std::function<void(const std::string& reason)>;
 
-    BorrowedDevice(BorrowedDeviceSetup setup, Lost lost);
-    ~BorrowedDevice();
+    // What this host's kernel has of it.
+    struct InKernel {
+        uint64_t dma_bytes = 0;
+        std::string function; // "1ff00:00:00.0"
+        std::string driver;   // empty: none has taken it
+    };
 
-    const smartio::LoanKey& key() const { return setup_.key; }
-    ntb::Partition lender() const { return setup_.lender; }
-    bool attached() const { return phase_ == Phase::attached; }
-    std::optional<smartio::BorrowerStats> stats() const;
-    const vfio_user::ServerStats* server_stats() const;
+    virtual ~BorrowedDevice() = default;
 
-    // Reaches the device and hot-adds it; DONE when the guest's driver has taken it. A failure has undone
-    // everything but what the guest still holds: detach() in any case.
-    void attach(Done done);
-    // Asks the guest to let go, for at most DEADLINE, then takes the function away and tells the lender. The
-    // error is the guest's; the function is gone in either case.
-    void detach(io::Duration deadline, Done done);
-    // The same for a loan that is cut at the lender already: the guest finds the function gone, as after a
+    virtual const smartio::LoanKey& key() const = 0;
+    virtual ntb::Partition lender() const = 0;
+    virtual bool attached() const = 0;
+
+    // Reaches the device and gives it to its receiver; DONE when a driver there has taken it. A failure has
+    // undone everything but what the receiver still holds: detach() in any case.
+    virtual void attach(Done done) = 0;
+    // Asks the receiver to let go, for at most DEADLINE, then takes the function away and tells the lender.
+    // The error is the receiver's; the function is gone in either case. ASK: where somebody uses it there,
+    // changes nothing and answers `busy`, naming who; attached() is true still.
+    virtual void detach(io::Duration deadline, bool ask, Done done) = 0;
+    // The same for a loan that is cut at the lender already: the receiver finds the function gone, as after a
     // surprise removal, instead of waiting for answers that do not come.
-    void detach_cut_off(io::Duration deadline, Done done);
-    void lender_lost();
+    virtual void detach_cut_off(io::Duration deadline, Done done) = 0;
+    virtual void lender_lost() = 0;
+    // This host's adapter is about to go: whatever was made from it is given back before this returns. The
+    // loan is over, and nobody is told.
+    virtual void adapter_gone() = 0;
+    // After its end: somebody here still holds something of it, so that it must stay until `ended`.
+    virtual bool lingers() const = 0;
 
-  private:
-    enum class Phase { idle, reaching, plugging, waiting_for_driver, attached, detaching, gone };
-    void reached(Result<> result);
-    void plugged(Result<> result);
-    void finish_attach(Result<> result);
-    void client_changed(bool connected);
-    void report_lost(const std::string& reason);
-    void unplugged(Result<> result, Done done);
-    std::string device_id() const;
-    std::function<void(Result<>)> on_loop(void (BorrowedDevice::*member)(Result<>));
-
-    BorrowedDeviceSetup setup_;
-    Lost lost_;
-    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-    Phase phase_ = Phase::idle;
-    Done attach_done_;
-    Done detach_done_; // once the guest has let go
-    io::EventLoop::Registration deadline_;
-    std::unique_ptr<smartio::Borrower> borrower_;
+    // None: no kernel of this host has it.
+    virtual std::optional<InKernel> in_kernel() const { return std::nullopt; }
+    // For the administration socket: what it is, beyond the loan's number; and what was handled by messages,
+    // and so by software, since it began (null: nothing yet), the number of such messages as "messages".
+    virtual admin::Json status() const = 0;
+    virtual admin::Json stats() const = 0;
 };
 
 } // namespace lanepool::agent

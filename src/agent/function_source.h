@@ -5,6 +5,7 @@
 // come before us. Calls block and may be made from any thread.
 #pragma once
 
+#include "agent/own_kernel.h"
 #include "api/lanepool.pb.h"
 #include "base/result.h"
 #include "io/clock.h"
@@ -69,6 +70,8 @@ class FunctionSources {
     virtual Result<std::shared_ptr<FunctionSource>> device(const std::string& place) = 0;
     // An adapter has no host side: opening it takes it.
     virtual Result<std::shared_ptr<FunctionSource>> adapter(const std::string& place) = 0;
+    // Once the adapter is named: what borrows beside guests and applications. As long as this is there.
+    virtual OwnKernel own_kernel() { return {}; }
 };
 
 inline constexpr std::string_view pci_place = "pci:"; // what such a place begins with

@@ -43,7 +43,12 @@ class MachineSources final : public FunctionSources {
     Result<std::shared_ptr<FunctionSource>> adapter(const std::string& place) override {
         if (!place.starts_with(pci_place)) return std::make_shared<SocketSource>(place, adapter_timeout);
         const auto address = TRY(pci::parse_address(place.substr(pci_place.size())));
-        return bus_adapter(TRY(bus()), address);
+        auto adapter = bus_adapter(TRY(bus()), address);
+        bridge_ = bridge::kernel_bridge();
+        return adapter;
+    }
+    OwnKernel own_kernel() override {
+        return bridge_ ? OwnKernel{bridge_.get(), bus_->system.get()} : OwnKernel{};
     }
 
   private:
@@ -54,6 +59,8 @@ class MachineSources final : public FunctionSources {
 
     const std::filesystem::path state_;
     std::shared_ptr<Bus> bus_; // null: nothing of it has been named
+    // Null: the adapter is none of this machine's bus, and no kernel could reach through it.
+    std::unique_ptr<bridge::Bridge> bridge_;
 };
 
 } // namespace

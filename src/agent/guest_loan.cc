@@ -1,33 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/borrowed_device.h"
+#include "agent/guest_loan.h"
 
 #include <spdlog/spdlog.h>
 
 namespace lanepool::agent {
 
-BorrowedDevice::BorrowedDevice(BorrowedDeviceSetup setup, Lost lost)
-    : setup_(std::move(setup)), lost_(std::move(lost)) {}
+GuestLoan::GuestLoan(GuestLoanSetup setup, BorrowedDeviceEvents events)
+    : setup_(std::move(setup)), events_(std::move(events)) {}
 
 // With the borrower goes its answer, so what is still open is answered here.
-BorrowedDevice::~BorrowedDevice() {
+GuestLoan::~GuestLoan() {
     *alive_ = false;
     borrower_.reset();
     if (attach_done_) attach_done_(fail(Errc::cancelled, "the loan was given up on this host"));
     if (detach_done_) detach_done_({});
 }
 
-std::string BorrowedDevice::device_id() const { return Guest::device_id(setup_.key.loan); }
+std::string GuestLoan::device_id() const { return Guest::device_id(setup_.key.loan); }
 
-std::optional<smartio::BorrowerStats> BorrowedDevice::stats() const {
-    return borrower_ ? std::optional(borrower_->stats()) : std::nullopt;
-}
-
-const vfio_user::ServerStats* BorrowedDevice::server_stats() const {
-    return borrower_ ? borrower_->server_stats() : nullptr;
+admin::Json GuestLoan::stats() const {
+    const auto* server = borrower_ ? borrower_->server_stats() : nullptr;
+    if (!server) return {};
+    const auto stats = borrower_->stats();
+    return {
+        {"messages", server->region_reads + server->region_writes + server->dma_reads + server->dma_writes},
+        {"requests", stats.requests},
+        {"trapped_reads", stats.trapped_reads},
+        {"trapped_writes", stats.trapped_writes},
+        {"config_accesses", stats.config_accesses},
+        {"memory_maps", stats.memory_maps},
+        {"reachable_maps", stats.reachable_maps},
+        {"region_reads", server->region_reads.load()},
+        {"region_writes", server->region_writes.load()},
+        {"other", server->other.load()}};
 }
 
 // The guest answers on a thread of its own, perhaps after this object has gone.
-std::function<void(Result<>)> BorrowedDevice::on_loop(void (BorrowedDevice::*member)(Result<>)) {
+std::function<void(Result<>)> GuestLoan::on_loop(void (GuestLoan::*member)(Result<>)) {
     return [this, alive = alive_, loop = setup_.loop, member](Result<> result) {
         loop->post([this, alive, member, result = std::move(result)] {
             if (*alive) (this->*member)(result);
@@ -35,7 +44,7 @@ std::function<void(Result<>)> BorrowedDevice::on_loop(void (BorrowedDevice::*mem
     };
 }
 
-void BorrowedDevice::attach(Done done) {
+void GuestLoan::attach(Done done) {
     if (phase_ == Phase::attached) return done({});
     if (phase_ != Phase::idle) return done(fail(Errc::busy, "loan {} is being taken away", setup_.key.loan));
     attach_done_ = std::move(done);
@@ -66,20 +75,20 @@ void BorrowedDevice::attach(Done done) {
     });
 }
 
-void BorrowedDevice::reached(Result<> result) {
+void GuestLoan::reached(Result<> result) {
     if (phase_ != Phase::reaching) return;
     if (!result) return finish_attach(std::move(result));
     phase_ = Phase::plugging;
-    setup_.guest->plug(device_id(), setup_.socket, setup_.attach_timeout, on_loop(&BorrowedDevice::plugged));
+    setup_.guest->plug(device_id(), setup_.socket, setup_.attach_timeout, on_loop(&GuestLoan::plugged));
 }
 
-void BorrowedDevice::plugged(Result<> result) {
+void GuestLoan::plugged(Result<> result) {
     if (phase_ != Phase::plugging) return;
     if (!result) return finish_attach(std::move(result));
     phase_ = Phase::waiting_for_driver;
 }
 
-void BorrowedDevice::finish_attach(Result<> result) {
+void GuestLoan::finish_attach(Result<> result) {
     if (!attach_done_) return;
     deadline_.reset();
     if (result) phase_ = Phase::attached;
@@ -87,23 +96,23 @@ void BorrowedDevice::finish_attach(Result<> result) {
 }
 
 // The guest has gone, or has thrown the device out without being asked.
-void BorrowedDevice::client_changed(bool connected) {
+void GuestLoan::client_changed(bool connected) {
     if (!connected && phase_ != Phase::detaching)
         report_lost(fmt::format("guest {} has died or dropped the device", setup_.guest->name()));
 }
 
-void BorrowedDevice::lender_lost() {
+void GuestLoan::lender_lost() {
     if (borrower_) borrower_->lender_lost();
 }
 
-void BorrowedDevice::report_lost(const std::string& reason) {
+void GuestLoan::report_lost(const std::string& reason) {
     if (attach_done_) return finish_attach(fail(Errc::disconnected, "{}", reason));
     if (phase_ != Phase::attached) return;
     phase_ = Phase::gone;
-    lost_(reason);
+    events_.lost(reason);
 }
 
-void BorrowedDevice::detach(io::Duration deadline, Done done) {
+void GuestLoan::detach(io::Duration deadline, bool, Done done) {
     finish_attach(fail(Errc::cancelled, "the loan is being taken back"));
     phase_ = Phase::detaching;
     setup_.guest->unplug(device_id(), deadline,
@@ -117,14 +126,14 @@ void BorrowedDevice::detach(io::Duration deadline, Done done) {
                          });
 }
 
-void BorrowedDevice::detach_cut_off(io::Duration deadline, Done done) {
+void GuestLoan::detach_cut_off(io::Duration deadline, Done done) {
     finish_attach(fail(Errc::cancelled, "the loan has been taken back"));
     phase_ = Phase::detaching;
     lender_lost();
-    detach(deadline, std::move(done));
+    detach(deadline, false, std::move(done));
 }
 
-void BorrowedDevice::unplugged(Result<> result, Done done) {
+void GuestLoan::unplugged(Result<> result, Done done) {
     if (!borrower_) return done(std::move(result));
     detach_done_ = std::move(done);
     // That the lender does not confirm is no failure of the detach: it is told to cut next, or is dead.
