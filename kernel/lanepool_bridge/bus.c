@@ -35,6 +35,8 @@ static int lp_bus_notified(struct notifier_block *block, unsigned long action,
 	switch (action) {
 	case BUS_NOTIFY_ADD_DEVICE:
 		set_dma_ops(dev, &lp_dma_ops);
+		/* The caller has to wake the device first, which is an event to it. */
+		pdev->d3hot_delay = LP_POWER_WAIT_MS;
 		lp_event_presence(fn, LANEPOOL_BRIDGE_EVENT_PRESENT, 0,
 				  LANEPOOL_BRIDGE_PRESENT);
 		break;

@@ -20,6 +20,8 @@
 #include "lanepool_bridge.h"
 
 #define LP_CONFIG_BYTES		LANEPOOL_BRIDGE_CONFIG_BYTES
+/* How long the PCI core waits for a change between D0 and D3hot, instead of 10 ms. */
+#define LP_POWER_WAIT_MS	200
 #define LP_EVENTS		512
 /* At most so many functions, each in a PCI domain of its own. */
 #define LP_FUNCTIONS		64
