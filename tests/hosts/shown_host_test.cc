@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <gtest/gtest.h>
 #include <optional>
 #include <poll.h>
@@ -139,12 +140,19 @@ class Injected {
     fs::path folder;
     bool attached = false, removed = false, released = false;
     int writes = 0; // noticed
+    std::vector<uint16_t> power_states;
 
   private:
+    void set_power_state(uint16_t state) {
+        power_states.push_back(state);
+        value_of(pci::write16(*lent_.function, Region::config, *shown.registers.power_state, state), "power");
+    }
     void serve(const Event& event) {
         switch (event.kind) {
         case Event::Kind::config_write:
             ++writes;
+            if (shown.registers.power_state && event.offset_bytes == *shown.registers.power_state)
+                set_power_state(static_cast<uint16_t>(event.value & 3));
             break;
         case Event::Kind::reset:
             value_of(lent_.function->reset(), "reset");
@@ -228,6 +236,37 @@ TEST_P(ShownDevice, IsTakenByTheModuleAndItsDriver) {
     ASSERT_TRUE(injected.function->unplug(false));
     EXPECT_TRUE(injected.wait_until([&] { return injected.removed && injected.released; }));
     EXPECT_FALSE(fs::exists(injected.folder));
+}
+
+void write_file(const fs::path& path, const std::string& text) {
+    std::ofstream file(path);
+    file << text << std::flush;
+    if (!file) throw std::runtime_error("writing " + path.string());
+}
+
+// A device that sleeps and wakes up, and whose driver comes anew. The kernel waits for what is forwarded.
+TEST(ShownPower, StatesAreForwarded) {
+    const Lent lent("GPU");
+    Injected injected(lent, true);
+    injected.plug();
+    ASSERT_TRUE(injected.wait_until([&] { return injected.attached && has_screen(injected.folder); }));
+    const auto address = injected.folder.filename().string();
+    auto user = std::async(std::launch::async, [&] {
+        write_file(injected.folder / "driver/unbind", address);
+        write_file(injected.folder / "reset_method", "pm"); // from D0 to D3hot, and back
+        const auto start = steady_clock::now();
+        write_file(injected.folder / "reset", "1");
+        const auto end = steady_clock::now();
+        write_file("/sys/bus/pci/drivers_probe", address);
+        return std::chrono::duration_cast<std::chrono::milliseconds>(end - start).count();
+    });
+    EXPECT_TRUE(injected.wait_until(
+        [&] { return user.wait_for(std::chrono::seconds(0)) == std::future_status::ready; }));
+    EXPECT_GE(user.get(), 2 * 200); // 20 on a bus of this machine's own
+    EXPECT_EQ(injected.power_states, (std::vector<uint16_t>{3, 0}));
+    EXPECT_TRUE(injected.wait_until([&] { return has_screen(injected.folder); }));
+    ASSERT_TRUE(injected.function->unplug(false));
+    EXPECT_TRUE(injected.wait_until([&] { return injected.removed && injected.released; }));
 }
 
 INSTANTIATE_TEST_SUITE_P(
