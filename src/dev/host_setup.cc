@@ -42,6 +42,8 @@ fi
 
 # Direct DMA is for the site's rules to allow; the module is not to stand in the way of who tries it.
 if [ "$borrows" = 1 ] && [ ! -e /dev/lanepool_bridge ]; then
+  # There is no udev, which would load a driver when a device comes.
+  modprobe -a nvme igb igbvf || fail "the drivers for what is lent cannot be loaded"
   insmod /usr/lib/lanepool/lanepool_bridge.ko allow_direct=1 || fail "the bridge module cannot be loaded"
 fi
 
