@@ -336,6 +336,47 @@ TEST_F(NtbLending, AfterAResetAllIsWhereItWas) {
     EXPECT_EQ(bytes.data()[128], std::byte{0x11});
 }
 
+// The kernel maps there what its drivers use, after the window has been opened and while it is open.
+TEST_F(NtbLending, AddressesLeadToWhatIsMappedThere) {
+    constexpr uint64_t size = 1 << 30;
+    auto& adapter = *host().adapter;
+    if (!is_card()) {
+        EXPECT_EQ(adapter.export_addresses(size).error().code(), Errc::not_supported);
+        return;
+    }
+    const auto exported = adapter.export_addresses(size).value();
+    EXPECT_EQ(exported.address().value % size, 0u);
+    const auto range = Range<Iova>::create({uint64_t{1} << 38}, size).value();
+    const auto ms_since = [](auto start) {
+        return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    };
+    auto start = std::chrono::steady_clock::now();
+    const auto done =
+        wait([&](auto mapped) { device_->map(range, exported.address(), Access::read_write, mapped); });
+    ASSERT_TRUE(done) << done.error().message();
+    const double map_ms = ms_since(start);
+    const MemoryRef memory{share(create_memory("kernel", page).value()), 0, page};
+    const auto bytes = Mapping::create(memory).value();
+    for (const uint64_t at : {uint64_t{0}, size / 2, size - page}) {
+        auto mapped = adapter.function()
+                          .map_dma(Range<Iova>::create({exported.address().value + at}, page).value(), memory,
+                                   Access::read_write)
+                          .value();
+        std::memset(bytes.data(), 0x5a, 64);
+        std::memset(bytes.data() + 64, 0, 64);
+        transfer(range.start().value + at, buffer, 64, 0);
+        transfer(buffer, range.start().value + at + 64, 64, from_device);
+        EXPECT_EQ(bytes.data()[127], std::byte{0x5a}) << at;
+        ASSERT_TRUE(mapped.unmap());
+        std::memset(bytes.data(), 0x11, page);
+        transfer(buffer, range.start().value + at, 64, from_device);
+        EXPECT_EQ(bytes.data()[0], std::byte{0x11}) << "nothing is mapped there any more";
+    }
+    start = std::chrono::steady_clock::now();
+    ASSERT_TRUE(wait([&](auto unmapped) { device_->unmap(range.start(), unmapped); }));
+    fmt::print("1 GiB is mapped in {:.0f} ms, unmapped in {:.0f} ms\n", map_ms, ms_since(start));
+}
+
 class NtbDrive : public NtbLending {
   protected:
     NtbDrive() : NtbLending(drive, false) {}
