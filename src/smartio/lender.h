@@ -49,8 +49,11 @@ struct LenderOptions {
     // closed in any case. A device that ends its work first may take its time: the NVMe model up to
     // 1.5 s. Give the device's client a time-out below this deadline.
     io::Duration cut_deadline = std::chrono::seconds(5);
-    size_t max_memory_maps = 1024;                  // of one loan
-    uint64_t max_mapped_bytes = uint64_t{1} << 42;  // of one loan
+    size_t max_memory_maps = 1024; // of one loan
+    // Of one loan. What one maps costs the others time on this device's thread (and a cut waits for it), and
+    // the device's address space; a card has no windows for more than its BARs anyway. All memory of a host
+    // (4 TiB) is not too much.
+    uint64_t max_mapped_bytes = uint64_t{1} << 42;
     size_t max_segments = 64;                       // of one loan, beside the device
     uint64_t max_segment_bytes = uint64_t{1} << 30; // of one loan
     size_t max_queued_requests = 512;               // of one loan
