@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A device of a whole host, reached by kernel VFIO, lent to a program on another host. Runs in both at once,
-// as ntb_host_test does: "ntb_lend_test serve" lends QEMU's teaching device and its drive, the tests borrow
+// as ntb_host_test does: "ntb_lend_test serve" lends what QEMU has for it, the tests borrow
 // them.
 #include "hosts/ntb_hosts.h"
 
@@ -19,6 +19,7 @@ namespace {
 
 constexpr uint64_t edu = 0x80001;
 constexpr uint64_t drive = 0x80002;
+constexpr uint64_t memory_device = 0x80003;
 enum Kind : uint16_t { lend = 1, cut, leftovers, stop };
 
 Said about(uint64_t fdid, uint64_t epoch) { return {fdid, 0, epoch}; }
@@ -52,6 +53,7 @@ class Server {
           }) {
         add(edu, "EDU");
         add(drive, "DRIVE");
+        add(memory_device, "MEMORY");
         host_.run([this] { ready_ = true; });
     }
     ~Server() {
@@ -428,6 +430,28 @@ TEST_F(NtbDrive, ItsMsixTableIsABlankPage) {
     give_back();
     borrow();
     EXPECT_EQ(get<uint32_t>(msix.table.offset_bytes), 0u);
+}
+
+// QEMU's shared memory (docs/specs/ivshmem-spec.rst there): its registers are 256 bytes.
+class NtbMemory : public NtbLending {
+  protected:
+    NtbMemory() : NtbLending(memory_device) {}
+};
+
+TEST_F(NtbMemory, ABarThatIsSmallerThanAPage) {
+    const auto& bars = device_->bars();
+    ASSERT_EQ(bars[0].size_bytes, 256u);
+    EXPECT_EQ(device_->interrupts(), 0u);
+    EXPECT_FALSE(device_->msix_table_apart());
+    put<uint32_t>(0, 0x1234);
+    EXPECT_EQ(get<uint32_t>(0), 0x1234u);
+    if (!is_card()) return;
+    ASSERT_EQ(bars[0].card_memory.size_bytes, 256u);
+    EXPECT_EQ(bars[0].card_memory.offset_bytes % page, 0u);
+    const auto mapped = Mapping::create(bars[0].card_memory).value();
+    EXPECT_EQ(*reinterpret_cast<volatile uint32_t*>(mapped.data()), 0x1234u);
+    ASSERT_EQ(bars[2].card_memory.size_bytes, 1u << 20);
+    EXPECT_EQ(bars[2].card_memory.offset_bytes % (1 << 20), 0u);
 }
 
 } // namespace

@@ -13,8 +13,8 @@ namespace lanepool::integration {
 
 class CardFunction final : public pci::Function {
   public:
-    explicit CardFunction(std::unique_ptr<pci::Function> function, unsigned iommu_bits = 48)
-        : function_(std::move(function)), iommu_bits_(iommu_bits) {}
+    explicit CardFunction(std::unique_ptr<pci::Function> function, uint64_t iommu_bytes = uint64_t{1} << 48)
+        : function_(std::move(function)), iommu_bytes_(iommu_bytes) {}
 
     const pci::RegionInfo& region(pci::Region index) const override { return function_->region(index); }
     const pci::IrqInfo& irq(pci::Irq index) const override { return function_->irq(index); }
@@ -36,8 +36,8 @@ class CardFunction final : public pci::Function {
     Result<pci::DmaMapping> map_dma(Range<Iova> range, const MemoryRef& memory, Access access) override {
         if ((range.start().value | range.size_bytes()) % 4096 != 0)
             return fail(Errc::invalid_argument, "an IOMMU maps whole pages");
-        if (range.last().value >> iommu_bits_ != 0)
-            return fail(Errc::out_of_range, "the IOMMU has addresses of {} bits", iommu_bits_);
+        if (range.last().value >= iommu_bytes_)
+            return fail(Errc::out_of_range, "the IOMMU has addresses up to {:#x}", iommu_bytes_);
         return function_->map_dma(range, memory, access);
     }
     Result<pci::DmaMapping> map_dma(Range<Iova>, std::shared_ptr<pci::DmaTarget>, Access) override {
@@ -63,7 +63,7 @@ class CardFunction final : public pci::Function {
         return fail(Errc::not_supported, "the kernel's VFIO has no {}", what);
     }
     std::unique_ptr<pci::Function> function_;
-    const unsigned iommu_bits_;
+    const uint64_t iommu_bytes_;
 };
 
 } // namespace lanepool::integration

@@ -18,6 +18,8 @@ using integration::CardFunction;
 using integration::VirtualSwitch;
 using namespace std::chrono_literals;
 
+constexpr uint64_t gib = uint64_t{1} << 30;
+
 Partition host(unsigned index) { return Partition{static_cast<uint8_t>(index)}; }
 
 std::unique_ptr<Adapter> card(VirtualSwitch& fabric, unsigned port, AdapterEvents events = {}) {
@@ -340,24 +342,30 @@ TEST(NtbCard, ExportsAddresses) {
 }
 
 TEST(NtbCard, ExportsNoAddressesThatItDoesNotHave) {
-    VirtualSwitch fabric(2);
-    auto other = fabric.adapter(1);
+    VirtualSwitch fabric(3);
+    auto other = fabric.adapter(2);
     EXPECT_EQ(other->export_addresses(4096).error().code(), Errc::not_supported);
-    auto owner = Adapter::create(std::make_unique<CardFunction>(fabric.function(0).value(), 36), {}).value();
+    auto owner =
+        Adapter::create(std::make_unique<CardFunction>(fabric.function(0).value(), 64 * gib), {}).value();
     EXPECT_EQ(owner->export_addresses(0).error().code(), Errc::invalid_argument);
     EXPECT_EQ(owner->export_addresses(4097).error().code(), Errc::invalid_argument);
-    EXPECT_EQ(owner->export_addresses(uint64_t{1} << 36).error().code(), Errc::out_of_range);
+    EXPECT_EQ(owner->export_addresses(64 * gib).error().code(), Errc::out_of_range);
     EXPECT_EQ(owner->export_addresses(uint64_t{1} << 62).error().code(), Errc::no_space);
     std::vector<Export> kept; // as long as the IOMMU has them
-    for (Result<Export> next; (next = owner->export_addresses(uint64_t{1} << 34));)
+    for (Result<Export> next; (next = owner->export_addresses(16 * gib));)
         kept.push_back(std::move(*next));
     EXPECT_EQ(kept.size(), 3u);
+    auto small =
+        Adapter::create(std::make_unique<CardFunction>(fabric.function(1).value(), 24 * gib), {}).value();
+    EXPECT_EQ(small->export_addresses(16 * gib).error().code(), Errc::out_of_range) << "it ends in between";
+    EXPECT_TRUE(small->export_addresses(8 * gib));
 }
 
 // Addresses are given out in turn, until the IOMMU does not reach them any more.
 TEST(NtbCard, ExportsGoOnWhereTheIommuEnds) {
     VirtualSwitch fabric(2);
-    auto owner = Adapter::create(std::make_unique<CardFunction>(fabric.function(0).value(), 36), {}).value();
+    auto owner =
+        Adapter::create(std::make_unique<CardFunction>(fabric.function(0).value(), 64 * gib), {}).value();
     const MemoryRef memory{share(create_memory("test", 256 << 20).value()), 0, 256 << 20};
     std::vector<Export> kept;
     for (int i = 0; i < 4; ++i)
