@@ -9,8 +9,6 @@
 namespace lanepool::pool {
 
 namespace {
-// The rule of a loan that the owner of the pool asked for. No rule of a site has such a name.
-constexpr std::string_view owners_rule = "(owner)";
 // For a wish that many devices would do for: how many are tried in order to find one that is free, once there
 // is one that he may have at all.
 constexpr size_t most_tried = 64;
@@ -73,13 +71,20 @@ Explanation Pool::explain(const BorrowRequest& request, Now now) const {
 // ---- what it comes to
 
 namespace {
-std::string terms_of(const Loan& wish) {
-    return fmt::format("{}: {}, priority {}, {}", describe(wish.wanted),
+// DMA: in which mode the host's own kernel has it.
+std::string terms_of(const Loan& wish, DmaMode dma) {
+    const std::string receiver =
+        dma == DmaMode::none
+            ? std::string()
+            : fmt::format(", by host {}'s own kernel in DMA mode {} ({})", wish.borrower, name(dma),
+                          wish.dma == DmaMode::none ? "the first that is allowed and offered" : "asked for");
+    return fmt::format("{}: {}, priority {}, {}{}", describe(wish.wanted),
                        wish.rule.empty()          ? std::string("the site has no rules")
                        : wish.rule == owners_rule ? std::string("asked for by the owner of the pool")
                                                   : "allowed by rule " + wish.rule,
                        wish.priority,
-                       wish.duration_s ? fmt::format("for {} s", wish.duration_s) : "without a due time");
+                       wish.duration_s ? fmt::format("for {} s", wish.duration_s) : "without a due time",
+                       receiver);
 }
 } // namespace
 
@@ -90,9 +95,8 @@ Result<Pool::Plan> Pool::plan(const BorrowRequest& request, const Who& who, Now 
     Plan plan;
     std::set<std::string> named;
     for (const Selector& selector : request.devices) {
-        plan.wishes.push_back(TRY(wish_for(selector, request, who)));
+        plan.wishes.push_back(TRY(wish_for(selector, request, who, explains ? &plan.why : nullptr)));
         const Loan& wish = plan.wishes.back();
-        if (explains) plan.why.push_back(terms_of(wish));
         if (!wish.wanted.device.empty() && !named.insert(wish.wanted.device).second)
             return fail(Errc::invalid_argument, "device {} is asked for twice; name each device once",
                         wish.wanted.device);
@@ -156,7 +160,9 @@ Result<> Pool::check_request(const BorrowRequest& request) const {
     return check_room(request.devices.size());
 }
 
-Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& request, const Who& who) const {
+// WHY: where its terms are told; null: nobody asks.
+Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& request, const Who& who,
+                            std::vector<std::string>* why) const {
     if (selector.empty())
         return fail(Errc::invalid_argument,
                     "nothing is said about the device, and that means no device; name its fdid, HOST/NAME, "
@@ -171,9 +177,10 @@ Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& reque
     wish.near = request.near;
     wish.access_model = request.access_model;
     wish.shared = request.shared;
+    wish.dma = request.dma;
     const Rule* rule = nullptr;
     if (selector.device.empty()) {
-        wish.guest = TRY(check_receiver(request.host, request.guest, request.access_model));
+        wish.guest = TRY(check_receiver(request.host, request.guest, request.access_model, request.dma));
         rule = TRY(rule_for_any(selector, wish, who));
     } else {
         const Device& device = *ledger_.devices.find(TRY(find_device(selector.device)));
@@ -181,11 +188,15 @@ Result<Loan> Pool::wish_for(const Selector& selector, const BorrowRequest& reque
             return fail(Errc::failed_precondition, "device {} is not what else is asked for: {}",
                         describe(device), describe(selector));
         if (is_to_system(request.access_model)) TRY(check_other_host(device, request.host));
-        wish.guest = TRY(check_receiver(request.host, request.guest, request.access_model));
+        wish.guest = TRY(check_receiver(request.host, request.guest, request.access_model, request.dma));
         rule = TRY(policy_->admit(who, request.host, device));
         wish.wanted.device = fmt::format("{}", device.fdid);
     }
     TRY(set_terms(wish, *rule, who, request.duration_s, request.priority));
+    DmaMode dma = DmaMode::none;
+    if (is_to_own_kernel(wish))
+        dma = TRY(policy_->dma(who, *rule, *ledger_.hosts.find(wish.borrower), wish.dma));
+    if (why) why->push_back(terms_of(wish, dma));
     return wish;
 }
 
@@ -339,46 +350,10 @@ Result<> Pool::check_host(const std::string& host) const {
     return {};
 }
 
-Result<std::string> Pool::check_guest(const std::string& host, const std::string& guest) const {
-    const Host* borrower = ledger_.hosts.find(host);
-    if (!borrower)
-        return fail(Errc::not_found, "there is no host '{}'; `lanepool hosts` shows those that are there",
-                    limited(host, longest_name));
-    if (!guest.empty()) {
-        if (std::find(borrower->guests.begin(), borrower->guests.end(), guest) == borrower->guests.end())
-            return fail(
-                Errc::not_found, "host {} has no guest '{}'; it has: {}", host, limited(guest, longest_name),
-                borrower->guests.empty() ? "none" : fmt::format("{}", fmt::join(borrower->guests, ", ")));
-        return guest;
-    }
-    if (borrower->guests.empty())
-        return fail(Errc::failed_precondition,
-                    "host {} has no guest that could take a device; start one there", host);
-    if (borrower->guests.size() > 1)
-        return fail(Errc::invalid_argument, "host {} has several guests; name one of: {}", host,
-                    fmt::join(borrower->guests, ", "));
-    return borrower->guests.front();
-}
-
-// The guest of a lending loan; of another one nothing: applications of the host come to it by themselves.
-Result<std::string> Pool::check_receiver(const std::string& host, const std::string& guest,
-                                         AccessModel model) const {
-    if (is_to_system(model)) return check_guest(host, guest);
-    if (!ledger_.hosts.find(host))
-        return fail(Errc::not_found, "there is no host '{}'; `lanepool hosts` shows those that are there",
-                    limited(host, longest_name));
-    if (!guest.empty())
-        return fail(
-            Errc::invalid_argument,
-            "a loan of access model {} to guest {}: it is for applications of the host; name no guest",
-            name(model), limited(guest, longest_name));
-    return std::string();
-}
-
 Result<> Pool::check_other_host(const Device& device, const std::string& host) const {
     if (host != device.host) return {};
     return fail(Errc::not_supported,
-                "device {} sits in host {} itself; the pool lends only to guests of other hosts",
+                "device {} sits in host {} itself; the pool lends only to other hosts and their guests",
                 describe(device), host);
 }
 
@@ -405,6 +380,7 @@ Result<Loan> Pool::judged_again(const Loan& wish) const {
                                                 *ledger_.devices.find(TRY(find_device(wish.wanted.device)))));
     TRY(set_terms(judged, *rule, who, wish.duration_s,
                   std::min(wish.priority, std::max(rule->priority, rule->highest_priority))));
+    TRY(policy_->check_dma(who, *rule, wish.dma));
     return judged;
 }
 

@@ -169,6 +169,21 @@ void Pool::mark_local(Fdid fdid) {
     audit(std::move(entry));
 }
 
+// The loan that it was to come back from goes on.
+void Pool::unmark_local(Fdid fdid, const std::string& reason) {
+    const Device& device = *ledger_.devices.find(fdid);
+    if (!device.kept_local) return;
+    ledger_.change(fdid, [](Device& record) { record.kept_local = false; });
+    AuditEntry entry;
+    entry.subject = fmt::format("device:{}", fdid);
+    entry.action = "keep-local-cancelled";
+    entry.reason = reason;
+    entry.fdid = fdid;
+    entry.loan = device.loan;
+    entry.epoch = device.epoch;
+    audit(std::move(entry));
+}
+
 // ---- one device or host
 
 Result<std::vector<LoanId>> Pool::try_drain(const DrainRequest& request, const Who& who) {

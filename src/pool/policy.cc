@@ -56,7 +56,8 @@ std::string any_or(const std::vector<std::string>& names, std::string_view what)
 
 Policy::Policy(Site site)
     : site_(std::move(site)), everything_(rule_without_a_site()), users_(by_name(site_.users)),
-      tenants_(by_name(site_.tenants)), hosts_(by_name(site_.hosts)), classes_(by_name(site_.classes)) {}
+      tenants_(by_name(site_.tenants)), hosts_(by_name(site_.hosts)), classes_(by_name(site_.classes)),
+      rules_(by_name(site_.rules)) {}
 
 // ---- who it is
 
@@ -216,6 +217,57 @@ Result<int32_t> Policy::priority(const Who& who, const Rule& rule, std::optional
     if (wanted >= -highest_priority && wanted <= most) return wanted;
     return fail(Errc::out_of_range, "{} allows priorities from {} to {}, not {}; ask for one of these",
                 rule.name.empty() ? "the pool" : "rule " + rule.name, -highest_priority, most, wanted);
+}
+
+namespace {
+bool has(const std::vector<DmaMode>& modes, DmaMode mode) {
+    return std::find(modes.begin(), modes.end(), mode) != modes.end();
+}
+
+std::string text_of(const std::vector<DmaMode>& modes) {
+    std::vector<std::string_view> names;
+    for (const DmaMode mode : modes)
+        names.push_back(name(mode));
+    return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string rule_or_pool(const Rule& rule) { return rule.name.empty() ? "the pool" : "rule " + rule.name; }
+} // namespace
+
+Result<> Policy::check_dma(const Who& who, const Rule& rule, DmaMode asked) const {
+    if (who.owner || asked == DmaMode::none || has(rule.dma, asked)) return {};
+    return fail(
+        Errc::permission_denied,
+        "{} does not let a host's own kernel borrow in DMA mode {}, but in: {}; ask for one of these, "
+        "or ask an admin",
+        rule_or_pool(rule), name(asked), text_of(rule.dma));
+}
+
+Result<DmaMode> Policy::dma(const Who& who, const Rule& rule, const Host& host, DmaMode asked) const {
+    TRY(check_dma(who, rule, asked));
+    if (host.dma_modes.empty())
+        return fail(Errc::failed_precondition,
+                    "host {} cannot borrow with its own kernel: there is no lanepool_bridge; load the module "
+                    "there, or name a guest",
+                    host.name);
+    if (asked != DmaMode::none) {
+        if (has(host.dma_modes, asked)) return asked;
+        return fail(Errc::failed_precondition,
+                    "host {} does not offer DMA mode {}, but: {}; ask for one of these", host.name,
+                    name(asked), text_of(host.dma_modes));
+    }
+    for (const DmaMode mode : rule.dma)
+        if (has(host.dma_modes, mode)) return mode;
+    if (who.owner) return host.dma_modes.front();
+    return fail(Errc::failed_precondition,
+                "host {} offers its own kernel the DMA modes {}, and {} allows {}; name a guest, or ask an "
+                "admin",
+                host.name, text_of(host.dma_modes), rule_or_pool(rule), text_of(rule.dma));
+}
+
+const Rule& Policy::rule_of(const Loan& loan) const {
+    const Rule* rule = find(rules_, loan.rule);
+    return rule ? *rule : everything_;
 }
 
 // ---- what has changed

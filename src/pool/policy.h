@@ -18,6 +18,8 @@
 namespace lanepool::pool {
 
 inline constexpr int32_t highest_priority = 1000; // and the lowest is -1000
+// The rule of a loan that the owner of the pool asked for. No rule of a site has such a name.
+inline constexpr std::string_view owners_rule = "(owner)";
 
 // A caller as the site knows him.
 struct Who {
@@ -73,6 +75,14 @@ class Policy {
     // Seconds, 0 for no due time. out_of_range names the rule and its limit.
     Result<int64_t> duration_s(const Who& who, const Rule& rule, std::optional<int64_t> asked) const;
     Result<int32_t> priority(const Who& who, const Rule& rule, std::optional<int32_t> asked) const;
+    // permission_denied: RULE does not let him borrow in this mode; it names those that it does. None is
+    // always allowed.
+    Result<> check_dma(const Who& who, const Rule& rule, DmaMode asked) const;
+    // What HOST's own kernel borrows in: ASKED, or if that is none the first that RULE allows and the host
+    // offers. failed_precondition names what the host offers.
+    Result<DmaMode> dma(const Who& who, const Rule& rule, const Host& host, DmaMode asked) const;
+    // The rule that let LOAN in; where it is there no more, what holds without rules.
+    const Rule& rule_of(const Loan& loan) const;
 
     // What has changed from BEFORE to this, in one line, for the audit trail.
     std::string changes_since(const Policy& before) const;
@@ -88,6 +98,7 @@ class Policy {
     std::map<std::string, const Tenant*, std::less<>> tenants_;
     std::map<std::string, const HostRule*, std::less<>> hosts_;
     std::map<std::string, const DeviceClass*, std::less<>> classes_;
+    std::map<std::string, const Rule*, std::less<>> rules_;
 };
 
 } // namespace lanepool::pool

@@ -10,6 +10,8 @@ namespace lanepool::pool {
 std::string describe(const Device& device) { return fmt::format("{} ({})", device.fdid, device.full_name()); }
 
 std::string describe_use(const Loan& loan) {
+    if (is_to_own_kernel(loan))
+        return fmt::format("own kernel{}{}", loan.dma == DmaMode::none ? "" : ", ", name(loan.dma));
     if (is_to_system(loan.access_model)) return "guest " + loan.guest;
     return loan.shared ? "smartio, shared" : "smartio, exclusive";
 }
@@ -83,7 +85,8 @@ void Pool::audit_refusal(std::string_view action, std::string_view subject, cons
     audit(std::move(entry));
 }
 
-void Pool::set_state(LoanId id, LoanState to, std::string_view reason) {
+// MAY_COME_BACK: what follows is not decided yet, and the others of its group wait for it.
+void Pool::set_state(LoanId id, LoanState to, std::string_view reason, bool may_come_back) {
     const Loan& before = *ledger_.loans.find(id);
     if (!may_follow(before.state, to)) {
         defect_ = Error(Errc::internal,
@@ -105,7 +108,7 @@ void Pool::set_state(LoanId id, LoanState to, std::string_view reason) {
         if (has_ended(to)) loan.ended_audit = audit_.back().sequence;
     });
     const bool going = to == LoanState::quiescing || to == LoanState::detaching || has_ended(to);
-    if (going) note_broken_group(id, reason);
+    if (going && !may_come_back) note_broken_group(id, reason);
 }
 
 // All or none: a group of which one goes before all of them were active is given back as a whole, at the end
@@ -208,12 +211,13 @@ Step Pool::new_step(StepKind kind, const std::string& host, Fdid fdid, LoanId lo
     return step;
 }
 
-void Pool::issue(StepKind kind, Fdid fdid, LoanId id, uint32_t deadline_ms) {
+void Pool::issue(StepKind kind, Fdid fdid, LoanId id, uint32_t deadline_ms, bool ask) {
     const Device& device = *ledger_.devices.find(fdid);
     const Loan* loan = ledger_.loans.find(id);
     const bool at_borrower = kind == StepKind::attach || kind == StepKind::detach;
     Step step = new_step(kind, at_borrower ? loan->borrower : device.host, fdid, id, device.epoch);
     step.deadline_ms = deadline_ms;
+    step.ask = ask;
     step.suffices = kind == StepKind::reset && loan && !loan->sanitize;
     // A step for an agent that is away has no deadline of its own: the host's grace ends the wait.
     ledger_.steps.put(step.id, step);

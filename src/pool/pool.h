@@ -134,11 +134,11 @@ class Pool {
     void audit(AuditEntry entry);
     void audit_loan(std::string_view action, const Loan& loan, std::string_view reason);
     void audit_refusal(std::string_view action, std::string_view subject, const Error& error);
-    void set_state(LoanId id, LoanState to, std::string_view reason);
+    void set_state(LoanId id, LoanState to, std::string_view reason, bool may_come_back = false);
     void note_broken_group(LoanId id, std::string_view reason);
     void set_state(Fdid fdid, DeviceState to, std::string_view reason);
     Step new_step(StepKind kind, const std::string& host, Fdid fdid, LoanId loan, Epoch epoch);
-    void issue(StepKind kind, Fdid fdid, LoanId loan, uint32_t deadline_ms);
+    void issue(StepKind kind, Fdid fdid, LoanId loan, uint32_t deadline_ms, bool ask = false);
     void issue_cleanup(StepKind kind, const std::string& host, Fdid fdid, LoanId loan, Epoch epoch);
     void send(StepId id);
     bool is_up(const std::string& host) const;
@@ -147,7 +147,8 @@ class Pool {
     // ---- borrow.cc
     Result<Plan> plan(const BorrowRequest& request, const Who& who, Now now, bool explains) const;
     Result<> check_request(const BorrowRequest& request) const;
-    Result<Loan> wish_for(const Selector& selector, const BorrowRequest& request, const Who& who) const;
+    Result<Loan> wish_for(const Selector& selector, const BorrowRequest& request, const Who& who,
+                          std::vector<std::string>* why) const;
     Result<const Rule*> rule_for_any(const Selector& selector, const Loan& wish, const Who& who) const;
     Result<> set_terms(Loan& wish, const Rule& rule, const Who& who, std::optional<int64_t> duration_s,
                        std::optional<int32_t> priority) const;
@@ -158,8 +159,6 @@ class Pool {
     bool can_be_lent(const Device& device) const;
     Result<> check_host(const std::string& host) const;
     Result<std::string> check_guest(const std::string& host, const std::string& guest) const;
-    Result<std::string> check_receiver(const std::string& host, const std::string& guest,
-                                       AccessModel model) const;
     Result<> check_other_host(const Device& device, const std::string& host) const;
     Result<> check_duration(int64_t duration_s) const;
     Result<> check_room(size_t loans) const;
@@ -167,6 +166,14 @@ class Pool {
     Result<> check_wish(const Loan& wish, const Device& device) const;
     Result<std::vector<LoanId>> try_borrow(const BorrowRequest& request, const Who& who);
     LoanId add_loan(Loan loan, LoanId group, std::string_view what);
+
+    // ---- receivers.cc
+    Result<std::string> check_receiver(const std::string& host, const std::string& guest, AccessModel model,
+                                       DmaMode dma) const;
+    Result<DmaMode> check_receiver_now(const Loan& loan, const Device& device) const;
+    void note_attached(const Step& step, const Attached& attached);
+    void stays_in_use(const Step& step, const std::string& why);
+    void insist(LoanId id, const std::string& reason, uint32_t deadline_ms);
 
     // ---- sharing.cc
     bool may_share(const Device& device, const Loan& wish) const;
@@ -180,7 +187,7 @@ class Pool {
     Result<LoanId> find_single_loan(std::string_view loan_or_device) const;
 
     // ---- serving.cc
-    void start(LoanId id, Fdid fdid, const std::string& reservation);
+    void start(LoanId id, Fdid fdid, const std::string& reservation, DmaMode dma);
     void start_successor(Fdid fdid);
     void serve_queue();
     void start_group(const std::vector<Start>& starts);
@@ -192,7 +199,7 @@ class Pool {
     Result<LoanId> try_give_back(const ReturnRequest& request, const Who& who);
     Result<LoanId> try_reclaim(const ReclaimRequest& request, const Who& who);
     Result<LoanId> try_reassign(const ReassignRequest& request, const Who& who);
-    void start_return(LoanId id, const std::string& reason, uint32_t deadline_ms);
+    void start_return(LoanId id, const std::string& reason, uint32_t deadline_ms, bool ask = false);
     void start_reclaim(LoanId id, const std::string& reason);
 
     // ---- operators.cc
@@ -204,6 +211,7 @@ class Pool {
     Result<> check_lender(const Device& device, std::string_view what) const;
     Result<> check_there(const Device& device) const;
     void mark_local(Fdid fdid);
+    void unmark_local(Fdid fdid, const std::string& reason);
     void judge_wishes();
 
     // ---- expiry.cc

@@ -38,9 +38,13 @@ void Pool::answered(const std::string& host, const StepAnswer& answer, Now now) 
     entry.epoch = step.epoch;
     audit(std::move(entry));
     if (step.cleanup) return;
-    note_duration(step);
+    const bool stays = !answer.ok && step.ask && answer.code == name(Errc::busy);
+    if (!stays) note_duration(step);
+    if (answer.ok && answer.attached) note_attached(step, *answer.attached);
     if (answer.ok)
         advance(step);
+    else if (stays)
+        stays_in_use(step, why);
     else
         step_failed(step, why);
     settle_groups();
@@ -119,9 +123,11 @@ void Pool::step_failed(const Step& step, const std::string& why) {
         return lose(step.loan, fmt::format("{} at host {} failed: {}", name(step.kind), step.host, why));
     case StepKind::detach: {
         ledger_.change(step.loan, [&](Loan& loan) {
-            loan.reason =
-                limited(fmt::format("{}; {} did not let go and was cut off: {}", loan.reason,
-                                    is_to_system(loan.access_model) ? "the guest" : "the application", why));
+            loan.reason = limited(fmt::format("{}; {} did not let go and was cut off: {}", loan.reason,
+                                              is_to_own_kernel(loan)            ? "the host's kernel"
+                                              : is_to_system(loan.access_model) ? "the guest"
+                                                                                : "the application",
+                                              why));
         });
         const Loan loan = *ledger_.loans.find(step.loan);
         if (others_stay(loan)) return leave(step.loan, loan.reason, true);
@@ -244,9 +250,11 @@ void Pool::give_up(Fdid fdid, const std::string& reason) {
         const bool was_ending = loan.state == LoanState::quiescing || loan.state == LoanState::detaching ||
                                 loan.state == LoanState::resetting;
         const bool failed = loan.failing || !was_ending;
+        // What an active one says is why it was not given back.
+        const std::string before = loan.state == LoanState::active ? std::string() : loan.reason;
         end(id, failed ? LoanState::failed : LoanState::returned,
-            fmt::format("{}{}{}: the device is reset when it is back", loan.reason,
-                        loan.reason.empty() ? "" : "; ", reason));
+            fmt::format("{}{}{}: the device is reset when it is back", before, before.empty() ? "" : "; ",
+                        reason));
         if (loan.state != LoanState::preparing)
             issue_cleanup(StepKind::detach, loan.borrower, fdid, id, ledger_.devices.find(fdid)->epoch);
     }

@@ -48,10 +48,11 @@ Result<LoanId> Pool::try_give_back(const ReturnRequest& request, const Who& who)
                     id);
     const uint32_t deadline_ms = request.deadline_ms ? request.deadline_ms : options_.detach_ms;
     if (request.to_local) mark_local(loan.fdid);
-    start_return(id, fmt::format("returned by {}", actor_), deadline_ms);
+    start_return(id, fmt::format("returned by {}", actor_), deadline_ms, is_to_own_kernel(loan));
     if (!request.to_local) return id;
     for (const LoanId other : ledger_.loans_on(loan.fdid))
-        start_return(other, fmt::format("{} has taken the device out of the pool", actor_), deadline_ms);
+        if (other != id)
+            start_return(other, fmt::format("{} has taken the device out of the pool", actor_), deadline_ms);
     return id;
 }
 
@@ -94,18 +95,21 @@ Result<LoanId> Pool::try_reassign(const ReassignRequest& request, const Who& who
         return fail(Errc::busy, "device {} is already promised to host {} by loan {}; return that one first",
                     describe(device), promised->borrower, promised->id);
     Loan loan;
-    loan.guest = TRY(check_guest(request.host, request.guest));
+    loan.guest = TRY(check_receiver(request.host, request.guest, loan.access_model, DmaMode::none));
     TRY(check_other_host(device, request.host));
     TRY(check_host(request.host));
     if (request.host == old_loan.borrower && loan.guest == old_loan.guest)
-        return fail(Errc::already_exists, "guest {} of host {} has device {} already, by loan {}", loan.guest,
-                    request.host, describe(device), old_id);
+        return fail(Errc::already_exists, "{} of host {} has device {} already, by loan {}",
+                    loan.guest.empty() ? "the kernel" : "guest " + loan.guest, request.host, describe(device),
+                    old_id);
     TRY(check_room(1));
     // Whoever hands it over, it stays the same tenant's.
     Who tenant = who;
     tenant.tenant = old_loan.tenant;
     const Rule* rule = TRY(policy_->admit(tenant, request.host, device));
     TRY(set_terms(loan, *rule, tenant, std::nullopt, std::nullopt));
+    if (loan.guest.empty())
+        TRY(policy_->dma(tenant, *rule, *ledger_.hosts.find(request.host), DmaMode::none));
     loan.fdid = device.fdid;
     loan.wanted.device = fmt::format("{}", device.fdid);
     loan.borrower = request.host;
@@ -116,13 +120,14 @@ Result<LoanId> Pool::try_reassign(const ReassignRequest& request, const Who& who
     if (request.force)
         start_reclaim(old_id, reason);
     else
-        start_return(old_id, reason, options_.detach_ms);
+        start_return(old_id, reason, options_.detach_ms, is_to_own_kernel(old_loan));
     return id;
 }
 
 // ---- how it ends
 
-void Pool::start_return(LoanId id, const std::string& reason, uint32_t deadline_ms) {
+// ASK: it goes on where somebody uses it, as if nobody had wanted it back.
+void Pool::start_return(LoanId id, const std::string& reason, uint32_t deadline_ms, bool ask) {
     const Loan loan = *ledger_.loans.find(id);
     switch (loan.state) {
     case LoanState::queued:
@@ -133,8 +138,11 @@ void Pool::start_return(LoanId id, const std::string& reason, uint32_t deadline_
             !host.up && host.borrower_grace_steady_us == 0)
             return start_reclaim(id, reason);
         ledger_.change(id, [&](Loan& record) { record.reason = limited(reason); });
-        set_state(id, LoanState::quiescing, reason);
-        return issue(StepKind::detach, loan.fdid, id, deadline_ms);
+        set_state(id, LoanState::quiescing, reason, ask);
+        return issue(StepKind::detach, loan.fdid, id, deadline_ms, ask);
+    case LoanState::quiescing:
+        if (!ask) insist(id, reason, deadline_ms);
+        return;
     case LoanState::reserved:
     case LoanState::preparing:
     case LoanState::attaching:

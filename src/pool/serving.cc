@@ -12,7 +12,8 @@ constexpr int64_t next_look_us = 1000;
 } // namespace
 
 // The device is available, and the loan is queued.
-void Pool::start(LoanId id, Fdid fdid, const std::string& reservation) {
+// DMA: what its receiver takes it in.
+void Pool::start(LoanId id, Fdid fdid, const std::string& reservation, DmaMode dma) {
     raise_epoch(fdid);
     ledger_.change(fdid, [&](Device& device) {
         device.loan = id;
@@ -24,6 +25,7 @@ void Pool::start(LoanId id, Fdid fdid, const std::string& reservation) {
         loan.fdid = fdid;
         loan.epoch = epoch;
         loan.reservation = reservation;
+        loan.dma = dma;
         loan.reason.clear();
         if (is_part && is_to_system(loan.access_model)) loan.access_model = AccessModel::vf;
     });
@@ -40,12 +42,12 @@ void Pool::start_successor(Fdid fdid) {
     if (!found) return;
     const Loan waiting = *found;
     if (auto host = check_host(waiting.borrower); !host) return fail_successor(fdid, host.error().message());
-    if (auto guest = check_guest(waiting.borrower, waiting.guest); !guest)
-        return fail_successor(fdid, guest.error().message());
+    const auto dma = check_receiver_now(waiting, device);
+    if (!dma) return fail_successor(fdid, dma.error().message());
     if (auto available = check_available(device); !available)
         return fail_successor(fdid, available.error().message());
     ledger_.change(fdid, [](Device& record) { record.successor = {}; });
-    start(device.successor, fdid, {});
+    start(device.successor, fdid, {}, *dma);
 }
 
 // Asks the scheduler, once for all that has changed.
@@ -73,7 +75,8 @@ void Pool::serve_queue() {
                 ledger_.change(id, [&](Loan& record) { record.reason = std::move(why); });
         }
     settle_groups();
-    if (decision.more) decision_steady_us_ = now_.steady_us + next_look_us;
+    // What a wish that could not start has left may be for the next one.
+    if (decision.more || decision_wanted_) decision_steady_us_ = now_.steady_us + next_look_us;
     if (const auto tell_us = decision.tell_again_steady_us)
         if (decision_steady_us_ == 0 || *tell_us < decision_steady_us_) decision_steady_us_ = *tell_us;
     if (const auto change_us = scheduler_->next_change_us(now_)) {
@@ -87,14 +90,15 @@ void Pool::serve_queue() {
 
 // The wishes of one request, of which none starts alone.
 void Pool::start_group(const std::vector<Start>& starts) {
+    std::vector<DmaMode> dma;
     for (const Start& one : starts) {
-        const Loan& loan = *ledger_.loans.find(one.loan);
-        // The scheduler does not know guests: one that has gone since cannot take anything.
-        if (auto guest = check_receiver(loan.borrower, loan.guest, loan.access_model); !guest)
-            return end_wish(one.loan, LoanState::failed, guest.error().message());
+        // The scheduler does not know receivers: one that has gone since cannot take anything.
+        const auto taken = check_receiver_now(*ledger_.loans.find(one.loan), *ledger_.devices.find(one.fdid));
+        if (!taken) return end_wish(one.loan, LoanState::failed, taken.error().message());
+        dma.push_back(*taken);
     }
-    for (const Start& one : starts)
-        start(one.loan, one.fdid, one.reservation);
+    for (size_t i = 0; i < starts.size(); ++i)
+        start(starts[i].loan, starts[i].fdid, starts[i].reservation, dma[i]);
 }
 
 // With it goes its whole group.

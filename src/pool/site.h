@@ -6,6 +6,7 @@
 // everybody may borrow everything.
 #pragma once
 
+#include "pool/dma_mode.h"
 #include "pool/selector.h"
 
 #include <cstdint>
@@ -80,6 +81,9 @@ struct Rule {
     bool sanitize = true;             // erase after the loan; false: the reset is enough
     bool needs_iommu = false;         // the lender isolates the device by an IOMMU
     bool needs_qualification = false; // the device has a stored qualification
+    // In which a host may borrow with its own kernel: the first that it offers is taken unless the request
+    // names another. Direct is not among them unless somebody says so: it shows the device all memory.
+    std::vector<DmaMode> dma{DmaMode::bounce, DmaMode::iommu};
 
     bool operator==(const Rule&) const = default;
 };

@@ -113,7 +113,8 @@ bool may_follow(LoanState from, LoanState to) {
     case active:
         return one_of(to, {quiescing, detaching});
     case quiescing:
-        return to == detaching;
+        // Active again: it was asked for, and is in use.
+        return one_of(to, {active, detaching});
     case detaching:
         // Straight to its end where the lender is gone, and the device stays offline, to be cut when it is
         // back; and where others share the device and go on.

@@ -71,6 +71,9 @@ struct Agent {
     std::map<LoanId, ObservedLoan> loans;
     std::map<Fdid, Epoch> borrowed_epochs;
     std::set<LoanId> gone;          // that it has let go
+    std::set<LoanId> mounted;       // that somebody uses there: they stay where somebody asks
+    std::vector<DmaMode> dma_modes; // in which its own kernel borrows
+    bool has_guest = false;
     std::deque<Order> inbox;        // of this connection
     std::deque<StepAnswer> answers; // of this connection, on their way
     std::vector<Order> old_orders;  // may still arrive: fencing has to cope
@@ -82,7 +85,8 @@ struct Agent {
         hello.host = host;
         hello.partition = partition;
         hello.instance = std::to_string(instance);
-        if (devices.empty()) hello.guests = {"g"};
+        if (has_guest) hello.guests = {"g"};
+        hello.dma_modes = dma_modes;
         for (const auto& [name, device] : devices) {
             ObservedDevice observed;
             observed.name = name;
@@ -118,7 +122,9 @@ struct Agent {
             if (step.epoch < highest) return false;
             highest = step.epoch;
             if (step.kind == StepKind::detach) {
+                if (stays(step)) return false;
                 loans.erase(step.loan);
+                mounted.erase(step.loan);
                 gone.insert(step.loan);
                 return true;
             }
@@ -167,6 +173,11 @@ struct Agent {
             device.wipe();
         }
         return true;
+    }
+
+    bool stays(const Step& step) const {
+        return step.kind == StepKind::detach && step.ask && mounted.contains(step.loan) &&
+               loans.contains(step.loan);
     }
 
     // Steps of a device that its own host has, or has had.
@@ -226,6 +237,7 @@ struct Agent {
             device.close_all();
         loans.clear();
         gone.clear();
+        mounted.clear();
         borrowed_epochs.clear();
         old_orders.clear(); // nobody is left who could take them
     }

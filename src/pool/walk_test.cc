@@ -33,6 +33,10 @@ class Walk {
         }
         for (const char* host : {"a", "b", "c"})
             add(host, {});
+        // a borrows for its guest, b with its own kernel or for its guest, c only with its own kernel.
+        agents_.at("a").has_guest = agents_.at("b").has_guest = true;
+        agents_.at("b").dma_modes = {DmaMode::iommu, DmaMode::direct};
+        agents_.at("c").dma_modes = {DmaMode::bounce, DmaMode::iommu};
         restart();
         if (seed % 2 == 1)
             input([&] {
@@ -59,6 +63,7 @@ class Walk {
             });
         for (int round = 0; round < 400 && !::testing::Test::HasFailure(); ++round) {
             for (auto& [host, agent] : agents_) {
+                agent.mounted.clear();
                 for (auto& [name, device] : agent.devices)
                     device.dead = device.in_use = false;
                 if (!agent.connected) connect(agent);
@@ -105,6 +110,7 @@ class Walk {
     int functions_lent = 0;
     int quarantines = 0;
     int most_together = 0;           // loans of one device
+    int asked_in_vain = 0;           // returns of what somebody uses
     std::map<std::string, int> seen; // what the trail has told of, by action and new state
 
   private:
@@ -213,9 +219,16 @@ class Walk {
         agent.inbox.pop_front();
         if (fault(3)) return; // it hangs; the deadline passes
         const bool ok = perform(agent, order);
-        const std::string code = order.step.kind == StepKind::take ? "busy" : "io";
-        const StepAnswer answer{order.step.id,  order.step.loan,      order.step.epoch, order.step.kind, ok,
-                                ok ? "" : code, ok ? "" : "it failed"};
+        const bool busy = order.step.kind == StepKind::take || agent.stays(order.step);
+        StepAnswer answer{order.step.id,
+                          order.step.loan,
+                          order.step.epoch,
+                          order.step.kind,
+                          ok,
+                          ok ? "" : busy ? "busy" : "io",
+                          ok ? "" : "it failed"};
+        if (ok && order.step.kind == StepKind::attach && order.dma != DmaMode::none)
+            answer.attached = {1 << 20, "1ff00:00:00.0", "nvme"};
         const bool functions = order.step.kind == StepKind::set_functions;
         if (functions && chance(50)) say_hello(agent, false);
         agent.answers.push_back(answer);
@@ -227,7 +240,10 @@ class Walk {
     bool perform(Agent& agent, const Order& order) {
         return agent.perform(
             order, now_.steady_us, [this](uint32_t often) { return fault(often); },
-            [this](LoanId loan) { use(loan); });
+            [&](LoanId loan) {
+                use(loan);
+                if (order.dma != DmaMode::none && chance(80)) agent.mounted.insert(loan);
+            });
     }
 
     // Whoever has heard of no new end for as long as it was told ends the loan by itself.
@@ -264,7 +280,14 @@ class Walk {
         if (agent.answers.empty()) return;
         const StepAnswer answer = agent.answers.front();
         agent.answers.pop_front();
-        if (!input([&] { pool_->answered(agent.host, answer, now_); })) disconnect(agent);
+        const Step* const step = pool_->ledger().steps.find(answer.step);
+        const bool in_vain = step && step->ask && !answer.ok && answer.code == "busy";
+        const Loan* const found = in_vain ? pool_->ledger().loans.find(answer.loan) : nullptr;
+        const std::optional<Loan> before = found ? std::optional(*found) : std::nullopt;
+        if (!input([&] { pool_->answered(agent.host, answer, now_); }))
+            disconnect(agent);
+        else if (before)
+            check_stayed(*before);
         if (fault(3)) input([&] { pool_->answered(agent.host, answer, now_); });
     }
 
@@ -353,7 +376,21 @@ class Walk {
             if (agent.connected) say_hello(agent, false);
             for (const auto& [id, loan] : agent.loans)
                 use(id);
+            change_receivers(agent);
             use_local();
+        }
+    }
+
+    // Somebody mounts something there or lets go of it, loads the module or removes it.
+    void change_receivers(Agent& agent) {
+        if (agent.host != "b" && agent.host != "c") return;
+        agent.mounted.clear();
+        for (const auto& [id, loan] : agent.loans)
+            if (chance(60)) agent.mounted.insert(id);
+        if (agent.loans.empty() && chance(20)) {
+            agent.dma_modes.clear();
+            for (const DmaMode mode : dma_modes)
+                if (chance(70)) agent.dma_modes.push_back(mode);
         }
     }
 
@@ -374,6 +411,24 @@ class Walk {
             const Agent::Device* const there = real(device);
             EXPECT_FALSE(in_pool && (!there || there->local)) << describe(device) << " is its own host's";
         }
+    }
+
+    // Somebody was asked for what is in use: it is the same loan, and nothing is left of the return.
+    void check_stayed(const Loan& before) {
+        ++asked_in_vain;
+        EXPECT_EQ(before.state, LoanState::quiescing);
+        const Loan& loan = *pool_->ledger().loans.find(before.id);
+        const Device& device = *pool_->ledger().devices.find(loan.fdid);
+        EXPECT_EQ(loan.state, LoanState::active);
+        EXPECT_TRUE(loan.reason.ends_with("[busy]")) << loan.reason;
+        EXPECT_TRUE(is_to_own_kernel(loan) && loan.dma != DmaMode::none);
+        EXPECT_TRUE(loan.fdid == before.fdid && loan.epoch == before.epoch && loan.epoch == device.epoch);
+        EXPECT_TRUE(loan.active_us == before.active_us && loan.function == before.function);
+        EXPECT_EQ(device.loan, loan.id);
+        EXPECT_FALSE(device.successor || device.kept_local) << describe(device);
+        EXPECT_FALSE(pool_->awaited_by(loan));
+        for (const auto& [host, agent] : agents_)
+            EXPECT_TRUE(host == loan.borrower || !agent.loans.contains(loan.id)) << host;
     }
 
     // Nobody is waited for without end.
@@ -461,6 +516,10 @@ class Walk {
             }
             EXPECT_NE(device.state, DeviceState::quarantined);
             EXPECT_NE(device.state, DeviceState::local);
+            EXPECT_EQ(is_to_own_kernel(loan), loan.dma != DmaMode::none);
+            const Step* const step = pool_->awaited_by(loan);
+            EXPECT_TRUE(!step || !step->ask ||
+                        (loan.state == LoanState::quiescing && is_to_own_kernel(loan)));
             check_holder(loan, device, ++holders[loan.fdid]);
         }
         for (const auto& [fdid, device] : pool_->ledger().devices.all()) {
@@ -509,6 +568,7 @@ void walk(uint64_t seeds, bool own_hosts, std::initializer_list<const char*> eve
     int functions_lent = 0;
     int quarantines = 0;
     int most_together = 0;
+    int asked_in_vain = 0;
     std::map<std::string, int> seen;
     for (uint64_t seed = 1; seed <= seeds && !::testing::Test::HasFailure(); ++seed) {
         SCOPED_TRACE(fmt::format("seed {}", seed));
@@ -519,6 +579,7 @@ void walk(uint64_t seeds, bool own_hosts, std::initializer_list<const char*> eve
         functions_lent += walk.functions_lent;
         quarantines += walk.quarantines;
         most_together = std::max(most_together, walk.most_together);
+        asked_in_vain += walk.asked_in_vain;
         for (const auto& [what, times] : walk.seen)
             seen[what] += times;
     }
@@ -526,7 +587,9 @@ void walk(uint64_t seeds, bool own_hosts, std::initializer_list<const char*> eve
     EXPECT_EQ(functions_lent > 20, own_hosts) << functions_lent;
     EXPECT_GT(quarantines, 50);
     EXPECT_GT(most_together, 3);
-    std::printf("%d loans became active, %d times a device was quarantined\n", loans, quarantines);
+    EXPECT_GT(asked_in_vain, 10);
+    std::printf("%d loans became active, %d times a device was quarantined, %d times a return was refused\n",
+                loans, quarantines, asked_in_vain);
     for (const auto& [what, times] : seen)
         std::printf("%s %d, ", what.c_str(), times);
     std::printf("\n");

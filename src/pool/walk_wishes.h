@@ -89,7 +89,7 @@ class Wishes {
             break;
         case 2:
             static_cast<void>(
-                pool_->reassign({any_loan(), any_borrower(), "", any_caller(), dice_.chance(50)}, now_));
+                pool_->reassign({any_loan(), any_borrower(), "", any_caller(), dice_.chance(30)}, now_));
             break;
         case 3:
             static_cast<void>(pool_->reset({any_device(), owner}, now_));
@@ -201,7 +201,10 @@ class Wishes {
             request.access_model = AccessModel::smartio;
             request.shared = dice_.chance(80);
             if (dice_.chance(20)) request.host = dice_.chance(50) ? "s" : "t"; // which may be the lender
-        }
+        } else if (dice_.chance(20))
+            request.dma = dma_modes[dice_.pick(dma_modes.size())];
+        else if (dice_.chance(20))
+            request.guest = "g";
         if (dice_.chance(50)) request.duration_s = dice_.chance(30) ? 0 : 20;
         if (dice_.chance(30)) request.priority = static_cast<int32_t>(dice_.pick(20));
         request.wait_s = dice_.chance(30) ? 0 : dice_.chance(50) ? 10 : BorrowRequest::wait_for_ever_s;
