@@ -13,7 +13,7 @@ namespace {
 
 struct Wish {
     std::vector<std::string> devices;
-    std::string host, guest, near;
+    std::string host, guest, near, dma;
     std::string kind, model, lender;
     uint64_t least_bytes = 0;
     uint32_t count = 1;
@@ -50,6 +50,7 @@ Result<v1::BorrowRequest> request_of(const Wish& wish) {
     request.set_host(wish.host);
     request.set_guest(wish.guest);
     request.set_near(wish.near);
+    request.set_dma(wish.dma);
     if (wish.duration_given->count()) request.set_duration_s(wish.duration_s);
     if (wish.priority_given->count()) request.set_priority(wish.priority);
     request.set_wait_s(wish.wait ? -1 : wish.wait_s);
@@ -100,7 +101,15 @@ void add_borrow_command(CLI::App& app, Context& context) {
     sub->add_option("DEVICE", wish->devices,
                     "fdids or HOST/DEVICE, as `lanepool ls` prints them; of several, all are lent or none");
     sub->add_option("--host", wish->host, "the host that gets them")->required();
-    sub->add_option("--guest", wish->guest, "which guest of the host gets them, if it has several");
+    auto* guest =
+        sub->add_option("--guest", wish->guest,
+                        "which guest of the host gets them (default: the host's own kernel where it "
+                        "has lanepool_bridge, else its only guest)");
+    sub->add_option("--dma", wish->dma,
+                    "what of the host's memory they reach, where its own kernel gets them: a bounce pool, by "
+                    "iommu what is mapped at the moment, or by direct all of it (default: as the site says)")
+        ->check(CLI::IsMember({"bounce", "iommu", "direct"}))
+        ->excludes(guest);
     sub->add_option("--kind", wish->kind, "any device of this kind")
         ->check(CLI::IsMember({"nvme", "gpu", "nic", "fpga", "other"}));
     sub->add_option("--model", wish->model, "any device with this in its model's name");

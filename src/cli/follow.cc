@@ -96,6 +96,8 @@ void print(const Context& context, const v1::Progress& progress) {
         return;
     }
     std::cout << progress.step() << std::endl;
+    for (const auto& loan : progress.loans())
+        if (const std::string text = receipt_text(loan); !text.empty()) std::cout << text << std::endl;
 }
 
 } // namespace

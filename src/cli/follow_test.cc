@@ -142,6 +142,13 @@ TEST(Pursuit, KnowsWhenAGoalCannotBeReached) {
     loan.set_state("returned");
     EXPECT_EQ(has_reached(Goal::loans_active, loan).error().code(), Errc::cancelled);
     EXPECT_TRUE(*has_reached(Goal::loan_over, loan));
+    loan.set_state("active"); // it was on its way back
+    loan.set_reason("not given back: /dev/nvme0n1 is mounted [busy]");
+    EXPECT_TRUE(*has_reached(Goal::loans_active, loan));
+    const auto in_use = has_reached(Goal::loan_over, loan);
+    ASSERT_FALSE(in_use);
+    EXPECT_EQ(in_use.error().code(), Errc::busy);
+    EXPECT_THAT(in_use.error().message(), HasSubstr("goes on: not given back: /dev/nvme0n1 is mounted"));
     v1::Device device;
     device.set_state("recovering");
     EXPECT_FALSE(*has_reached(device));

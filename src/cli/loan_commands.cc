@@ -12,7 +12,9 @@ namespace lanepool::cli {
 namespace {
 
 void add_return(CLI::App& app, Context& context) {
-    auto* sub = app.add_subcommand("return", "End a loan in good order: the borrower lets go first")
+    auto* sub = app.add_subcommand(
+                       "return", "End a loan in good order: the borrower lets go first; what the host's own "
+                                 "kernel has, and somebody uses there, stays")
                     ->group("Lending");
     auto what = std::make_shared<std::string>();
     auto deadline_ms = std::make_shared<uint32_t>(0);
@@ -21,7 +23,7 @@ void add_return(CLI::App& app, Context& context) {
         ->required();
     sub->add_flag("--to-local", *to_local, "afterwards the device is its own host's, out of the pool");
     sub->add_option("--deadline", *deadline_ms,
-                    "how long the guest may take to let go, for example 30s; then it is cut")
+                    "how long the guest or kernel may take to let go, for example 30s; then it is cut")
         ->transform(
             CLI::AsNumberWithUnit(std::map<std::string, uint32_t>{{"ms", 1}, {"s", 1000}, {"m", 60000}},
                                   CLI::AsNumberWithUnit::CASE_INSENSITIVE, "TIME"));
@@ -64,7 +66,9 @@ void add_reassign(CLI::App& app, Context& context) {
     auto force = std::make_shared<bool>(false);
     sub->add_option("WHAT", *what, "an fdid, HOST/DEVICE or loan:N")->required();
     sub->add_option("--host", *host, "the host that gets it")->required();
-    sub->add_option("--guest", *guest, "which guest of the host gets it, if it has several");
+    sub->add_option("--guest", *guest,
+                    "which guest of the host gets it (default: the host's own kernel where it has "
+                    "lanepool_bridge, else its only guest)");
     sub->add_flag("--force", *force, "cut the present borrower off instead of asking it");
     sub->callback([=, &context] {
         v1::ReassignRequest request;

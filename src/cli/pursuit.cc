@@ -50,9 +50,16 @@ Result<bool> look_at_device(const Context& context, Goal goal, v1::Progress& pro
 Result<bool> has_reached(Goal goal, const v1::Loan& loan) {
     const std::string& state = loan.state();
     const bool ended = state == "returned" || state == "failed";
+    // It was on its way back, and is in use.
+    if (goal == Goal::loan_over && state == "active")
+        return fail(pool::code_of(loan.reason()),
+                    "loan {} of device {} goes on{}; stop using it there, or `lanepool reclaim loan:{}`",
+                    loan.id(), loan.device(), because(loan.reason()), loan.id());
     if (goal == Goal::loan_over) return ended;
     if (ended)
-        return fail(state == "returned" ? Errc::cancelled : Errc::failed_precondition,
+        return fail(state == "returned"                          ? Errc::cancelled
+                    : pool::code_of(loan.reason()) == Errc::busy ? Errc::busy
+                                                                 : Errc::failed_precondition,
                     "loan {} of device {} {}{}", loan.id(), loan.device(),
                     state == "returned" ? "is over" : "failed", because(loan.reason()));
     return state == "active" || state == "quiescing"; // it was, between two looks

@@ -35,17 +35,7 @@ Result<> list_hosts(const Context& context) {
             return pool.ListHosts(grpc_context, {}, out);
         }));
     if (context.json()) return print_json(reply.hosts()), Result<>{};
-    Table table({"HOST", "STATE", "PORT", "LENDS", "BORROWS", "GUESTS", "WINDOWS FREE", "LAST SEEN"});
-    for (const auto& host : reply.hosts()) {
-        std::string guests;
-        for (const auto& guest : host.guests())
-            guests += (guests.empty() ? "" : ",") + guest;
-        table.add({host.name(), host.state(), fmt::format("{}", host.partition()),
-                   host.lends() ? "yes" : "no", host.borrows() ? "yes" : "no", or_dash(guests),
-                   fmt::format("{}/{}", host.windows_free(), host.windows()),
-                   time_text(host.last_seen_us())});
-    }
-    std::cout << table.text();
+    std::cout << hosts_text(reply);
     return {};
 }
 
@@ -57,14 +47,7 @@ Result<> list_loans(const Context& context, bool all) {
             return pool.ListLoans(grpc_context, request, out);
         }));
     if (context.json()) return print_json(reply.loans()), Result<>{};
-    Table table({"LOAN", "DEVICE", "BORROWER", "GUEST", "ACCESS", "STATE", "TENANT", "PRIORITY", "SINCE",
-                 "DUE", "REASON"});
-    for (const auto& loan : reply.loans())
-        table.add({fmt::format("{}", loan.id()), loan.device(), loan.borrower(), or_dash(loan.guest()),
-                   loan.access_model() + (loan.shared() ? ",shared" : ""), loan.state(),
-                   or_dash(loan.tenant()), fmt::format("{}", loan.priority()), time_text(loan.created_us()),
-                   time_text(loan.due_us()), or_dash(loan.reason())});
-    std::cout << table.text();
+    std::cout << loans_text(reply);
     return {};
 }
 
@@ -78,7 +61,7 @@ void print_fields(const Json& json) {
         }
         std::string text = value.is_string() ? value.template get<std::string>() : value.dump();
         if (key.ends_with("_us")) text = time_text(value.template get<int64_t>());
-        if (key == "capacity_bytes") text = size_text(value.template get<uint64_t>());
+        if (key == "capacity_bytes" || key == "dma_bytes") text = size_text(value.template get<uint64_t>());
         std::cout << fmt::format("{:<16} {}\n", key, or_dash(text));
     }
 }

@@ -139,6 +139,70 @@ Json to_json(const v1::Device& device) {
             {"most_functions", device.most_functions()}};
 }
 
+namespace {
+// It is chosen when the loan begins; until then an own kernel's wish may name none.
+bool is_to_own_kernel(const v1::Loan& loan) {
+    return loan.access_model() != "smartio" && loan.guest().empty();
+}
+
+std::string dma_text(const v1::Loan& loan) {
+    if (loan.dma_bytes() == 0) return or_dash(loan.dma());
+    return fmt::format("{} {}", loan.dma(), size_text(loan.dma_bytes()));
+}
+} // namespace
+
+std::string loans_text(const v1::LoanList& loans) {
+    const bool with_kernels = std::any_of(loans.loans().begin(), loans.loans().end(), is_to_own_kernel);
+    std::vector<std::string> headings{"LOAN", "DEVICE", "BORROWER", "GUEST", "ACCESS"};
+    if (with_kernels) headings.insert(headings.end(), {"DMA", "FUNCTION", "DRIVER"});
+    headings.insert(headings.end(), {"STATE", "TENANT", "PRIORITY", "SINCE", "DUE", "REASON"});
+    Table table(std::move(headings));
+    for (const auto& loan : loans.loans()) {
+        std::vector<std::string> row{fmt::format("{}", loan.id()), loan.device(), loan.borrower(),
+                                     is_to_own_kernel(loan) ? "(kernel)" : or_dash(loan.guest()),
+                                     loan.access_model() + (loan.shared() ? ",shared" : "")};
+        if (with_kernels)
+            row.insert(row.end(), {dma_text(loan), or_dash(loan.function()), or_dash(loan.driver())});
+        row.insert(row.end(),
+                   {loan.state(), or_dash(loan.tenant()), fmt::format("{}", loan.priority()),
+                    time_text(loan.created_us()), time_text(loan.due_us()), or_dash(loan.reason())});
+        table.add(std::move(row));
+    }
+    return table.text();
+}
+
+std::string hosts_text(const v1::HostList& hosts) {
+    const bool with_kernels = std::any_of(hosts.hosts().begin(), hosts.hosts().end(),
+                                          [](const auto& host) { return host.dma_modes_size() > 0; });
+    std::vector<std::string> headings{"HOST", "STATE", "PORT", "LENDS", "BORROWS", "GUESTS"};
+    if (with_kernels) headings.emplace_back("KERNEL DMA");
+    headings.insert(headings.end(), {"WINDOWS FREE", "LAST SEEN"});
+    Table table(std::move(headings));
+    for (const auto& host : hosts.hosts()) {
+        std::vector<std::string> row{host.name(),
+                                     host.state(),
+                                     fmt::format("{}", host.partition()),
+                                     host.lends() ? "yes" : "no",
+                                     host.borrows() ? "yes" : "no",
+                                     or_dash(fmt::format("{}", fmt::join(host.guests(), ",")))};
+        if (with_kernels) row.push_back(or_dash(fmt::format("{}", fmt::join(host.dma_modes(), ","))));
+        row.insert(row.end(), {fmt::format("{}/{}", host.windows_free(), host.windows()),
+                               time_text(host.last_seen_us())});
+        table.add(std::move(row));
+    }
+    return table.text();
+}
+
+std::string receipt_text(const v1::Loan& loan) {
+    if (loan.state() != "active" || loan.function().empty()) return {};
+    const std::string reach =
+        loan.dma() == "bounce"  ? fmt::format("bounce pool of {}", size_text(loan.dma_bytes()))
+        : loan.dma() == "iommu" ? fmt::format("iommu, {} of addresses", size_text(loan.dma_bytes()))
+                                : "direct, all memory of the host";
+    return fmt::format("{} has {} as {}, {}, {}", loan.borrower(), loan.device(), loan.function(),
+                       loan.driver().empty() ? "no driver yet" : "driver " + loan.driver(), reach);
+}
+
 Json to_json(const v1::Host& host) {
     return {{"name", host.name()},
             {"state", host.state()},
@@ -146,6 +210,7 @@ Json to_json(const v1::Host& host) {
             {"lends", host.lends()},
             {"borrows", host.borrows()},
             {"guests", std::vector<std::string>(host.guests().begin(), host.guests().end())},
+            {"dma_modes", std::vector<std::string>(host.dma_modes().begin(), host.dma_modes().end())},
             {"last_seen_us", host.last_seen_us()},
             {"version", host.version()},
             {"windows", host.windows()},
@@ -167,6 +232,10 @@ Json to_json(const v1::Loan& loan) {
             {"guest", loan.guest()},
             {"access_model", loan.access_model()},
             {"shared", loan.shared()},
+            {"dma", loan.dma()},
+            {"dma_bytes", loan.dma_bytes()},
+            {"function", loan.function()},
+            {"driver", loan.driver()},
             {"state", loan.state()},
             {"epoch", loan.epoch()},
             {"priority", loan.priority()},

@@ -28,6 +28,13 @@ class Table {
 // many, where there are any that could have some.
 std::string devices_text(const v1::DeviceList& devices);
 
+// What `loans` prints; with columns for what hosts' own kernels have where there is such a loan.
+std::string loans_text(const v1::LoanList& loans);
+// What `hosts` prints; with a column for how hosts' own kernels can borrow where one can.
+std::string hosts_text(const v1::HostList& hosts);
+// What the borrower's own kernel has got; empty: it has not, or it is no such loan.
+std::string receipt_text(const v1::Loan& loan);
+
 Json to_json(const v1::Device& device);
 Json to_json(const v1::Host& host);
 Json to_json(const v1::Loan& loan);

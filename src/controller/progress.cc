@@ -11,6 +11,11 @@ using pool::StepKind;
 
 namespace {
 
+std::string taker(const pool::Loan* loan) {
+    if (loan && is_to_own_kernel(*loan)) return "the kernel";
+    return "guest " + (loan ? loan->guest : std::string());
+}
+
 std::string words(const pool::Step& step, const pool::Loan* loan) {
     const bool to_applications = loan && loan->access_model == pool::AccessModel::smartio;
     switch (step.kind) {
@@ -19,10 +24,10 @@ std::string words(const pool::Step& step, const pool::Loan* loan) {
     case StepKind::attach:
         if (to_applications)
             return fmt::format("host {} makes the device ready for its applications", step.host);
-        return fmt::format("guest {} of host {} takes the device", loan ? loan->guest : "", step.host);
+        return fmt::format("{} of host {} takes the device", taker(loan), step.host);
     case StepKind::detach:
         if (to_applications) return fmt::format("applications of host {} let go of the device", step.host);
-        return fmt::format("guest {} of host {} lets go of the device", loan ? loan->guest : "", step.host);
+        return fmt::format("{} of host {} lets go of the device", taker(loan), step.host);
     case StepKind::cut:
         return fmt::format("host {} cuts the device off", step.host);
     case StepKind::reset:
@@ -85,8 +90,10 @@ Result<bool> is_active(const pool::Pool& pool, const pool::Loan& loan) {
         return fail(Errc::cancelled, "loan {} of device {} is over{}", loan.id, what_of(pool, loan),
                     because(loan.reason));
     case LoanState::failed:
-        return fail(loan.fdid ? Errc::failed_precondition : Errc::timeout, "loan {} of device {} failed{}{}",
-                    loan.id, what_of(pool, loan), because(loan.reason),
+        return fail(!loan.fdid                                 ? Errc::timeout
+                    : pool::code_of(loan.reason) == Errc::busy ? Errc::busy
+                                                               : Errc::failed_precondition,
+                    "loan {} of device {} failed{}{}", loan.id, what_of(pool, loan), because(loan.reason),
                     device ? fmt::format("; the device is {}", name(device->state)) : "");
     default:
         return false;
@@ -94,6 +101,11 @@ Result<bool> is_active(const pool::Pool& pool, const pool::Loan& loan) {
 }
 
 Result<bool> is_over(const pool::Pool& pool, const pool::Loan& loan) {
+    // It was on its way back, and is in use.
+    if (loan.state == LoanState::active)
+        return fail(pool::code_of(loan.reason),
+                    "loan {} of device {} goes on{}; stop using it there, or `lanepool reclaim loan:{}`",
+                    loan.id, what_of(pool, loan), because(loan.reason), loan.id);
     if (!has_ended(loan.state)) return false;
     const pool::Device* device = pool.ledger().devices.find(loan.fdid);
     if (loan.state == LoanState::returned || !device || device->state == DeviceState::available ||

@@ -97,6 +97,33 @@ void read_host(const Value& table, Draft& draft, Problems& problems) {
     draft.hosts.push_back({reader.at(), problems.count() == before});
 }
 
+// Modes, the one that is taken by default first.
+void read_dma(TableReader& reader, pool::Rule& rule) {
+    constexpr std::string_view example = R"(["bounce", "iommu"])";
+    const auto* list = reader.find("dma", Value::Kind::list, example);
+    if (!list) return;
+    rule.dma.clear();
+    for (const auto& item : list->items) {
+        const auto mode = item.kind == Value::Kind::text ? pool::dma_mode(item.text) : std::nullopt;
+        if (!mode || *mode == pool::DmaMode::none)
+            reader.problem(item.at,
+                           fmt::format("{}: a mode in dma is {}; write \"bounce\", \"iommu\" or "
+                                       "\"direct\"",
+                                       reader.what(),
+                                       item.kind == Value::Kind::text ? in_quotes(item.text) : "no text"));
+        else if (std::ranges::find(rule.dma, *mode) != rule.dma.end())
+            reader.problem(item.at, fmt::format("{}: dma names {} twice; write each mode once", reader.what(),
+                                                in_quotes(item.text)));
+        else
+            rule.dma.push_back(*mode);
+    }
+    if (list->items.empty())
+        reader.problem(list->at,
+                       fmt::format("{}: dma is empty; write the modes that are allowed, the default "
+                                   "first, like {}",
+                                   reader.what(), example));
+}
+
 // How long, how many and with which priority: what a rule that allows says.
 void read_terms(TableReader& reader, pool::Rule& rule) {
     const int64_t longest = pool::Options().longest_loan_s;
@@ -120,6 +147,7 @@ void read_terms(TableReader& reader, pool::Rule& rule) {
     rule.sanitize = reader.flag("sanitize", true);
     rule.needs_iommu = reader.flag("needs_iommu", false);
     rule.needs_qualification = reader.flag("needs_qualification", false);
+    read_dma(reader, rule);
 }
 
 void read_rule(const Value& table, Draft& draft, Problems& problems) {

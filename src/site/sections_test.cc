@@ -183,5 +183,35 @@ TEST(Sections, TooManyUsersAreAProblem) {
                 HasSubstr("there are 10001 of user; at most 10000 are taken"));
 }
 
+TEST(Sections, ModesOfDmaAreThoseThatThereAre) {
+    EXPECT_EQ(only_problem(open_rule("dma = [\"bounce\", \"swiotlb\"]")),
+              "rule 'r': a mode in dma is 'swiotlb'; write \"bounce\", \"iommu\" or \"direct\"");
+    EXPECT_EQ(only_problem(open_rule("dma = [\"\"]")),
+              "rule 'r': a mode in dma is ''; write \"bounce\", \"iommu\" or \"direct\"");
+    EXPECT_EQ(only_problem(open_rule("dma = [1]")),
+              "rule 'r': a mode in dma is no text; write \"bounce\", \"iommu\" or \"direct\"");
+}
+
+TEST(Sections, EachModeOfDmaStandsOnce) {
+    EXPECT_EQ(only_problem(open_rule("dma = [\"iommu\", \"bounce\", \"iommu\"]")),
+              "rule 'r': dma names 'iommu' twice; write each mode once");
+    EXPECT_EQ(
+        only_problem(open_rule("dma = []")),
+        "rule 'r': dma is empty; write the modes that are allowed, the default first, like [\"bounce\", "
+        "\"iommu\"]");
+}
+
+TEST(Sections, AProblemOfDmaStandsWhereItsLineIs) {
+    const auto found = read(std::string(people) + open_rule("dma = [\n  \"bounce\",\n  \"direkt\",\n]"));
+    ASSERT_EQ(found.problems.size(), 1U);
+    const std::string text = std::string(people) + open_rule("dma = [\n  \"bounce\",\n  \"");
+    EXPECT_EQ(found.problems[0].at.line, static_cast<uint32_t>(std::count(text.begin(), text.end(), '\n')));
+}
+
+TEST(Sections, ARuleThatRefusesHasNoModesOfDma) {
+    EXPECT_EQ(only_problem(open_rule("allow = false\ndma = [\"bounce\"]")),
+              "rule 'r' refuses, so 'dma' has no effect; leave it out");
+}
+
 } // namespace
 } // namespace lanepool::site

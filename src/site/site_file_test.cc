@@ -62,10 +62,16 @@ TEST(SiteFile, ReadsEveryKeyOfARule) {
         "[[rule]]\nname='r'\ntenants=['red','blue']\nusers='rose'\nhosts='desk'\nclasses=['large']\nlongest='"
         "2d'\n"
         "default='1h30m'\nmost_loans=4\npriority=-5\nhighest_priority=9\npreempts=true\npreemptible=true\n"
-        "grace='0s'\nsanitize=false\nneeds_iommu=true\nneeds_qualification=true");
-    const pool::Rule expected{
-        "r", {"red", "blue"}, {"rose"}, {"desk"}, {"large"}, true, 172800, 5400, 4, -5, 9, true, true,
-        0,   false,           true,     true};
+        "grace='0s'\nsanitize=false\nneeds_iommu=true\nneeds_qualification=true\ndma=['direct','bounce']");
+    const pool::Rule expected{"r",       {"red", "blue"},
+                              {"rose"},  {"desk"},
+                              {"large"}, true,
+                              172800,    5400,
+                              4,         -5,
+                              9,         true,
+                              true,      0,
+                              false,     true,
+                              true,      {pool::DmaMode::direct, pool::DmaMode::bounce}};
     EXPECT_THAT(site.rules, ElementsAre(expected));
 }
 
@@ -83,6 +89,11 @@ TEST(SiteFile, ALoanOfARuleWithALongestTimeHasADueTimeByDefault) {
 
 TEST(SiteFile, TheHighestPriorityIsThePriorityByDefault) {
     EXPECT_EQ(good(open_rule("priority=30")).rules.at(0).highest_priority, 30);
+}
+
+TEST(SiteFile, NobodyExposesAllMemoryUnlessARuleSaysSo) {
+    EXPECT_THAT(good(open_rule("")).rules.at(0).dma,
+                ElementsAre(pool::DmaMode::bounce, pool::DmaMode::iommu));
 }
 
 TEST(SiteFile, ReadsAFailure) {
