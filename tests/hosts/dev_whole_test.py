@@ -36,9 +36,34 @@ def it_is_there(cluster):
     check("the agents inside tell what they have handled", all("messages" in stats[f"agent-{host}"] for host in HOSTS), stats)
 
 
+def drive_in(cluster, host):
+    """Whether a host's own nvme driver has a drive."""
+    return cluster.guest_status(host, "test -b /dev/nvme0n1") == 0
+
+
 def a_drive_goes_round(cluster):
+    """Restored, borrowed by one host's own kernel and written, returned, borrowed by another one with another kernel."""
     cluster.ok("restore", "store/nvme0")
     check("the drive is the pool's", cluster.device()["state"] == "available")
+    start = time.monotonic()
+    cluster.ok("borrow", "store/nvme0", "--host", "a")
+    cluster.wait_until("a's kernel has the drive", lambda: drive_in(cluster, "a"))
+    check(f"host a has borrowed it, and its own kernel has a block device after {time.monotonic() - start:.1f} s", True)
+    listed = cluster.guest("a", "nvme list")
+    check("`nvme list` in a shows it", "QEMU NVMe Ctrl" in listed, listed)
+    cluster.guest("a", "yes written by a | dd of=/dev/nvme0n1 bs=4k count=4 conv=fsync iflag=fullblock 2>/dev/null")
+    check("what a writes it reads", cluster.guest("a", "dd if=/dev/nvme0n1 bs=4k count=1 iflag=direct 2>/dev/null | head -n 1").strip() == "written by a")
+    cluster.guest("a", "(exec 3</dev/nvme0n1; : >/tmp/held; while [ -e /tmp/held ]; do sleep 0.05; done) >/dev/null 2>&1 </dev/null &")
+    cluster.wait_until("the drive is held open", lambda: cluster.guest_status("a", "test -e /tmp/held") == 0)
+    result = cluster.run("return", "store/nvme0")
+    check("who returns it while it is in use is told so", result.returncode != 0 and "nvme0n1" in result.stderr, result.stderr)
+    cluster.guest("a", "rm /tmp/held")
+    cluster.wait_until("it can be returned", lambda: cluster.run("return", "store/nvme0").returncode == 0)
+    check("it is returned, reset and wiped; a has no drive any more", not drive_in(cluster, "a") and cluster.device()["state"] == "available")
+    cluster.ok("borrow", "store/nvme0", "--host", "b")
+    cluster.wait_until("b's kernel has the drive", lambda: drive_in(cluster, "b"))
+    left = cluster.guest("b", "dd if=/dev/nvme0n1 bs=4k count=1 iflag=direct 2>/dev/null | tr -d '\\0'")
+    check("then b borrows it, with Linux 6.1, and finds nothing on it", left == "", left)
 
 
 def refused(cluster):
@@ -63,6 +88,8 @@ def it_comes_back(cluster):
           all(process["running"] for process in after.values()))
     check("and nothing else was started anew",
           {name for name in after if after[name]["pid"] != before[name]["pid"]} == {"host-b"}, (before, after))
+    cluster.wait_until("the drive that it had is the pool's again", lambda: cluster.device()["state"] == "available", 40)
+    check("the drive that it had is the pool's again", True)
     # The adapters are gone with the switch.
     cluster.kill("fabric")
     cluster.ok("dev", "up", timeout_s=120)
