@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <fcntl.h>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -103,6 +104,13 @@ class FakeInjected {
         const std::lock_guard lock(mutex_);
         tell(event);
     }
+    // No event tells of what DRIVER does.
+    template <class Driver>
+    void lose_events(Driver driver) {
+        silence(true);
+        driver(*this);
+        silence(false);
+    }
     void set_stats(Stats stats) {
         const std::lock_guard lock(mutex_);
         stats_ = stats;
@@ -124,7 +132,12 @@ class FakeInjected {
         failures_.erase(found);
         return tl::unexpected<Error>(std::move(error));
     }
+    void silence(bool silent) {
+        const std::lock_guard lock(mutex_);
+        silent_ = silent;
+    }
     void tell(Event event) {
+        if (silent_) return;
         events_.push_back(event);
         signal(wake_);
     }
@@ -158,7 +171,7 @@ class FakeInjected {
     const UniqueFd wake_;
     mutable std::mutex mutex_;
     State state_ = State::empty;
-    bool closed_ = false, gone_ = false, resetting_ = false, hold_ = false;
+    bool closed_ = false, gone_ = false, resetting_ = false, hold_ = false, silent_ = false;
     Description description_;
     SharedFd pool_;
     uint64_t dma_base_ = 0;
@@ -173,7 +186,10 @@ class FakeFunction final : public Function {
   public:
     using State = FakeInjected::State;
 
-    explicit FakeFunction(std::shared_ptr<FakeInjected> injected) : it_(std::move(injected)) {}
+    using Created = std::function<void(const Description&)>;
+
+    explicit FakeFunction(std::shared_ptr<FakeInjected> injected, Created created = {})
+        : it_(std::move(injected)), created_(std::move(created)) {}
     ~FakeFunction() override {
         const std::lock_guard lock(it_->mutex_);
         it_->closed_ = true;
@@ -207,6 +223,7 @@ class FakeFunction final : public Function {
         it_->writable_[pci::config::command + 1] |= std::byte{0x05};
         it_->vectors_.assign(config.vector_count, nullptr);
         it_->state_ = State::created;
+        if (created_) created_(description);
         return {};
     }
     Result<MemoryRef> pool() const override {
@@ -315,6 +332,7 @@ class FakeFunction final : public Function {
     }
 
     const std::shared_ptr<FakeInjected> it_;
+    const Created created_;
 };
 
 class FakeBridge final : public Bridge {
@@ -335,6 +353,11 @@ class FakeBridge final : public Bridge {
         hold_ = hold;
     }
 
+    // Maps, where the module would, what the device is to reach; on the thread that creates.
+    void when_created(FakeFunction::Created created) {
+        const std::lock_guard lock(mutex_);
+        created_ = std::move(created);
+    }
     // As FakeInjected's, of the functions opened from now on, one after the other.
     void fail_next(const std::string& call, Error error) {
         const std::lock_guard lock(mutex_);
@@ -356,7 +379,7 @@ class FakeBridge final : public Bridge {
             failures_.erase(failures_.begin());
         }
         functions_.push_back(injected);
-        return std::make_unique<FakeFunction>(std::move(injected));
+        return std::make_unique<FakeFunction>(std::move(injected), created_);
     }
 
   private:
@@ -364,6 +387,7 @@ class FakeBridge final : public Bridge {
     Result<Ability> ability_ = Ability{{DmaMode::bounce, DmaMode::iommu}, 2048, uint64_t{1} << 30};
     std::vector<std::shared_ptr<FakeInjected>> functions_;
     std::vector<std::pair<std::string, Error>> failures_;
+    FakeFunction::Created created_;
     bool hold_ = false;
 };
 
