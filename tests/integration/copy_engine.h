@@ -72,16 +72,6 @@ class CopyEngine final : public vfio_user::Handler {
         signal(found->second);
         return true;
     }
-    // As who has its registers would do it.
-    void copy_now(uint64_t from, uint64_t to, uint32_t bytes) {
-        std::memcpy(control_.data() + copy_engine::source, &from, sizeof from);
-        std::memcpy(control_.data() + copy_engine::destination, &to, sizeof to);
-        std::memcpy(control_.data() + copy_engine::size, &bytes, sizeof bytes);
-        const uint32_t next = rung_ + 1;
-        std::memcpy(page_.data(), &next, sizeof next);
-    }
-    uint64_t scratch() const { return get_register<uint64_t>(copy_engine::scratch); }
-    void set_scratch(uint32_t value) { set_register(copy_engine::scratch, value); }
     std::array<std::byte, copy_engine::storage_bytes> storage{};
     size_t dma_maps() const { return dma_.size(); }
     bool has_interrupts() const { return !eventfds_.empty(); }

@@ -1,72 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// For tests: a host whose own kernel borrows, over a card, a copy engine that another host lends. The kernel
-// is made up: the bridge is a fake one, and sysfs is simulated.
+// For tests: a host whose own kernel borrows a device that another host lends, over cards. The kernel is made
+// up: the bridge is a fake one, and sysfs is simulated.
 #pragma once
 
 #include "agent/kernel_loan.h"
 #include "bridge/fake_bridge.h"
-#include "integration/card_function.h"
 #include "integration/lending_hosts.h"
+#include "integration/memory_device.h"
 #include "local_devices/simulated_kernel.h"
 
 #include <filesystem>
 #include <gmock/gmock.h>
 
 namespace lanepool::test {
-
-// As the kernel's VFIO shows one: each BAR is in one piece. Where the virtual switch has no memory behind a
-// window, what is handed to a kernel leads to nothing: these tests reach registers at the device itself.
-class WholeCard final : public pci::Function {
-  public:
-    explicit WholeCard(std::unique_ptr<pci::Function> function)
-        : card_(std::move(function)), nothing_(share(must(create_memory("card", 4096)))) {}
-
-    const pci::RegionInfo& region(pci::Region index) const override { return card_.region(index); }
-    const pci::IrqInfo& irq(pci::Irq index) const override { return card_.irq(index); }
-    bool can_reset() const override { return card_.can_reset(); }
-    Result<> read(pci::Region region, uint64_t offset, std::span<std::byte> data) override {
-        return card_.read(region, offset, data);
-    }
-    Result<> write(pci::Region region, uint64_t offset, std::span<const std::byte> data) override {
-        return card_.write(region, offset, data);
-    }
-    Result<std::vector<pci::Extent>> memory(pci::Region region, uint64_t offset, uint64_t size) override {
-        auto extents = TRY(card_.memory(region, offset, size));
-        if (extents.size() == 1 && extents[0].offset_bytes == offset && extents[0].memory.size_bytes == size)
-            return extents;
-        return std::vector<pci::Extent>{{offset, {nothing_, offset, size}}};
-    }
-    Result<UniqueFd> event(pci::Region region, uint64_t offset) override {
-        return card_.event(region, offset);
-    }
-    Result<pci::DmaMapping> map_dma(Range<Iova> range, const MemoryRef& memory, Access access) override {
-        return card_.map_dma(range, memory, access);
-    }
-    Result<pci::DmaMapping> map_dma(Range<Iova> range, std::shared_ptr<pci::DmaTarget> target,
-                                    Access access) override {
-        return card_.map_dma(range, std::move(target), access);
-    }
-    Result<pci::DmaMapping> map_dma_event(Iova at, const UniqueFd& eventfd) override {
-        return card_.map_dma_event(at, eventfd);
-    }
-    Result<> unmap_dma(Range<Iova> range) override { return card_.unmap_dma(range); }
-    Result<> set_irqs(pci::Irq index, uint32_t first, std::span<const int> eventfds) override {
-        return card_.set_irqs(index, first, eventfds);
-    }
-    Result<> mask_irq(pci::Irq index, uint32_t vector, bool masked) override {
-        return card_.mask_irq(index, vector, masked);
-    }
-    Result<> reset() override { return card_.reset(); }
-    bool fresh_memory_on_reset() const override { return false; }
-    bool hands_out_memory() const override { return false; }
-    std::vector<SharedFd> lifelines() const override { return {nothing_}; }
-    void on_disconnect(std::function<void()> callback) override { card_.on_disconnect(std::move(callback)); }
-
-  private:
-    integration::CardFunction card_;
-    const SharedFd nothing_;
-};
 
 // A simulated kernel that is looked at by one thread and changed by another.
 class OwnSystem final : public local_devices::System {
@@ -140,11 +87,10 @@ class KernelLoans : public testing::Test {
   protected:
     using Injected = bridge::FakeInjected;
 
-    KernelLoans()
-        : fabric(folder, 3), store(fabric, 0),
-          a(fabric, 1,
-            Host::As([](auto function) { return std::make_unique<WholeCard>(std::move(function)); })),
-          engine(folder) {
+    explicit KernelLoans(MemoryDevice::Kind kind = {})
+        : fabric(folder, 3), store(fabric, 0, true), a(fabric, 1, true),
+          made(std::make_unique<MemoryDevice>(kind)), device(*made),
+          lending(store, std::move(made), {}, device_class) {
         system.change([](auto& kernel) {
             kernel.files["/proc/self/mountinfo"] = "";
             kernel.links["/proc/self/ns/mnt"] = "mnt:[1]";
@@ -161,8 +107,7 @@ class KernelLoans : public testing::Test {
     }
     void SetUp() override {
         ASSERT_TRUE(eventually([&] { return store.sees(a) && a.sees(store); }));
-        lending.emplace(store, engine.path());
-        ASSERT_TRUE(lending->reset());
+        must(lending.reset());
         a.thread.run([&] {
             a.peer_changed = [this](ntb::Partition, bool alive) {
                 if (!alive && loan) loan->lender_lost();
@@ -173,7 +118,7 @@ class KernelLoans : public testing::Test {
     // Begins a loan; the kernel does what it does by itself, up to a driver that takes the function.
     Result<> attach(io::Duration patience = std::chrono::seconds(10)) {
         ++epoch;
-        must(lending->prepare(epoch, epoch, a));
+        must(lending.prepare(epoch, epoch, a));
         return attach_prepared(patience);
     }
     Result<> attach_prepared(io::Duration patience = std::chrono::seconds(10)) {
@@ -240,6 +185,11 @@ class KernelLoans : public testing::Test {
     std::vector<std::string> losses() {
         return a.thread.run([&] { return lost; });
     }
+    // As the controller does between two loans.
+    void make_ready() {
+        must(lending.cut(epoch));
+        must(lending.reset());
+    }
     // By what they are.
     static std::map<std::string, int> open_files() {
         std::map<std::string, int> files;
@@ -257,10 +207,12 @@ class KernelLoans : public testing::Test {
     OwnSystem system;
     Host store;
     Host a;
-    ServedEngine engine;
-    std::optional<Lending> lending;
+    std::unique_ptr<MemoryDevice> made;
+    MemoryDevice& device;
+    MemoryDeviceClass device_class;
+    Lending lending;
     bridge::DmaMode mode = bridge::DmaMode::bounce;
-    std::string driver = "engine";
+    std::string driver = "nvme";
     bool offers = true; // the kernel offers the function to drivers
     std::unique_ptr<agent::KernelLoan> loan;
     std::vector<std::string> lost; // on the loop's thread

@@ -88,14 +88,7 @@ class Fabric {
 // A host's agent, as far as lending needs one.
 class Host {
   public:
-    // What its adapter is, made of its port.
-    using As = std::function<std::unique_ptr<pci::Function>(std::unique_ptr<pci::Function>)>;
-    Host(Fabric& fabric, unsigned port, bool is_card = false)
-        : Host(fabric, port, As([is_card](auto function) -> std::unique_ptr<pci::Function> {
-                   if (!is_card) return function;
-                   return std::make_unique<integration::CardFunction>(std::move(function));
-               })) {}
-    Host(Fabric& fabric, unsigned port, const As& as) {
+    Host(Fabric& fabric, unsigned port, bool is_card = false) {
         ntb::AdapterEvents events;
         events.message = [this](ntb::Partition from, uint32_t message) {
             const std::lock_guard lock(mutex_);
@@ -105,8 +98,9 @@ class Host {
             const std::lock_guard lock(mutex_);
             if (channel_) channel_->link_changed();
         };
-        adapter_ =
-            must(ntb::Adapter::create(as(must(vfio_user::connect(fabric.socket(port)))), std::move(events)));
+        auto function = must(vfio_user::connect(fabric.socket(port)));
+        if (is_card) function = std::make_unique<integration::CardFunction>(std::move(function));
+        adapter_ = must(ntb::Adapter::create(std::move(function), std::move(events)));
         live();
     }
     // Begins a channel, at first and after die().
