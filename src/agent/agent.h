@@ -109,6 +109,7 @@ class Agent {
     std::vector<std::unique_ptr<BorrowedDevice>> leftovers_;
     OwnKernel own_kernel_;
     std::vector<std::string> dma_modes_; // in which it can borrow now
+    std::string bridge_problem_;         // why it cannot; logged once
     unsigned beats_ = 0;
     StepLedger ledger_;
     std::unique_ptr<ControlStream> control_;

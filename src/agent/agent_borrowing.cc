@@ -7,6 +7,7 @@
 #include "agent/kernel_loan.h"
 
 #include <algorithm>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 namespace lanepool::agent {
@@ -221,17 +222,18 @@ admin::Json Agent::leftovers_status() const {
 void Agent::look_for_bridge() {
     if (!own_kernel_.bridge || beats_++ % beats_between_looks != 0) return;
     const auto ability = own_kernel_.bridge->ability();
+    // As many functions as there can be: it is there nevertheless.
+    if (!ability && ability.error().code() == Errc::no_space) return;
+    const std::string problem = ability ? "" : ability.error().message();
+    if (!ability && problem != bridge_problem_)
+        spdlog::info("this host's own kernel borrows nothing: {}", problem);
+    bridge_problem_ = problem;
     std::vector<std::string> modes;
     if (ability)
         for (const auto mode : ability->dma_modes)
             modes.emplace_back(name(mode));
-    else if (ability.error().code() == Errc::no_space)
-        return; // as many functions as there can be: it is there nevertheless
     if (modes == dma_modes_) return;
-    spdlog::info("this host {}",
-                 modes.empty() ? fmt::format("cannot borrow with its own kernel any more: {}",
-                                             ability ? "no DMA mode is allowed" : ability.error().message())
-                               : "borrows with its own kernel");
+    if (!modes.empty()) spdlog::info("this host borrows with its own kernel: DMA {}", fmt::join(modes, ", "));
     dma_modes_ = std::move(modes);
     hello_soon();
 }
