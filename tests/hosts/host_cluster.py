@@ -65,9 +65,9 @@ class AgentHost(WholeHost):
     def block_device(self, function):
         """The disk that the kernel's nvme driver has made of a function, once it is there: /dev/nvme1n1."""
         # Where a drive may have several controllers, its disks are the subsystem's.
-        return self.wait(f"for c in /sys/bus/pci/devices/{function}/nvme/nvme*; do "
-                         "for n in $c/nvme*n* $(dirname /sys/class/nvme-subsystem/*/${c##*/})/nvme*n*; do "
-                         "[ -b /dev/${n##*/} ] && echo /dev/${n##*/} && exit 0; done; done; false", f"the disk of {function}").strip()
+        return self.wait(f"for c in /sys/bus/pci/devices/{function}/nvme/nvme*; do for s in $c /sys/class/nvme-subsystem/*; do "
+                         "[ $s = $c ] || [ -e $s/${c##*/} ] || continue; for n in $s/nvme*n*; do "
+                         "[ -b /dev/${n##*/} ] && echo /dev/${n##*/} && exit 0; done; done; done; false", f"the disk of {function}").strip()
 
     def interface(self, function):
         """The network interface of a function, once it is there."""
@@ -85,10 +85,17 @@ class AgentHost(WholeHost):
         return {name: value.split() if name in ("functions", "references") else int(value) for name, value in found.items()}
 
     def memory_kib(self):
-        """What the kernel cannot give to others, and what the agent has of its own."""
-        return tuple(int(word) for word in self.check(
-            "sync; echo 3 >/proc/sys/vm/drop_caches; awk '/^MemFree|^Buffers|^Cached/ { free += $2 } /^MemTotal/ { all = $2 } /^AnonPages/ { programs = $2 } END { print all - free - programs }' "
-            "/proc/meminfo; awk '/^RssAnon/ { print $2 }' /proc/$(cat /run/lanepool/agent.pid)/status").split())
+        """What its kernel has for itself, and the agent's own. Much is freed a while after it was given back: until twice the same."""
+        def kernel():
+            return int(self.check("sync; echo 3 >/proc/sys/vm/drop_caches; awk '/^(MemFree|Buffers|Cached|AnonPages):/ { others += $2 } "
+                                  "/^MemTotal/ { all = $2 } END { print all - others }' /proc/meminfo"))
+
+        before, now = 0, kernel()
+        for _ in range(20):
+            if abs(now - before) < 64:
+                break
+            before, now = now, kernel()
+        return now, int(self.check("awk '/^RssAnon/ { print $2 }' /proc/$(cat /run/lanepool/agent.pid)/status"))
 
     def unload_bridge(self):
         """Takes the agent and then the module away. What is held by nobody goes."""
