@@ -120,7 +120,8 @@ class DirectDevice {
     // failed_precondition (that host is down), invalid_argument (for reading only), no_space.
     void place(ntb::Partition partition, BusAddress address, uint64_t size_bytes, Access access,
                Got<Iova> done);
-    // The same for what this host exports, at addresses that the caller chooses. Errors also: already_exists.
+    // The same for what this host exports, at addresses that the caller chooses. It may take half a second
+    // for each GiB longer than `request_timeout`. Errors also: already_exists.
     void map(Range<Iova> range, BusAddress address, Access access, Done done);
     // Takes one place() or map() away; DONE comes when the device does not reach it any more. Errors:
     // not_found.

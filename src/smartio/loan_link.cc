@@ -17,10 +17,10 @@ LoanLink::LoanLink(ntb::Channel& channel, ntb::Partition lender, const LoanKey& 
     : channel_(channel), lender_(lender), key_(key), timeout_(timeout), on_broken_(std::move(broken)),
       self_(std::make_shared<LoanLink*>(this)) {}
 
-void LoanLink::send(LoanRequest request, std::span<const std::byte> body, Answer answer) {
+void LoanLink::send(LoanRequest request, std::span<const std::byte> body, Answer answer, io::Duration more) {
     if (why_) return answer(tl::unexpected<Error>(*why_));
     ++sent_;
-    channel_.request(lender_, static_cast<uint16_t>(request), body, timeout_,
+    channel_.request(lender_, static_cast<uint16_t>(request), body, timeout_ + more,
                      [weak = std::weak_ptr(self_), answer = std::move(answer)](auto result) {
                          const auto alive = weak.lock();
                          if (!alive) return;

@@ -25,8 +25,9 @@ class LoanLink {
              std::function<void(const Error&)> broken);
 
     const LoanKey& key() const { return key_; }
-    // ANSWER may come before this returns; it does not come after the link is destroyed.
-    void send(LoanRequest request, std::span<const std::byte> body, Answer answer);
+    // ANSWER may come before this returns; it does not come after the link is destroyed. It may take MORE
+    // than the usual time.
+    void send(LoanRequest request, std::span<const std::byte> body, Answer answer, io::Duration more = {});
     void send_bare(LoanRequest request, Answer answer) { send(request, encode_key(key_), std::move(answer)); }
 
     void break_with(const Error& why);
