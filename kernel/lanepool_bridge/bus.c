@@ -6,6 +6,7 @@
  * DMA memory may outlive the driver's remove() (nvme of 6.1 frees its last pages when the
  * block device is closed), so the function stays until the bridge's own release.
  */
+#include <linux/delay.h>
 #include <linux/dma-map-ops.h>
 #include <linux/idr.h>
 #include <linux/module.h>
@@ -107,9 +108,30 @@ static void lp_bridge_released(struct pci_host_bridge *bridge)
 	queue_work(lp_workqueue, &fn->release);
 }
 
+static void lp_bridge_window(struct lp_bar *bar, struct pci_host_bridge *bridge)
+{
+	bar->window = (struct resource) {
+		.name = "lanepool BAR",
+		.start = bar->phys,
+		.end = bar->phys + bar->size - 1,
+		.flags = IORESOURCE_MEM,
+	};
+	if (bar->flags & LANEPOOL_BRIDGE_BAR_PREFETCH)
+		bar->window.flags |= IORESOURCE_PREFETCH;
+	if (bar->flags & LANEPOOL_BRIDGE_BAR_64BIT)
+		bar->window.flags |= IORESOURCE_MEM_64;
+	pci_add_resource_offset(&bridge->windows, &bar->window,
+				bar->phys - bar->bus);
+}
+
+/*
+ * From the highest to the lowest: the PCI core makes one of two windows when the second
+ * begins where the first ends, and releases a resource then that nobody has requested.
+ */
 static void lp_bridge_windows(struct lp_function *fn,
 			      struct pci_host_bridge *bridge)
 {
+	struct lp_bar *next, *last = NULL;
 	int i;
 
 	fn->bus_numbers = (struct resource) {
@@ -117,24 +139,19 @@ static void lp_bridge_windows(struct lp_function *fn,
 		.flags = IORESOURCE_BUS,
 	};
 	pci_add_resource(&bridge->windows, &fn->bus_numbers);
-	for (i = 0; i < LANEPOOL_BRIDGE_BARS; i++) {
-		struct lp_bar *bar = &fn->bars[i];
+	do {
+		next = NULL;
+		for (i = 0; i < LANEPOOL_BRIDGE_BARS; i++) {
+			struct lp_bar *bar = &fn->bars[i];
 
-		if (!bar->size)
-			continue;
-		bar->window = (struct resource) {
-			.name = "lanepool BAR",
-			.start = bar->phys,
-			.end = bar->phys + bar->size - 1,
-			.flags = IORESOURCE_MEM,
-		};
-		if (bar->flags & LANEPOOL_BRIDGE_BAR_PREFETCH)
-			bar->window.flags |= IORESOURCE_PREFETCH;
-		if (bar->flags & LANEPOOL_BRIDGE_BAR_64BIT)
-			bar->window.flags |= IORESOURCE_MEM_64;
-		pci_add_resource_offset(&bridge->windows, &bar->window,
-					bar->phys - bar->bus);
-	}
+			if (bar->size && (!last || bar->phys < last->phys) &&
+			    (!next || bar->phys > next->phys))
+				next = bar;
+		}
+		if (next)
+			lp_bridge_window(next, bridge);
+		last = next;
+	} while (last);
 }
 
 /* That the PCI core sees what was described, and that no IOMMU takes it for its own. */
@@ -162,14 +179,35 @@ static int lp_check_device(struct lp_function *fn, struct pci_dev *device)
 	return 0;
 }
 
-static void lp_bus_take_down(struct lp_function *fn)
+/* The function, if it was there, with a reference: for lp_bus_forget(). */
+static struct pci_dev *lp_bus_take_down(struct lp_function *fn)
 {
 	struct pci_bus *bus = fn->bridge->bus;
+	struct pci_dev *device;
 
 	pci_lock_rescan_remove();
+	device = pci_get_slot(bus, 0);
 	pci_stop_root_bus(bus);
 	pci_remove_root_bus(bus);
 	pci_unlock_rescan_remove();
+	return device;
+}
+
+/*
+ * The PCI core's sysfs file "remove" waits for that lock without a reference to its
+ * function. Whoever waited when the function went has had the lock before us, unless we
+ * are so quick as to snatch it twice.
+ */
+static void lp_bus_forget(struct pci_dev *device)
+{
+	int i;
+
+	for (i = 0; device && i < 2; i++) {
+		msleep(20);
+		pci_lock_rescan_remove();
+		pci_unlock_rescan_remove();
+	}
+	pci_dev_put(device);
 }
 
 /* fn->lock is held. */
@@ -180,6 +218,7 @@ static void lp_bus_drop(struct lp_function *fn)
 	fn->bridge = NULL;
 }
 
+/* The PCI core's lock is held, and fn->lock. */
 static int lp_bus_scan(struct lp_function *fn)
 {
 	struct pci_host_bridge *bridge = pci_alloc_host_bridge(0);
@@ -195,10 +234,8 @@ static int lp_bus_scan(struct lp_function *fn)
 	dev_set_msi_domain(&bridge->dev, fn->msi_domain);
 	lp_bridge_windows(fn, bridge);
 
-	pci_lock_rescan_remove();
 	err = pci_scan_root_bus_bridge(bridge);
 	if (err) {
-		pci_unlock_rescan_remove();
 		pci_free_host_bridge(bridge);
 		return err;
 	}
@@ -211,42 +248,77 @@ static int lp_bus_scan(struct lp_function *fn)
 	pci_bus_claim_resources(bridge->bus);
 	err = device ? lp_check_device(fn, device) : -ENODEV;
 	pci_dev_put(device);
-	pci_unlock_rescan_remove();
 	return err;
 }
 
-/* fn->lock is held. On failure the function is used up: what there is goes on close. */
+void lp_bus_find(struct work_struct *work)
+{
+	struct lp_function *fn = container_of(work, struct lp_function, find);
+
+	pci_lock_rescan_remove();
+	mutex_lock(&fn->lock);
+	if (fn->finding) {
+		fn->found = lp_bus_scan(fn);
+		fn->finding = false;
+	}
+	mutex_unlock(&fn->lock);
+	pci_unlock_rescan_remove();
+	complete(&fn->find_done);
+	lp_function_put(fn);
+}
+
+/*
+ * Waits for the lock under which functions are found and removed, but not for ever:
+ * whoever removes the adapter holds it until the caller has closed that. fn->lock is
+ * held, but not while this waits.
+ */
+static int lp_bus_find_and_wait(struct lp_function *fn)
+{
+	fn->finding = true;
+	reinit_completion(&fn->find_done);
+	kref_get(&fn->ref);
+	queue_work(lp_workqueue, &fn->find);
+	mutex_unlock(&fn->lock);
+	wait_for_completion_killable_timeout(&fn->find_done,
+					     msecs_to_jiffies(LP_PLUG_MS));
+	mutex_lock(&fn->lock);
+	if (!fn->finding)
+		return fn->found;
+	fn->finding = false;
+	return -EBUSY;
+}
+
+/*
+ * fn->lock is held, but other calls may come in between. On failure the function is used
+ * up: what there is goes on close.
+ */
 int lp_bus_plug(struct lp_function *fn)
 {
 	int err = lp_domain_get(fn);
 
 	if (err)
 		return err;
+	fn->state = LANEPOOL_BRIDGE_REMOVED;
 	err = lp_bars_claim(fn);
-	if (err)
-		goto no_claim;
-	err = lp_msi_domain_create(fn);
-	if (err)
-		goto no_msi;
-	err = lp_bus_scan(fn);
+	if (!err)
+		err = lp_msi_domain_create(fn);
+	if (!err)
+		err = lp_bus_find_and_wait(fn);
 	if (!err) {
 		fn->state = LANEPOOL_BRIDGE_PLUGGED;
+		WRITE_ONCE(fn->plugged, true);
 		queue_work(lp_workqueue, &fn->attach);
 		return 0;
 	}
 	if (fn->bridge) {
-		/* The rest goes with the release of the bridge. */
-		fn->state = LANEPOOL_BRIDGE_REMOVED;
-		fn->bus = NULL;
-		lp_bus_take_down(fn);
-		lp_bars_unclaim(fn);
-		lp_bus_drop(fn);
+		/* It goes as any other, and nobody waits: see above. */
+		lp_queue_removal(fn, true);
 		return err;
 	}
-	lp_msi_domain_destroy(fn);
-no_msi:
+	lp_iommu_close(fn);
 	lp_bars_unclaim(fn);
-no_claim:
+	lp_bars_close(fn);
+	lp_msi_domain_destroy(fn);
 	lp_domain_put(fn);
 	return err;
 }
@@ -309,6 +381,7 @@ static void lp_bus_unbind(struct lp_function *fn)
 void lp_bus_remove(struct work_struct *work)
 {
 	struct lp_function *fn = container_of(work, struct lp_function, remove);
+	struct pci_dev *device;
 	unsigned long flags;
 
 	flush_work(&fn->attach);
@@ -327,13 +400,14 @@ void lp_bus_remove(struct work_struct *work)
 	lp_bars_close(fn);
 	mutex_unlock(&fn->lock);
 
-	lp_bus_take_down(fn);
+	device = lp_bus_take_down(fn);
 
 	mutex_lock(&fn->lock);
 	fn->state = LANEPOOL_BRIDGE_REMOVED;
 	lp_bus_drop(fn);
 	mutex_unlock(&fn->lock);
 	lp_event(fn, LANEPOOL_BRIDGE_EVENT_REMOVED);
+	lp_bus_forget(device);
 	lp_function_put(fn);
 }
 

@@ -336,6 +336,12 @@ static int lp_config_read(struct pci_bus *bus, unsigned int devfn, int where,
 		*value = 0;
 		for (i = 0; i < size; i++)
 			*value |= (u32)fn->config[where + i] << (8 * i);
+	} else if (fn->gone && where == PCI_COMMAND && size == 4) {
+		/*
+		 * Who resets it waits for this to be no ones any more, in older
+		 * kernels for a minute, with its lock held.
+		 */
+		*value = 0;
 	}
 	raw_spin_unlock_irqrestore(&fn->config_lock, flags);
 	return PCIBIOS_SUCCESSFUL;
@@ -392,7 +398,8 @@ static int lp_config_write(struct pci_bus *bus, unsigned int devfn, int where,
 	fn->config_writes++;
 	if (!fn->gone && !fn->resetting) {
 		lp_config_store(fn, where, size, value);
-		if (lp_is_reset(fn, where, size, value)) {
+		/* Nothing has used it before PLUG has ended, nor could the agent end it. */
+		if (fn->plugged && lp_is_reset(fn, where, size, value)) {
 			fn->resetting = true;
 			lp_event_locked(fn, LANEPOOL_BRIDGE_EVENT_RESET, 0, 0, 0);
 		}

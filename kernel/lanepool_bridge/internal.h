@@ -3,6 +3,7 @@
 #ifndef LANEPOOL_BRIDGE_INTERNAL_H
 #define LANEPOOL_BRIDGE_INTERNAL_H
 
+#include <linux/completion.h>
 #include <linux/dma-map-ops.h>
 #include <linux/eventfd.h>
 #include <linux/irq_work.h>
@@ -23,6 +24,8 @@
 /* How long the PCI core waits for a change between D0 and D3hot, instead of 10 ms. */
 #define LP_POWER_WAIT_MS	200
 #define LP_EVENTS		512
+/* For how long PLUG waits until nobody else finds or removes functions. */
+#define LP_PLUG_MS		5000
 /* At most so many functions, each in a PCI domain of its own. */
 #define LP_FUNCTIONS		64
 /*
@@ -102,7 +105,7 @@ struct lp_function {
 	struct pci_sysdata sysdata;
 	struct kref ref;
 
-	/* Held by each ioctl. */
+	/* Held by each ioctl but those of configuration space. */
 	struct mutex lock;
 	enum lanepool_bridge_state state;
 	bool removal_queued;
@@ -112,12 +115,17 @@ struct lp_function {
 	struct pci_bus *bus;	/* until it is being taken down */
 	int domain_index;
 	struct resource bus_numbers;
+	struct work_struct find;
+	bool finding;	/* PLUG still waits for it */
+	int found;
+	struct completion find_done;
 	struct work_struct attach;
 	struct work_struct remove;
 	struct work_struct release;
 
 	/* config_lock: configuration space and events; any context. */
 	raw_spinlock_t config_lock;
+	bool plugged;
 	bool gone;
 	bool resetting;
 	u16 express;
@@ -168,6 +176,7 @@ extern bool lp_allow_direct;
 
 /* main.c */
 void lp_function_put(struct lp_function *fn);
+void lp_queue_removal(struct lp_function *fn, bool surprise);
 
 /* events.c */
 void lp_events_init(struct lp_function *fn);
@@ -198,6 +207,7 @@ int lp_bus_init(void);
 void lp_bus_exit(void);
 int lp_bus_plug(struct lp_function *fn);
 void lp_bus_mark_gone(struct lp_function *fn);
+void lp_bus_find(struct work_struct *work);
 void lp_bus_attach(struct work_struct *work);
 void lp_bus_remove(struct work_struct *work);
 void lp_bus_release(struct work_struct *work);

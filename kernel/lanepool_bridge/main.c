@@ -49,6 +49,8 @@ static void lp_function_init(struct lp_function *fn)
 	mutex_init(&fn->lock);
 	raw_spin_lock_init(&fn->config_lock);
 	rwlock_init(&fn->iommu.lock);
+	init_completion(&fn->find_done);
+	INIT_WORK(&fn->find, lp_bus_find);
 	INIT_WORK(&fn->attach, lp_bus_attach);
 	INIT_WORK(&fn->remove, lp_bus_remove);
 	INIT_WORK(&fn->release, lp_bus_release);
@@ -77,7 +79,7 @@ static int lp_open(struct inode *inode, struct file *file)
 }
 
 /* fn->lock is held. */
-static void lp_queue_removal(struct lp_function *fn, bool surprise)
+void lp_queue_removal(struct lp_function *fn, bool surprise)
 {
 	unsigned long flags;
 
@@ -133,7 +135,7 @@ static int lp_ioctl_info(struct lp_function *fn, void __user *user)
 	    !lp_all_zero(info.reserved, ARRAY_SIZE(info.reserved)))
 		return -EINVAL;
 	info.version = LANEPOOL_BRIDGE_VERSION;
-	info.state = fn->state;
+	info.state = READ_ONCE(fn->state);
 	info.dma_modes = 1U << LANEPOOL_BRIDGE_DMA_BOUNCE |
 			 1U << LANEPOOL_BRIDGE_DMA_IOMMU;
 	if (READ_ONCE(lp_allow_direct))
@@ -257,7 +259,9 @@ static int lp_ioctl_create(struct lp_function *fn, void __user *user)
 		if (err)
 			lp_uncreate(fn);
 		else
-			fn->state = LANEPOOL_BRIDGE_CREATED;
+			/* Nobody looks at what is described before. */
+			smp_store_release(&fn->state,
+					  LANEPOOL_BRIDGE_CREATED);
 	}
 	kfree(args);
 	return err;
@@ -334,6 +338,12 @@ static int lp_ioctl_vectors(struct lp_function *fn, void __user *user)
 	return err;
 }
 
+static bool lp_is_described(struct lp_function *fn)
+{
+	/* Pairs with the end of CREATE. */
+	return smp_load_acquire(&fn->state) != LANEPOOL_BRIDGE_EMPTY;
+}
+
 static int lp_ioctl_config(struct lp_function *fn, void __user *user, bool update)
 {
 	struct lanepool_bridge_config args;
@@ -342,7 +352,7 @@ static int lp_ioctl_config(struct lp_function *fn, void __user *user, bool updat
 
 	if (err)
 		return err;
-	if (fn->state == LANEPOOL_BRIDGE_EMPTY)
+	if (!lp_is_described(fn))
 		return -ENODEV;
 	if (args.flags || !args.length || args.length > LP_CONFIG_BYTES ||
 	    args.offset > LP_CONFIG_BYTES - args.length ||
@@ -378,7 +388,7 @@ static int lp_ioctl_reset(struct lp_function *fn, void __user *user)
 	    (args.action != LANEPOOL_BRIDGE_RESET_BEGIN &&
 	     args.action != LANEPOOL_BRIDGE_RESET_END))
 		return -EINVAL;
-	if (fn->state == LANEPOOL_BRIDGE_EMPTY)
+	if (!lp_is_described(fn))
 		return -ENODEV;
 	raw_spin_lock_irqsave(&fn->config_lock, flags);
 	fn->resetting = args.action == LANEPOOL_BRIDGE_RESET_BEGIN;
@@ -420,12 +430,20 @@ static long lp_ioctl(struct file *file, unsigned int command, unsigned long arg)
 	void __user *user = (void __user *)arg;
 	long err;
 
+	/* A reset may have to be ended while PLUG waits for whoever asked for it. */
+	switch (command) {
+	case LANEPOOL_BRIDGE_INFO:
+		return lp_ioctl_info(fn, user);
+	case LANEPOOL_BRIDGE_UPDATE_CONFIG:
+		return lp_ioctl_config(fn, user, true);
+	case LANEPOOL_BRIDGE_READ_CONFIG:
+		return lp_ioctl_config(fn, user, false);
+	case LANEPOOL_BRIDGE_RESET:
+		return lp_ioctl_reset(fn, user);
+	}
 	if (mutex_lock_interruptible(&fn->lock))
 		return -EINTR;
 	switch (command) {
-	case LANEPOOL_BRIDGE_INFO:
-		err = lp_ioctl_info(fn, user);
-		break;
 	case LANEPOOL_BRIDGE_CREATE:
 		err = lp_ioctl_create(fn, user);
 		break;
@@ -437,15 +455,6 @@ static long lp_ioctl(struct file *file, unsigned int command, unsigned long arg)
 		break;
 	case LANEPOOL_BRIDGE_SET_VECTORS:
 		err = lp_ioctl_vectors(fn, user);
-		break;
-	case LANEPOOL_BRIDGE_UPDATE_CONFIG:
-		err = lp_ioctl_config(fn, user, true);
-		break;
-	case LANEPOOL_BRIDGE_READ_CONFIG:
-		err = lp_ioctl_config(fn, user, false);
-		break;
-	case LANEPOOL_BRIDGE_RESET:
-		err = lp_ioctl_reset(fn, user);
 		break;
 	case LANEPOOL_BRIDGE_STATS:
 		err = lp_ioctl_stats(fn, user);

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# kernel/lanepool_bridge for the kernels of whole hosts, and the driver that tests use for QEMU's edu, built with every warning an
-# error. Source it after log.sh, cache.sh, kernel_headers.sh.
+# kernel/lanepool_bridge for the kernels of whole hosts, and the drivers that tests use (of QEMU's edu, and of functions without a
+# device), built with every warning an error. Source it after log.sh, cache.sh, kernel_headers.sh.
 #
-# $CACHE/bridge/VERSION/{lanepool_bridge,edu}.ko is what tests/hosts loads.
+# $CACHE/bridge/VERSION/{lanepool_bridge,edu,bridge_driver}.ko is what tests/hosts loads.
 
-BRIDGE_SOURCES=("$ROOT/kernel/lanepool_bridge" "$ROOT/tests/hosts/edu_driver")
+BRIDGE_SOURCES=("$ROOT/kernel/lanepool_bridge" "$ROOT"/tests/hosts/{edu,bridge}_driver)
 
 # install_bridge_modules: leaves $CACHE/bridge/{6.1,6.12}, building what is missing. Needs the images of whole hosts.
 install_bridge_modules() {

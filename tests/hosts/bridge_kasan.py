@@ -18,7 +18,7 @@ from whole_host import cache_dir
 
 KERNEL = "kasan"
 whole_host.KERNELS = (*whole_host.KERNELS, KERNEL)
-SOURCE = ROOT / "kernel/lanepool_bridge"
+SOURCES = (ROOT / "kernel/lanepool_bridge", ROOT / "tests/hosts/bridge_driver")
 # In a reset, the kernel's nvme driver freezes its queues in one task and thaws them in another. Lockdep complains of that and says
 # nothing any more.
 TESTS = "*-*ResetsWhenTheDriverAsks*"
@@ -35,16 +35,17 @@ FINISH = "sleep 6; echo scan >/sys/kernel/debug/kmemleak; sleep 6; echo scan >/s
 
 
 def build(folder):
-    """Builds the module as folder/kasan/lanepool_bridge.ko."""
-    work = folder / "work"
-    work.mkdir()
-    for file in [*SOURCE.glob("*.[ch]"), SOURCE / "Kbuild"]:
-        shutil.copy(file, work)
+    """Builds the modules as folder/kasan/*.ko."""
     compiler = shutil.which("gcc-12") or "gcc"
-    subprocess.run(["make", "-s", "-C", str(cache_dir() / "hosts" / KERNEL / "headers"), f"M={work}", f"CC={compiler}", "W=1",
-                    "KCFLAGS=-Werror", "modules"], check=True, stdin=subprocess.DEVNULL)
     (folder / KERNEL).mkdir()
-    shutil.move(work / "lanepool_bridge.ko", folder / KERNEL)
+    for source in SOURCES:
+        work = folder / source.name
+        work.mkdir()
+        for file in [*source.glob("*.[ch]"), source / "Kbuild"]:
+            shutil.copy(file, work)
+        subprocess.run(["make", "-s", "-C", str(cache_dir() / "hosts" / KERNEL / "headers"), f"M={work}", f"CC={compiler}", "W=1",
+                        "KCFLAGS=-Werror", "modules"], check=True, stdin=subprocess.DEVNULL)
+        shutil.move(work / f"{source.name}.ko", folder / KERNEL)
 
 
 def main():
