@@ -8,6 +8,12 @@ namespace lanepool::agent {
 
 using smartio::DirectDevice;
 
+namespace {
+// A lender's IOMMU takes a while for all of a machine's memory: 131,072 pages for 512 MiB. That the lender is
+// gone is noticed by its silence, long before.
+constexpr io::Duration request_timeout = std::chrono::seconds(15);
+} // namespace
+
 KernelLoan::KernelLoan(KernelLoanSetup setup, BorrowedDeviceEvents events)
     : setup_(std::move(setup)), events_(std::move(events)),
       background_(std::make_unique<Background>(*setup_.loop)) {}
@@ -98,7 +104,7 @@ void KernelLoan::attach(Done done) {
                                         .key = setup_.key,
                                         .shared = false,
                                         .enable = false,
-                                        .options = {}},
+                                        .options = {.request_timeout = request_timeout}},
                                        {.attached = [this](Result<> result) { reached(std::move(result)); },
                                         .failed = [this](const Error& why) { lose(why.message()); }});
     if (!device) return finish_attach(tl::unexpected<Error>(device.error()));
