@@ -97,6 +97,14 @@ Result<int> exec(const Context& context, const DevOptions& options) {
     return result.status;
 }
 
+// What of an answer says no: "controller, fabric".
+std::string missing_in(const admin::Json& answer) {
+    std::string list;
+    for (const auto& [name, value] : answer.items())
+        if (value == false && name != "ready") list += (list.empty() ? "" : ", ") + name;
+    return list;
+}
+
 // The daemon's answer; with a time-out, one that says that it is ready.
 Result<> ask(const DevOptions& options) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.timeout_s);
@@ -106,9 +114,11 @@ Result<> ask(const DevOptions& options) {
             std::cout << answer->dump(2) << std::endl;
             return {};
         }
-        if (std::chrono::steady_clock::now() >= deadline)
-            return fail(answer ? Errc::timeout : answer.error().code(), "{}",
-                        answer ? "it is not ready: " + answer->dump() : answer.error().message());
+        if (std::chrono::steady_clock::now() >= deadline) {
+            if (!answer) return tl::unexpected(answer.error());
+            return fail(Errc::timeout, "it is not ready after {} s; what it misses: {}", options.timeout_s,
+                        missing_in(*answer));
+        }
         std::this_thread::sleep_for(50ms);
     }
 }

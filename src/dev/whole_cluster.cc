@@ -28,7 +28,7 @@ namespace {
 
 constexpr auto boot_timeout = 120s; // 4 s alone; several under TCG on a few busy cores take their time
 constexpr auto setup_timeout = 60s;
-constexpr unsigned join_timeout_s = 60;
+constexpr unsigned join_timeout_s = 120; // where there is too much to do, a TLS handshake takes seconds
 constexpr auto stop_grace = 5s;
 constexpr uint64_t state_bytes = 16 << 20;
 constexpr const char* large_window = "4GiB"; // a power of two for which a host's firmware has room
