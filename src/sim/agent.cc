@@ -28,9 +28,9 @@ class SimAgent::Lender {
 };
 
 SimAgent::SimAgent(World& world, Checker& checker, Network& network, uint32_t partition, std::string host,
-                   uint32_t devices, bool has_guest, bool whole)
+                   uint32_t devices, bool has_guest, bool whole, std::vector<pool::DmaMode> dma_modes)
     : world_(world), network_(network), partition_(partition), host_(std::move(host)), has_guest_(has_guest),
-      whole_(whole) {
+      whole_(whole), dma_modes_(std::move(dma_modes)) {
     for (uint32_t i = 0; i < devices; ++i)
         add(checker, fmt::format("d{}", i), {});
     if (!whole || devices == 0) return;
@@ -185,6 +185,7 @@ void SimAgent::say_hello() {
     hello.instance = fmt::format("{}", run_);
     hello.windows = hello.windows_free = 64;
     if (has_guest_) hello.guests = {"g"};
+    hello.dma_modes = dma_modes_;
     hello_order_.clear();
     for (auto& lender : lenders_) {
         if (!lender->fence.identified()) continue;
@@ -223,10 +224,11 @@ void SimAgent::report_lost(pool::LoanId loan, pool::Epoch epoch, bool as_lender,
     if (connection_) network_.up(*connection_, pool::LoanLost{loan, epoch, as_lender, reason});
 }
 
-void SimAgent::answer(const pool::Step& step, Result<> result) {
+void SimAgent::answer(const pool::Step& step, Result<> result, std::optional<pool::Attached> attached) {
     const auto id = ledger_.finish(agent::StepLedger::key_of(step));
     if (!connection_) return;
-    pool::StepAnswer made{id, step.loan, step.epoch, step.kind, result.has_value(), {}, {}};
+    pool::StepAnswer made{id, step.loan, step.epoch,         step.kind, result.has_value(),
+                          {}, {},        std::move(attached)};
     if (!result) {
         made.code = lanepool::name(result.error().code());
         made.message = result.error().message();
@@ -258,7 +260,13 @@ void SimAgent::attach(const pool::Order& order) {
     auto& borrowed = borrowed_[order.step.loan];
     borrowed.order = order;
     const bool works = !world_.fault(Fault::attach_failed, 3000);
-    later(world_.random.between(5000, 80'000),
+    world_.check(
+        order.dma == pool::DmaMode::none ? has_guest_ || !is_to_system(order.access_model)
+                                         : std::ranges::find(dma_modes_, order.dma) != dma_modes_.end(),
+        "host {} is to borrow in DMA mode '{}', guest '{}'", host_, pool::name(order.dma), order.guest);
+    const bool slow = order.dma != pool::DmaMode::none && world_.fault(Fault::driver_slow, 2000);
+    const int64_t longest_us = slow ? int64_t{order.step.deadline_ms} * 2000 : 80'000;
+    later(world_.random.between(5000, longest_us),
           [this, loan = order.step.loan, works] { finish_attach(loan, works); });
 }
 
@@ -270,13 +278,30 @@ void SimAgent::finish_attach(pool::LoanId loan, bool works) {
     borrowed.device = lender->device(borrowed.order.step.fdid);
     if (works && borrowed.device && borrowed.device->use({loan, borrowed.order.step.epoch, partition_})) {
         borrowed.attached = true;
-        return answer(borrowed.order.step, {});
+        if (borrowed.order.dma == pool::DmaMode::none) return answer(borrowed.order.step, {});
+        ++world_.result.kernels_lent;
+        use_for_a_while(loan);
+        return answer(borrowed.order.step, {}, pool::Attached{8 << 20, "1ff00:00:00.0", "nvme"});
     }
     answer(borrowed.order.step, fail(Errc::unavailable, "no driver of the guest has taken the device"));
     hello_soon(); // what is left of it is here until somebody says detach
 }
 
+// Somebody has it mounted, most often for shorter than until it is asked for.
+void SimAgent::use_for_a_while(pool::LoanId loan) {
+    const auto found = borrowed_.find(loan);
+    if (found == borrowed_.end() || !world_.random.chance(500'000)) return;
+    found->second.in_use = true;
+    later(world_.random.between(50'000, 3'000'000), [this, loan] {
+        if (const auto there = borrowed_.find(loan); there != borrowed_.end()) there->second.in_use = false;
+    });
+}
+
 void SimAgent::detach(const pool::Order& order) {
+    const auto asked = borrowed_.find(order.step.loan);
+    if (order.step.ask && asked != borrowed_.end() && asked->second.in_use && !asked->second.going &&
+        asked->second.order.step.epoch == order.step.epoch)
+        return answer(order.step, fail(Errc::busy, "/dev/nvme0n1 is mounted"));
     const auto decided = loans_.detach(order.step);
     if (decided == agent::BorrowedLoans::Detach::nothing) return answer(order.step, {});
     auto& borrowed = borrowed_.at(order.step.loan);
@@ -285,10 +310,12 @@ void SimAgent::detach(const pool::Order& order) {
     borrowed.going = true;
     const bool stubborn =
         decided == agent::BorrowedLoans::Detach::ask_guest && world_.fault(Fault::guest_stubborn, 3000);
-    const int64_t limit = int64_t{order.step.deadline_ms} * 900;
-    later(stubborn ? limit : world_.random.between(5000, 50'000), [this, step = order.step, stubborn] {
-        finish_detach(step, stubborn ? fail(Errc::timeout, "the guest has not let go") : Result<>());
-    });
+    const bool slow = borrowed.order.dma != pool::DmaMode::none && world_.fault(Fault::driver_slow, 3000);
+    const int64_t limit = int64_t{order.step.deadline_ms} * (slow ? 2000 : 900);
+    later(stubborn || slow ? limit : world_.random.between(5000, 50'000),
+          [this, step = order.step, stubborn] {
+              finish_detach(step, stubborn ? fail(Errc::timeout, "the guest has not let go") : Result<>());
+          });
 }
 
 void SimAgent::finish_detach(const pool::Step& step, Result<> result) {

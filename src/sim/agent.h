@@ -25,7 +25,7 @@ struct Connection;
 class SimAgent {
   public:
     SimAgent(World& world, Checker& checker, Network& network, uint32_t partition, std::string host,
-             uint32_t devices, bool has_guest, bool whole);
+             uint32_t devices, bool has_guest, bool whole, std::vector<pool::DmaMode> dma_modes);
     ~SimAgent();
 
     void start();
@@ -56,7 +56,7 @@ class SimAgent {
 
     const std::string& host() const { return host_; }
     uint32_t partition() const { return partition_; }
-    bool borrows() const { return has_guest_; }
+    bool borrows() const { return has_guest_ || !dma_modes_.empty(); }
     const std::shared_ptr<Connection>& connection() const { return connection_; }
     size_t borrowed() const { return borrowed_.size(); }
     std::vector<SimDevice*> devices();
@@ -70,6 +70,7 @@ class SimAgent {
         SimDevice* device = nullptr;
         bool attached = false;
         bool going = false;
+        bool in_use = false; // by somebody on a host that has it with its own kernel
     };
 
     void add(Checker& checker, const std::string& name, const std::string& parent);
@@ -79,11 +80,12 @@ class SimAgent {
     void say_hello();
     void hello_soon();
     void beat();
-    void answer(const pool::Step& step, Result<> result);
+    void answer(const pool::Step& step, Result<> result, std::optional<pool::Attached> attached = {});
     void report_lost(pool::LoanId loan, pool::Epoch epoch, bool as_lender, const std::string& reason);
     void attach(const pool::Order& order);
     void detach(const pool::Order& order);
     void finish_attach(pool::LoanId loan, bool works);
+    void use_for_a_while(pool::LoanId loan);
     void finish_detach(const pool::Step& step, Result<> result);
     World& world_;
     Network& network_;
@@ -91,6 +93,7 @@ class SimAgent {
     const std::string host_;
     const bool has_guest_;
     const bool whole_; // its devices are its own until they are taken
+    const std::vector<pool::DmaMode> dma_modes_;
     const std::vector<std::unique_ptr<SimAgent>>* all_ = nullptr;
     std::vector<std::unique_ptr<Lender>> lenders_;
     uint64_t run_ = 0;

@@ -173,13 +173,24 @@ void Checker::check_loan(const pool::Loan& loan) {
                  "loan {} is {}, and the trail says {}", loan.id, name(loan.state),
                  told == told_.end() ? "nothing" : told->second);
     auto& view = loans_[loan.id.value];
-    view = {loan.state, loan.epoch, loan.fdid, loan.sanitize, loan.shared};
+    if (view.state == LoanState::quiescing && loan.state == LoanState::active) check_stayed(loan, view);
+    view = {loan.state, loan.epoch, loan.fdid, loan.sanitize, loan.shared, loan.dma, loan.active_us};
     if (has_ended(loan.state)) {
         world_.check(loan.state == LoanState::returned || !loan.reason.empty(),
                      "loan {} has failed without a reason", loan.id);
         promised_.erase(loan.id);
         if (told != told_.end()) told_.erase(told);
     }
+}
+
+// It was asked back, and somebody uses it there: it is the very loan that it was.
+void Checker::check_stayed(const pool::Loan& loan, const LoanView& before) {
+    ++world_.result.stayed;
+    world_.check(loan.epoch == before.epoch && loan.fdid == before.fdid && loan.dma == before.dma &&
+                     loan.active_us == before.active_us && loan.dma != pool::DmaMode::none,
+                 "loan {} goes on after a return, and is another one", loan.id);
+    world_.check(loan.reason.ends_with("[busy]"), "loan {} goes on after a return without a reason: '{}'",
+                 loan.id, loan.reason);
 }
 
 // One that has ended in this very transaction, if there is no room for it.
@@ -212,6 +223,12 @@ void Checker::check_own_host(const View& view, const pool::Device& record) {
 
 void Checker::check_record(View& view, const pool::Device& record) {
     check_own_host(view, record);
+    // Nothing is left of a return that was refused, nor promised by it.
+    if (const auto loan = loans_.find(record.loan.value);
+        loan != loans_.end() && loan->second.state == LoanState::active)
+        world_.check(!record.successor && !record.kept_local,
+                     "device {} has loan {}, which is active, and is promised to loan {}, or to its own host",
+                     record.fdid, record.loan, record.successor);
     const auto told = told_.find(fmt::format("device:{}", record.fdid));
     world_.check(told != told_.end() && told->second == name(record.state),
                  "device {} is {}, and the trail says {}", record.fdid, name(record.state),

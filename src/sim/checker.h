@@ -55,12 +55,15 @@ class Checker {
         pool::Fdid fdid;
         bool sanitize = true;
         bool shared = false;
+        pool::DmaMode dma = pool::DmaMode::none;
+        int64_t active_us = 0;
     };
     void check_windows(const View& view);
     void check_record(View& view, const pool::Device& record);
     void check_own_host(const View& view, const pool::Device& record);
     static bool is_at_rest(const View& view);
     void check_loan(const pool::Loan& loan);
+    void check_stayed(const pool::Loan& loan, const LoanView& before);
     void check_erased(pool::LoanId id);
     void check_entry(const pool::AuditEntry& entry);
     View* view_of(pool::Fdid fdid);

@@ -44,6 +44,7 @@ std::string_view name(Fault fault) {
                                                                  "give-back-failed",
                                                                  "functions-failed",
                                                                  "driver-bound",
+                                                                 "driver-slow",
                                                                  "controller-paused",
                                                                  "controller-without-store",
                                                                  "controller-without-agents",

@@ -56,6 +56,7 @@ enum class Fault {
     give_back_failed,
     functions_failed, // halfway: those that were there are gone
     driver_bound,     // by somebody, while the agent is not there
+    driver_slow,      // of a borrowing host's own kernel, to take or to let go of a device
     // Where there are several controllers:
     controller_paused,
     controller_without_store,
@@ -71,7 +72,8 @@ struct SimOptions {
     uint64_t loans = 2000; // that end, then the faults stop
     uint32_t controllers = 1;
     // Every second lender is a whole host: its devices are its own until they are taken, and again when it
-    // starts anew, and one of them can have SR-IOV functions.
+    // starts anew, and one of them can have SR-IOV functions. Of the borrowers every third takes devices with
+    // its own kernel, and another third with that or for its guest.
     bool whole_hosts = false;
     std::optional<Protection> without;
 };
@@ -85,6 +87,8 @@ struct SeedResult {
     uint64_t taken = 0;  // a device was taken from its own host
     uint64_t given_back = 0;
     uint64_t functions_lent = 0; // an SR-IOV function was opened
+    uint64_t kernels_lent = 0;   // a host's own kernel took a device
+    uint64_t stayed = 0;         // a loan that was asked back went on: somebody used it there
     uint64_t requests = 0;       // of people, refused ones included
     uint64_t events = 0;
     uint64_t checks = 0;

@@ -17,6 +17,8 @@ void Report::add(const SeedResult& result) {
     total_.taken += result.taken;
     total_.given_back += result.given_back;
     total_.functions_lent += result.functions_lent;
+    total_.kernels_lent += result.kernels_lent;
+    total_.stayed += result.stayed;
     total_.requests += result.requests;
     total_.events += result.events;
     total_.checks += result.checks;
@@ -61,6 +63,8 @@ nlohmann::json Report::json(double seconds) const {
             {"loans", total_.loans},
             {"loans_active", total_.active},
             {"openings_beside_others", total_.joined},
+            {"loans_of_own_kernels", total_.kernels_lent},
+            {"returns_refused", total_.stayed},
             {"requests", total_.requests},
             {"events", total_.events},
             {"transactions", total_.transactions},

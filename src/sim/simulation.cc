@@ -15,6 +15,15 @@ constexpr int64_t settle_us = 900'000'000;
 // A site that gets no further is one that hangs.
 constexpr int64_t stall_us = 300'000'000;
 
+// How host NUMBER borrows with its own kernel, where there are whole hosts.
+using Modes = std::vector<pool::DmaMode>;
+Modes modes_of(uint32_t number) {
+    using enum pool::DmaMode;
+    if (number % 4 == 1) return {bounce, iommu};
+    if (number % 4 == 2) return {iommu, direct};
+    return {};
+}
+
 class Simulation {
   public:
     Simulation(uint64_t seed, const SimOptions& options)
@@ -31,7 +40,8 @@ class Simulation {
             const bool lends = i % 4 == 0;
             agents_.push_back(std::make_unique<SimAgent>(
                 world_, checker_, network_, i, fmt::format("h{}", i), lends ? options.devices_per_lender : 0,
-                !lends || i % 8 == 0, options.whole_hosts && i % 8 == 4));
+                (!lends || i % 8 == 0) && !(options.whole_hosts && i % 4 == 1),
+                options.whole_hosts && i % 8 == 4, options.whole_hosts ? modes_of(i) : Modes()));
             agents_.back()->set_neighbours(&agents_);
         }
     }

@@ -60,6 +60,8 @@ TEST(Simulation, GoesRightWithWholeHosts) {
     EXPECT_GT(report.total().taken, 200u);
     EXPECT_GT(report.total().given_back, 50u);
     EXPECT_GT(report.total().functions_lent, 100u);
+    EXPECT_GT(report.total().kernels_lent, 500u);
+    EXPECT_GT(report.total().stayed, 50u);
 }
 
 TEST(Simulation, InjectsEveryKindOfFault) {

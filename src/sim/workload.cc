@@ -40,6 +40,9 @@ void Workload::ask_again(int64_t after_us) {
 pool::BorrowRequest Workload::wish() {
     pool::BorrowRequest request;
     request.host = any_borrower();
+    if (world_.options.whole_hosts && world_.random.chance(100'000)) request.guest = "g";
+    if (world_.options.whole_hosts && request.guest.empty() && world_.random.chance(100'000))
+        request.dma = pool::dma_modes[world_.random.below(pool::dma_modes.size())];
     request.caller = operator_of_the_site;
     if (world_.random.chance(400'000)) request.duration_s = world_.random.between(1, 20);
     const size_t count = world_.random.chance(20'000) ? 2 : 1;
@@ -62,6 +65,8 @@ pool::BorrowRequest Workload::wish() {
 pool::BorrowRequest Workload::application_wish() {
     pool::BorrowRequest request = wish();
     request.access_model = pool::AccessModel::smartio;
+    request.guest.clear();
+    request.dma = pool::DmaMode::none;
     request.shared = world_.random.chance(850'000);
     if (world_.random.chance(300'000)) request.host = agents_[world_.random.below(agents_.size())]->host();
     if (request.shared && !shared_.empty() && world_.random.chance(700'000)) {
