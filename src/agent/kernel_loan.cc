@@ -21,6 +21,8 @@ KernelLoan::KernelLoan(KernelLoanSetup setup, BorrowedDeviceEvents events)
 KernelLoan::~KernelLoan() {
     *alive_ = false;
     background_.reset();
+    // As in remove().
+    if (memory_ && setup_.dma_mode == bridge::DmaMode::bounce) memory_->adapter_gone();
     // Before its windows go. Destroying it is not enough: its pool keeps its file open.
     if (plugged_ && (phase_ != Phase::removed && phase_ != Phase::over))
         if (const auto gone = function()->unplug(true); !gone)

@@ -102,6 +102,8 @@ class KernelLoan final : public BorrowedDevice {
     void begin_detach(io::Duration deadline, Done done);
     void detach_timed_out();
     void remove(bool surprise);
+    void shut_off();
+    void unplug(bool surprise);
     void was_removed();
     void close();
     void closed();
@@ -120,10 +122,11 @@ class KernelLoan final : public BorrowedDevice {
     io::TimePoint offered_until_; // how long a driver is waited for
     std::optional<io::TimePoint> absent_since_;
     bool offered_ = false;
-    bool looks_ = false;    // one is under way
-    bool plugged_ = false;  // and so the module says when it is not any more
-    bool surprise_ = false; // how its removal was asked for
-    bool closed_ = false;   // windows and memory are given back
+    bool looks_ = false;        // one is under way
+    bool plugged_ = false;      // and so the module says when it is not any more
+    bool surprise_ = false;     // how its removal was asked for
+    bool shutting_off_ = false; // it is unplugged once the device does not reach the pool
+    bool closed_ = false;       // windows and memory are given back
     bool released_ = false;
     std::optional<pci::Address> address_;
     std::string driver_;

@@ -64,9 +64,10 @@ void KernelLoan::lender_lost() {
 
 void KernelLoan::adapter_gone() {
     finish_attach(fail(Errc::disconnected, "the borrower's adapter has gone"));
-    remove(true);
-    registers_.reset();
     if (memory_) memory_->adapter_gone();
+    remove(true);
+    shut_off(); // the answer that it waits for has gone with the adapter
+    registers_.reset();
     device_.reset();
     if (phase_ == Phase::removed && !closed_) closed(); // its answer went with the device
 }
@@ -82,7 +83,23 @@ void KernelLoan::remove(bool surprise) {
     looking_.reset();
     if (memory_) memory_->stop();
     if (!may_be_plugged) return was_removed();
-    // Behind its being plugged in, where that is under way. What is not plugged in cannot be unplugged.
+    // The driver of what has gone by surprise frees what the device may still write to, and takes a late
+    // completion for that of a command it has ended itself (Linux 6.1 then dereferences null). In the other
+    // modes the module takes the memory away first.
+    if (!surprise || setup_.dma_mode != bridge::DmaMode::bounce) return unplug(surprise);
+    shutting_off_ = true;
+    memory_->withdraw([this, alive = alive_] {
+        if (*alive) shut_off();
+    });
+}
+
+// The pool is out of the device's reach.
+void KernelLoan::shut_off() {
+    if (std::exchange(shutting_off_, false)) unplug(true);
+}
+
+// Behind its being plugged in, where that is under way. What is not plugged in cannot be unplugged.
+void KernelLoan::unplug(bool surprise) {
     background_->run([function = function(), surprise] { return function->unplug(surprise); },
                      [this](const Result<>& result) {
                          if (result || phase_ != Phase::removing) return;
