@@ -233,6 +233,16 @@ int lp_bars_open(struct lp_function *fn, const struct lanepool_bridge_create *ar
 	return err ? err : lp_hold(fn, args->held_fds);
 }
 
+/* Nothing that comes through the adapter reaches this machine's memory any more. */
+void lp_bars_silence(struct lp_function *fn)
+{
+	int i;
+
+	for (i = 0; i < LANEPOOL_BRIDGE_BARS; i++)
+		if (fn->bars[i].owner)
+			pci_clear_master(fn->bars[i].owner);
+}
+
 void lp_bars_close(struct lp_function *fn)
 {
 	int i;

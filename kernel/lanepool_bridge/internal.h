@@ -200,6 +200,7 @@ int lp_bars_open(struct lp_function *fn,
 		 const struct lanepool_bridge_create *args);
 int lp_bars_claim(struct lp_function *fn);
 void lp_bars_unclaim(struct lp_function *fn);
+void lp_bars_silence(struct lp_function *fn);
 void lp_bars_close(struct lp_function *fn);
 
 /* bus.c */

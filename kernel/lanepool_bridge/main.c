@@ -8,6 +8,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -105,8 +106,15 @@ static int lp_close(struct inode *inode, struct file *file)
 
 	mutex_lock(&fn->lock);
 	if (fn->state == LANEPOOL_BRIDGE_PLUGGED ||
-	    fn->state == LANEPOOL_BRIDGE_REMOVING)
+	    fn->state == LANEPOOL_BRIDGE_REMOVING) {
+		/*
+		 * A dead agent takes no pool out of the device's reach, and VFIO's
+		 * files, which are held, keep it there. The adapter was its alone.
+		 */
+		if (current->flags & PF_EXITING)
+			lp_bars_silence(fn);
 		lp_queue_removal(fn, true);
+	}
 	mutex_unlock(&fn->lock);
 	lp_function_put(fn);
 	return 0;
