@@ -231,7 +231,7 @@ TEST(WholeHost, IsDescribedToQemu) {
     const auto argv = whole_host_command(host);
     EXPECT_EQ(argv[0], "qemu");
     EXPECT_THAT(argv, Contains(AllOf(HasSubstr("addr=0x10"), HasSubstr("id=rp-nvme0"))));
-    EXPECT_THAT(argv, Contains("nvme,drive=disk-nvme0,serial=nvme0,id=nvme0,bus=rp-nvme0"));
+    EXPECT_THAT(argv, Contains("nvme,drive=disk-nvme0,serial=nvme0,dbcs=off,id=nvme0,bus=rp-nvme0"));
     EXPECT_THAT(argv, Contains(HasSubstr("file=/f,,g/nvme0.raw")));
     EXPECT_THAT(argv, Contains(AllOf(HasSubstr("addr=0x12"), HasSubstr("id=rp-adapter"))));
     EXPECT_THAT(argv, Contains(HasSubstr(R"("path":"/fabric/port1.sock")")));

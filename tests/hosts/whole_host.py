@@ -53,9 +53,10 @@ class Device:
 
 
 def nvme(name, disk_mib=64, **properties):
-    """QEMU's NVMe drive."""
+    """QEMU's NVMe drive. Without shadow doorbells: when they are in a borrower's memory, which goes, it reads an end of its queue that is
+    none, and its whole machine stands still for ever."""
     return Device(name, "nvme", disk_mib, before=["-drive", f"id=disk-{name},file={{disk}},format=raw,if=none"],
-                  drive=f"disk-{name}", serial=name, **properties)
+                  drive=f"disk-{name}", serial=name, dbcs="off", **properties)
 
 
 def nvme_with_functions(name, functions=2, disk_mib=32):
@@ -73,7 +74,7 @@ def nvme_with_functions(name, functions=2, disk_mib=32):
                               + ("shared=off" if namespace == 1 else "shared=on,detached=on")]
     return Device(name, "nvme", disk_mib * (functions + 1), port=",mem-reserve=8M,pref64-reserve=8M",
                   before=["-device", f"nvme-subsys,id=subsys-{name}"], behind=behind,
-                  serial=name, subsys=f"subsys-{name}", max_ioqpairs=queues + 3, msix_qsize=vectors + 3,
+                  serial=name, dbcs="off", subsys=f"subsys-{name}", max_ioqpairs=queues + 3, msix_qsize=vectors + 3,
                   sriov_max_vfs=functions, sriov_vq_flexible=queues, sriov_vi_flexible=vectors)
 
 
