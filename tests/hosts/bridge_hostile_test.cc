@@ -327,4 +327,108 @@ TEST(Hostile, OtherCallsAreChecked) {
     EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, bridge.get(), 0), MAP_FAILED);
 }
 
+// The drive as a hostile lender commands it: with an admin queue of its own that lies in the function's pool.
+// NVM Express Base 1.4, chapters 3.1, 4 and 5.15.
+class Drive {
+  public:
+    Drive(const VfioDrive& drive, uint8_t* pool) : pool_(pool) {
+        const auto bar = drive.region(VFIO_PCI_BAR0_REGION_INDEX);
+        void* at = ::mmap(nullptr, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, drive.device.get(),
+                          static_cast<off_t>(bar.offset));
+        if (at == MAP_FAILED) fail("mmap of the drive");
+        registers_ = static_cast<volatile uint32_t*>(at);
+        bytes_ = bar.size;
+        put(configuration, 0);
+        if (!wait_until([&] { return !(registers_[status / 4] & 1); })) fail("the drive does not stop");
+        put(queue_sizes, (entries - 1) << 16 | (entries - 1));
+        put(submissions, static_cast<uint32_t>(pool_iova));
+        put(submissions + 4, pool_iova >> 32);
+        put(completions, static_cast<uint32_t>(pool_iova + 4096));
+        put(completions + 4, (pool_iova + 4096) >> 32);
+        put(configuration, 4 << 20 | 6 << 16 | 1);
+        if (!wait_until([&] { return registers_[status / 4] & 1; })) fail("the drive does not start");
+    }
+    ~Drive() {
+        put(configuration, 0);
+        wait_until([&] { return !(registers_[status / 4] & 1); });
+        ::munmap(const_cast<uint32_t*>(registers_), bytes_);
+    }
+
+    // Has it write 4 KiB (of what it is) to this address; whether it says that it did.
+    bool writes_to(uint64_t address) {
+        auto* command = reinterpret_cast<uint32_t*>(pool_ + tail_ * 64);
+        std::memset(command, 0, 64);
+        command[0] = 6 | tail_ << 16; // Identify
+        command[6] = static_cast<uint32_t>(address);
+        command[7] = static_cast<uint32_t>(address >> 32);
+        command[10] = 1; // the controller
+        auto* completion = reinterpret_cast<volatile uint32_t*>(pool_ + 4096 + tail_ * 16);
+        tail_++;
+        put(0x1000, tail_);
+        if (!wait_until([&] { return completion[3] & 0x1'0000; }, 5'000)) return false;
+        return completion[3] >> 17 == 0;
+    }
+
+  private:
+    static constexpr uint32_t configuration = 0x14, status = 0x1c, queue_sizes = 0x24, submissions = 0x28,
+                              completions = 0x30, entries = 32;
+    void put(uint32_t offset, uint64_t value) const {
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        registers_[offset / 4] = static_cast<uint32_t>(value);
+    }
+    uint8_t* pool_;
+    volatile uint32_t* registers_ = nullptr;
+    uint64_t bytes_ = 0;
+    uint32_t tail_ = 0;
+};
+
+uint64_t physical_address(const void* at) {
+    const Fd file = open_file("/proc/self/pagemap", O_RDONLY);
+    uint64_t entry = 0;
+    const auto page = reinterpret_cast<uint64_t>(at) / 4096;
+    if (::pread(file.get(), &entry, 8, static_cast<off_t>(page * 8)) != 8 || !(entry >> 63)) fail("pagemap");
+    return (entry & ((uint64_t{1} << 55) - 1)) * 4096;
+}
+
+// In bounce mode the device reaches the pool and nothing else: not memory by its physical address, not what
+// lies around the pool, not the descriptions that the module goes by.
+TEST(Hostile, ALenderReachesThePoolAlone) {
+    const VfioDrive drive;
+    const Fd bridge = open_file(bridge_path);
+    Description d(drive);
+    d.args.pool_bytes = 1 << 20;
+    d.config[PCI_DEVICE_ID] = 0xed; // which no driver takes: the drive is ours
+    d.config[PCI_CLASS_DEVICE + 1] = 0xff;
+    ASSERT_EQ(::ioctl(bridge.get(), LANEPOOL_BRIDGE_CREATE, &d.args), 0) << std::strerror(errno);
+    void* mapped = ::mmap(nullptr, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, bridge.get(), 0);
+    ASSERT_NE(mapped, MAP_FAILED);
+    auto* pool = static_cast<uint8_t*>(mapped);
+    drive.map(pool, pool_iova, 1 << 20);
+    auto plug = sized<lanepool_bridge_plug>();
+    plug.dma_base = pool_iova;
+    ASSERT_EQ(::ioctl(bridge.get(), LANEPOOL_BRIDGE_PLUG, &plug), 0) << std::strerror(errno);
+    {
+        Drive lender(drive, pool);
+        EXPECT_TRUE(lender.writes_to(pool_iova + 8192));
+        EXPECT_EQ(std::string(reinterpret_cast<char*>(pool) + 8192 + 4, 5), "nvme0"); // its serial number
+        // Pages of another's, and the pool's own by the addresses that the kernel knows them by.
+        const Aligned victim(16 << 12), before(16 << 12);
+        victim.fill(9);
+        ASSERT_EQ(::mlock(victim.data, victim.bytes), 0);
+        std::memcpy(before.data, victim.data, victim.bytes);
+        std::memset(pool + 12288, 0x5a, 4096);
+        for (size_t page = 0; page < 8; page++)
+            lender.writes_to(physical_address(victim.data + page * 4096)); // QEMU's says that it did
+        for (const uint64_t address : {physical_address(pool + 12288), uint64_t{0}, pool_iova - 4096,
+                                       pool_iova + (1 << 20), uint64_t{0x100'0000}})
+            lender.writes_to(address);
+        EXPECT_EQ(std::memcmp(victim.data, before.data, victim.bytes), 0);
+        for (size_t i = 0; i < 4096; i++)
+            ASSERT_EQ(pool[12288 + i], 0x5a);
+        EXPECT_TRUE(lender.writes_to(pool_iova + 12288));
+        EXPECT_EQ(std::string(reinterpret_cast<char*>(pool) + 12288 + 4, 5), "nvme0");
+    }
+    ::munmap(pool, 1 << 20);
+}
+
 } // namespace
