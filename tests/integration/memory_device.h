@@ -50,8 +50,30 @@ class MemoryDevice final : public pci::Function {
 
     // ---- What the test sees and asks
 
-    // Its own memory of a BAR, whoever has a way to it.
-    std::byte* registers(unsigned bar) { return bars_.at(bar).bytes.data(); }
+    // Its own memory of a BAR, whoever has a way to it; not while the lender's thread resets it.
+    class Register {
+      public:
+        Register(std::mutex& mutex, std::byte& byte) : mutex_(mutex), byte_(byte) {}
+        Register& operator=(std::byte value) {
+            const std::lock_guard lock(mutex_);
+            byte_ = value;
+            return *this;
+        }
+        bool operator==(std::byte value) const {
+            const std::lock_guard lock(mutex_);
+            return byte_ == value;
+        }
+
+      private:
+        std::mutex& mutex_;
+        std::byte& byte_;
+    };
+    struct Registers {
+        std::mutex& mutex;
+        std::span<std::byte> bytes;
+        Register operator[](size_t at) const { return {mutex, bytes[at]}; }
+    };
+    Registers registers(unsigned bar) { return {mutex_, bars_.at(bar).bytes.bytes()}; }
     uint16_t config16(size_t offset) {
         const std::lock_guard lock(mutex_);
         return pci::get16(config_, offset);
