@@ -156,6 +156,58 @@ TEST_F(PolicyTest, LimitsThePriority) {
     EXPECT_EQ(loan(*borrow_this(wish)).priority, 10);
 }
 
+// What a host's own kernel borrows in.
+TEST(PolicyDma, TheFirstOfTheRuleThatTheHostOffersIsTaken) {
+    using enum DmaMode;
+    Rule rule;
+    rule.name = "r";
+    rule.dma = {direct, bounce};
+    const Policy policy{Site()};
+    const Who user{"u", "", Role::user};
+    Host host;
+    host.name = "h";
+    host.dma_modes = {bounce, iommu, direct};
+    EXPECT_EQ(*policy.dma(user, rule, host, none), direct);
+    EXPECT_EQ(*policy.dma(user, rule, host, bounce), bounce);
+    EXPECT_EQ(policy.dma(user, rule, host, iommu).error().code(), Errc::permission_denied);
+    host.dma_modes = {iommu, bounce};
+    EXPECT_EQ(*policy.dma(user, rule, host, none), bounce);
+    EXPECT_EQ(policy.dma(user, rule, host, direct).error().code(), Errc::failed_precondition);
+    host.dma_modes = {iommu};
+    EXPECT_EQ(policy.dma(user, rule, host, none).error().code(), Errc::failed_precondition);
+    host.dma_modes.clear();
+    EXPECT_EQ(policy.dma(user, rule, host, none).error().code(), Errc::failed_precondition);
+}
+
+TEST(PolicyDma, TheOwnerIsHeldOnlyByWhatTheHostOffers) {
+    using enum DmaMode;
+    Rule rule;
+    rule.dma = {bounce};
+    const Policy policy{Site()};
+    Who owner{"root", "", Role::user};
+    owner.owner = true;
+    Host host;
+    host.dma_modes = {iommu, direct};
+    EXPECT_EQ(*policy.dma(owner, rule, host, none), iommu);
+    EXPECT_EQ(*policy.dma(owner, rule, host, direct), direct);
+    EXPECT_FALSE(policy.dma(owner, rule, host, bounce));
+    EXPECT_TRUE(policy.check_dma(owner, rule, direct));
+}
+
+TEST(PolicyDma, ALoanWhoseRuleIsGoneIsOfWhatHoldsWithoutRules) {
+    Rule rule;
+    rule.name = "r";
+    rule.dma = {DmaMode::direct};
+    Site site;
+    site.rules = {rule};
+    const Policy policy{site};
+    Loan loan;
+    loan.rule = "r";
+    EXPECT_EQ(policy.rule_of(loan).dma, rule.dma);
+    loan.rule = "gone";
+    EXPECT_EQ(policy.rule_of(loan).dma, Rule().dma);
+}
+
 TEST_F(PolicyTest, LimitsTheLoansOfARule) {
     Site other = site;
     other.rules[0].most_loans = 1;
