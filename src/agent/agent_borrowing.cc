@@ -94,7 +94,7 @@ Result<std::unique_ptr<BorrowedDevice>> Agent::kernel_loan(const pool::Order& or
     if (leftovers_.size() >= most_leftovers)
         return fail(Errc::no_space,
                     "on host {} the functions of {} earlier loans are still held by who has their devices "
-                    "open; 'lanepool agent' tells which in its status",
+                    "open there ('leftovers' at its agent's administration socket): close those",
                     options_.host, leftovers_.size());
     return std::make_unique<KernelLoan>(
         KernelLoanSetup{.loop = &loop_,

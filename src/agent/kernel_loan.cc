@@ -12,6 +12,7 @@ namespace {
 // A lender's IOMMU takes a while for all of a machine's memory: 131,072 pages for 512 MiB. That the lender is
 // gone is noticed by its silence, long before.
 constexpr io::Duration request_timeout = std::chrono::seconds(15);
+constexpr unsigned most_event_errors = 16; // one after the other
 } // namespace
 
 KernelLoan::KernelLoan(KernelLoanSetup setup, BorrowedDeviceEvents events)
@@ -272,9 +273,12 @@ void KernelLoan::finish_attach(Result<> result) {
 void KernelLoan::take_events() {
     const auto events = function()->take_events();
     if (!events) {
+        spdlog::warn("loan {}: {}", setup_.key.loan, events.error().message());
+        if (++event_errors_ < most_event_errors) return; // it may be one that is not known
         function_events_.reset();
         return lose(fmt::format("lanepool_bridge says nothing any more: {}", events.error().message()));
     }
+    event_errors_ = 0;
     for (const auto& event : *events)
         handle(event);
 }

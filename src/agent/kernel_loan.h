@@ -121,6 +121,7 @@ class KernelLoan final : public BorrowedDevice {
     io::EventLoop::Registration looking_;
     io::TimePoint offered_until_; // how long a driver is waited for
     std::optional<io::TimePoint> absent_since_;
+    unsigned event_errors_ = 0;
     bool offered_ = false;
     bool looks_ = false;        // one is under way
     bool plugged_ = false;      // and so the module says when it is not any more

@@ -70,6 +70,7 @@ void KernelMemory::make(bridge::Description description, uint32_t class_code,
 void KernelMemory::stop() {
     *wanted_ = false;
     done_ = nullptr;
+    description_ = {}; // and the files that it holds
 }
 
 template <class Work, class Then>

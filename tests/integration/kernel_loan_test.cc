@@ -136,6 +136,15 @@ TEST_F(KernelLoans, WhatEventsDidNotTellIsFoundInTheShadow) {
     EXPECT_TRUE(detach());
 }
 
+TEST_F(KernelLoans, OneEventThatCannotBeReadIsNoEnd) {
+    ASSERT_TRUE(attach());
+    function()->fail_next("take_events", Error(Errc::protocol, "it fails here"));
+    function()->driver_writes(memory_device::power_control, 2, 3);
+    EXPECT_TRUE(eventually([&] { return device.asleep(); }));
+    EXPECT_THAT(losses(), IsEmpty());
+    EXPECT_TRUE(detach());
+}
+
 TEST_F(KernelLoans, ADriversResetResetsTheDevice) {
     ASSERT_TRUE(attach());
     const auto injected = function();
