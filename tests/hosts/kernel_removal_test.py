@@ -40,7 +40,8 @@ LOADS = {
     # goes reads as one of no bytes.
     "fio": ("fio --name=load --filename={disk} --direct=1 --thread --ioengine=psync --numjobs=2 --offset_increment=256k --rw=randwrite --bs=4k --size=256k "
             "--verify=crc32c --verify_backlog=8 --verify_fatal=1 --time_based --runtime=3000"),
-    "dd": "while dd if={disk} of=/dev/null bs=4k count=8 iflag=direct; do :; done",
+    # Held also between two of them.
+    "dd": "exec 3<{disk}; while dd if={disk} of=/dev/null bs=4k count=8 iflag=direct; do :; done",
     # Written, read back from the drive, and compared.
     "file-system": ("mkdir -p /mnt/load && mkfs.ext4 -qF -b 1024 -N 32 -J size=1 -E nodiscard,lazy_itable_init=1,lazy_journal_init=1 {disk} 4096 && "
                     "mount {disk} /mnt/load || exit 1; i=0; while i=$((i+1)); echo \"round $i\" >/tmp/expected && cp /tmp/expected /mnt/load/file && sync /mnt/load/file && "
@@ -196,6 +197,8 @@ class Lane:
 
     def borrow(self, host, dma=None):
         """Lends the drive to a host's own kernel; where it is there: its function and its disk."""
+        # On a busy machine a stream to the controller may have ended meanwhile.
+        self.cluster.wait_joined([host, self.lender_name], AVAILABLE_S)
         self.cluster.ok("borrow", self.device, "--host", host, *(["--dma", dma] if dma else []))
         loan = self.cluster.loan(self.cluster.device(self.device)["loan"])
         return loan["function"], self.cluster.hosts[host].block_device(loan["function"])
