@@ -27,7 +27,7 @@ void KernelLoan::detach(io::Duration deadline, bool ask, Done done) {
 
 void KernelLoan::answer_users(io::Duration deadline, Done done, const std::string& users) {
     if (users.empty() || phase_ != Phase::attached) return begin_detach(deadline, std::move(done));
-    done(fail(Errc::busy, "in use on {}: {}; stop using it, or reclaim the device", setup_.host, users));
+    done(fail(Errc::busy, "in use on {}: {}", setup_.host, users));
 }
 
 void KernelLoan::begin_detach(io::Duration deadline, Done done) {

@@ -10,7 +10,8 @@ namespace lanepool::agent {
 
 namespace {
 
-// Its interrupts are messages.
+// Nobody waits for what is forwarded: a driver that becomes bus master and rings a doorbell next would find
+// the device off. Interrupts are messages.
 constexpr uint16_t always_on =
     pci::command::memory_space | pci::command::bus_master | pci::command::interrupt_disable;
 // PMCSR (PCI Power Management Specification, 3.2.4).

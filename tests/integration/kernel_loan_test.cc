@@ -198,8 +198,7 @@ TEST_F(KernelLoans, StaysWithWhoUsesItWhereThatIsAsked) {
     const auto result = detach(true);
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code(), Errc::busy);
-    EXPECT_THAT(result.error().message(), AllOf(HasSubstr("in use on a: "), HasSubstr("lp0"),
-                                                HasSubstr("stop using it, or reclaim the device")));
+    EXPECT_THAT(result.error().message(), AllOf(HasSubstr("in use on a: "), HasSubstr("lp0")));
     EXPECT_TRUE(ask([](auto& it) { return it.attached(); }));
     EXPECT_EQ(function()->state(), Injected::State::plugged);
     EXPECT_TRUE(detach(false));
