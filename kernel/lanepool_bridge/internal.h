@@ -92,6 +92,8 @@ struct lp_vector {
 };
 
 struct lp_iommu {
+	struct list_head node;	/* of the ranges taken, in which domain */
+	struct iommu_domain *taken;
 	rwlock_t lock;
 	struct iommu_domain *domain;	/* NULL once the files are given back */
 	u64 base;

@@ -6,6 +6,8 @@
  */
 #include <linux/dma-map-ops.h>
 #include <linux/ioport.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/iommu.h>
 #include <linux/pci.h>
 #include <linux/slab.h>
@@ -64,6 +66,40 @@ static int lp_check_unmapped(struct iommu_domain *domain, u64 base, u64 bytes)
 		}
 	}
 	return 0;
+}
+
+static LIST_HEAD(lp_ranges);
+static DEFINE_MUTEX(lp_ranges_lock);
+
+/* Nothing may be mapped in a function's range yet, and it is no other's all the same. */
+static int lp_range_take(struct lp_iommu *iommu, struct iommu_domain *domain,
+			 u64 base, u64 bytes)
+{
+	struct lp_iommu *other;
+	int err = 0;
+
+	mutex_lock(&lp_ranges_lock);
+	list_for_each_entry(other, &lp_ranges, node)
+		if (other->taken == domain && base < other->base + other->bytes &&
+		    other->base < base + bytes)
+			err = -EBUSY;
+	if (!err) {
+		iommu->taken = domain;
+		iommu->base = base;
+		iommu->bytes = bytes;
+		list_add(&iommu->node, &lp_ranges);
+	}
+	mutex_unlock(&lp_ranges_lock);
+	return err;
+}
+
+static void lp_range_give(struct lp_iommu *iommu)
+{
+	mutex_lock(&lp_ranges_lock);
+	if (iommu->taken)
+		list_del(&iommu->node);
+	iommu->taken = NULL;
+	mutex_unlock(&lp_ranges_lock);
 }
 
 static int lp_map_memory(struct resource *res, void *data)
@@ -129,8 +165,9 @@ int lp_iommu_open(struct lp_function *fn, struct pci_dev *adapter, u64 base,
 	err = lp_check_reserved(adapter, base, bytes);
 	if (err)
 		return err;
-	iommu->base = base;
-	iommu->bytes = bytes;
+	err = lp_range_take(iommu, domain, base, bytes);
+	if (err)
+		return err;
 	if (!direct) {
 		err = lp_check_unmapped(domain, base, bytes);
 		if (!err)
@@ -156,14 +193,14 @@ void lp_iommu_close(struct lp_function *fn)
 	size_t done;
 
 	if (!domain)
-		return;
+		goto out;
 	if (iommu->all_mapped)
 		lp_each_memory(iommu, lp_unmap_memory);
 	write_lock_irqsave(&iommu->lock, flags);
 	iommu->domain = NULL;
 	write_unlock_irqrestore(&iommu->lock, flags);
 	if (!iommu->slots.map)
-		return;
+		goto out;
 	while ((first = find_next_bit(iommu->slots.map, iommu->slots.count, first)) <
 	       iommu->slots.count) {
 		end = find_next_zero_bit(iommu->slots.map, iommu->slots.count, first);
@@ -171,6 +208,8 @@ void lp_iommu_close(struct lp_function *fn)
 				   (end - first) << PAGE_SHIFT);
 		first += max_t(size_t, done >> PAGE_SHIFT, 1);
 	}
+out:
+	lp_range_give(iommu);
 }
 
 void lp_iommu_destroy(struct lp_function *fn)

@@ -238,6 +238,29 @@ TEST(Hostile, AnIommuRangeThatIsMappedIsRefused) {
     }
 }
 
+// Nothing is mapped in a function's range at first, and it is another's nevertheless.
+TEST(Hostile, AnotherFunctionsIommuRangeIsRefused) {
+    const VfioDrive drive;
+    Fd first = open_file(bridge_path);
+    const Fd second = open_file(bridge_path);
+    Description description(drive);
+    description.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+    ASSERT_EQ(::ioctl(first.get(), LANEPOOL_BRIDGE_CREATE, &description.args), 0) << std::strerror(errno);
+    for (const auto mode : {LANEPOOL_BRIDGE_DMA_IOMMU, LANEPOOL_BRIDGE_DMA_DIRECT}) {
+        Description other(drive);
+        other.use(mode);
+        EXPECT_EQ(::ioctl(second.get(), LANEPOOL_BRIDGE_CREATE, &other.args), -1);
+        EXPECT_EQ(errno, EBUSY);
+    }
+    Description beside(drive);
+    beside.use(LANEPOOL_BRIDGE_DMA_IOMMU);
+    beside.args.iova_base += beside.args.iova_bytes;
+    EXPECT_EQ(::ioctl(second.get(), LANEPOOL_BRIDGE_CREATE, &beside.args), 0) << std::strerror(errno);
+    first.reset();
+    const Fd third = open_file(bridge_path);
+    EXPECT_EQ(::ioctl(third.get(), LANEPOOL_BRIDGE_CREATE, &description.args), 0) << std::strerror(errno);
+}
+
 TEST(Hostile, NeedsPrivilege) {
     const pid_t child = ::fork();
     if (child == 0) {
