@@ -374,6 +374,31 @@ static void lp_bus_unbind(struct lp_function *fn)
 }
 
 /*
+ * Gives back what drivers used. Its user may have bound one again, against what keeps
+ * them away: then that has to wait until the function is off its bus.
+ */
+static void lp_bus_give_back(struct lp_function *fn, bool off_bus)
+{
+	struct pci_dev *device = off_bus ? NULL : pci_get_slot(fn->bridge->bus, 0);
+
+	/* While it is locked no driver comes. */
+	if (device)
+		device_lock(&device->dev);
+	mutex_lock(&fn->lock);
+	fn->bus = NULL;
+	lp_vectors_disconnect(fn);
+	lp_iommu_close(fn);
+	if (!device || !device->dev.driver) {
+		lp_bars_unclaim(fn);
+		lp_bars_close(fn);
+	}
+	mutex_unlock(&fn->lock);
+	if (device)
+		device_unlock(&device->dev);
+	pci_dev_put(device);
+}
+
+/*
  * The driver goes first, and then what it used, without the lock under which functions
  * are found and removed: drivers take their time, others' loans go on meanwhile, and
  * whoever removes the adapter itself holds that lock until VFIO's files are given back.
@@ -391,16 +416,10 @@ void lp_bus_remove(struct work_struct *work)
 	raw_spin_unlock_irqrestore(&fn->config_lock, flags);
 	/* A rescan may have found it anew before it was gone. */
 	lp_bus_unbind(fn);
-
-	mutex_lock(&fn->lock);
-	fn->bus = NULL;
-	lp_vectors_disconnect(fn);
-	lp_iommu_close(fn);
-	lp_bars_unclaim(fn);
-	lp_bars_close(fn);
-	mutex_unlock(&fn->lock);
+	lp_bus_give_back(fn, false);
 
 	device = lp_bus_take_down(fn);
+	lp_bus_give_back(fn, true);
 
 	mutex_lock(&fn->lock);
 	fn->state = LANEPOOL_BRIDGE_REMOVED;
