@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Whole Linux hosts borrow a drive of another with their own kernels' driver and give it back, over and over: memory, references,
-descriptors and windows of both sides stay what they were, and the module can be unloaded at the end."""
+descriptors and windows of both sides stay what they were, and the module can be unloaded at the end.
+
+LANEPOOL_CYCLES: how often (default: 50; script/test asks for 20)."""
 import concurrent.futures
 import json
+import os
 import sys
 import time
 
 from host_cluster import HostCluster, check
 from whole_host import nvme
 
-CYCLES = 50
+CYCLES = int(os.environ.get("LANEPOOL_CYCLES") or 50)
 # Of these before anything is counted: what is made once is there then, and what was needed for starting is not any more.
 FIRST = 10
 # The lender, its kernel, the borrower, its kernel: each kernel borrows.
