@@ -66,10 +66,10 @@ TEST(Simulation, GoesRightWithWholeHosts) {
 
 TEST(Simulation, InjectsEveryKindOfFault) {
     Report report(small());
-    for (uint64_t seed = 3; seed <= 160; seed += 4) { // the harshest ones
+    for (uint64_t seed = 3; seed <= 80; seed += 4) { // the harshest ones
         report.add(simulate(seed, small()));
-        if (seed < 80) report.add(simulate(seed, whole()));
-        if (seed < 80) report.add(simulate(seed, several()));
+        if (seed < 40) report.add(simulate(seed, whole()));
+        if (seed < 40) report.add(simulate(seed, several()));
     }
     for (size_t i = 0; i < fault_count; ++i)
         EXPECT_GT(report.total().faults[i], 0u) << name(static_cast<Fault>(i));
