@@ -251,19 +251,34 @@ static int lp_bus_scan(struct lp_function *fn)
 	return err;
 }
 
+/* The PCI core's lock is held. Drivers are kept away until lp_bus_attach(). */
+static void lp_bus_add(struct lp_function *fn)
+{
+	struct pci_dev *device = pci_get_slot(fn->bus, 0);
+
+	if (device)
+		lp_keep_drivers_away(device);
+	pci_dev_put(device);
+	pci_bus_add_devices(fn->bus);
+}
+
 void lp_bus_find(struct work_struct *work)
 {
 	struct lp_function *fn = container_of(work, struct lp_function, find);
+	bool found = false;
 
 	pci_lock_rescan_remove();
 	mutex_lock(&fn->lock);
 	if (fn->finding) {
 		fn->found = lp_bus_scan(fn);
 		fn->finding = false;
+		found = !fn->found;
 	}
 	mutex_unlock(&fn->lock);
+	if (found)
+		lp_bus_add(fn);
 	pci_unlock_rescan_remove();
-	complete(&fn->find_done);
+	complete_all(&fn->find_done);
 	lp_function_put(fn);
 }
 
@@ -337,22 +352,19 @@ void lp_bus_mark_gone(struct lp_function *fn)
 }
 
 /*
- * Offers the function to drivers. The lock under which functions are found is not held
- * meanwhile: their probe may need the agent, which may be waiting for it in a PLUG.
+ * Offers the function to drivers. The lock under which functions are found is not needed:
+ * whoever removes the adapter may hold it until this function is gone, and drivers' probe
+ * may need the agent, which may be waiting for it in a PLUG.
  */
 void lp_bus_attach(struct work_struct *work)
 {
 	struct lp_function *fn = container_of(work, struct lp_function, attach);
 	struct pci_dev *device = NULL;
 
-	pci_lock_rescan_remove();
-	if (!READ_ONCE(fn->gone)) {
+	/* Who was killed in his PLUG did not wait for it. */
+	wait_for_completion(&fn->find_done);
+	if (!READ_ONCE(fn->gone))
 		device = pci_get_slot(fn->bus, 0);
-		if (device)
-			lp_keep_drivers_away(device);
-		pci_bus_add_devices(fn->bus);
-	}
-	pci_unlock_rescan_remove();
 	if (device) {
 		lp_let_drivers_come(device);
 		if (device_attach(&device->dev) < 0)
@@ -374,21 +386,23 @@ static void lp_bus_unbind(struct lp_function *fn)
 }
 
 /*
- * Gives back what drivers used. Its user may have bound one again, against what keeps
- * them away: then that has to wait until the function is off its bus.
+ * Gives back what drivers used, unless there is one: its user may have bound it again,
+ * against what keeps them away.
  */
-static void lp_bus_give_back(struct lp_function *fn, bool off_bus)
+static bool lp_bus_give_back(struct lp_function *fn, bool off_bus)
 {
 	struct pci_dev *device = off_bus ? NULL : pci_get_slot(fn->bridge->bus, 0);
+	bool unused;
 
 	/* While it is locked no driver comes. */
 	if (device)
 		device_lock(&device->dev);
+	unused = !device || !device->dev.driver;
 	mutex_lock(&fn->lock);
-	fn->bus = NULL;
 	lp_vectors_disconnect(fn);
 	lp_iommu_close(fn);
-	if (!device || !device->dev.driver) {
+	if (unused) {
+		fn->bus = NULL;
 		lp_bars_unclaim(fn);
 		lp_bars_close(fn);
 	}
@@ -396,6 +410,7 @@ static void lp_bus_give_back(struct lp_function *fn, bool off_bus)
 	if (device)
 		device_unlock(&device->dev);
 	pci_dev_put(device);
+	return unused;
 }
 
 /*
@@ -408,6 +423,7 @@ void lp_bus_remove(struct work_struct *work)
 	struct lp_function *fn = container_of(work, struct lp_function, remove);
 	struct pci_dev *device;
 	unsigned long flags;
+	int tries = 0;
 
 	flush_work(&fn->attach);
 	lp_bus_unbind(fn);
@@ -415,8 +431,9 @@ void lp_bus_remove(struct work_struct *work)
 	fn->gone = true;
 	raw_spin_unlock_irqrestore(&fn->config_lock, flags);
 	/* A rescan may have found it anew before it was gone. */
-	lp_bus_unbind(fn);
-	lp_bus_give_back(fn, false);
+	do
+		lp_bus_unbind(fn);
+	while (!lp_bus_give_back(fn, false) && ++tries < LP_UNBINDS);
 
 	device = lp_bus_take_down(fn);
 	lp_bus_give_back(fn, true);

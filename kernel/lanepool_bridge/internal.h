@@ -26,6 +26,7 @@
 #define LP_EVENTS		512
 /* For how long PLUG waits until nobody else finds or removes functions. */
 #define LP_PLUG_MS		5000
+#define LP_UNBINDS		64
 /* At most so many functions, each in a PCI domain of its own. */
 #define LP_FUNCTIONS		64
 /*

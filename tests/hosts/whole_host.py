@@ -95,6 +95,14 @@ def gpu(name, width=1000, height=500):
     return Device(name, "virtio-gpu-pci", iommu_platform="on", xres=width, yres=height, **{"disable-legacy": "on"})
 
 
+def keep(file, path):
+    """Has a file as path, too: a later boot still needs it when the store has thrown it out for others."""
+    try:
+        os.link(file, path)
+    except OSError:  # another file system
+        shutil.copyfile(file, path)
+
+
 class WholeHost:
     """A whole host; use it with 'with'. Its disks live as long as it does: kill() and boot() are a crash and a reboot."""
 
@@ -113,7 +121,8 @@ class WholeHost:
             self.image = cache_dir() / "hosts" / kernel
             if not self.image.exists():
                 raise GuestError(f"{self.image} is missing: run script/bootstrap")
-            self.initramfs = initramfs_with(self.image / "initramfs.img", programs, STORE)
+            self.initramfs = self.folder / "initramfs.img"
+            keep(initramfs_with(self.image / "initramfs.img", programs, STORE), self.initramfs)
             disks = {device.name: device.disk_mib for device in self.devices if device.disk_mib}
             for disk, size_mib in {**disks, "state": state_mib}.items():
                 with open(self.disk(disk), "wb") as file:
