@@ -120,7 +120,7 @@ class Load:
         if kind == "none":
             return
         host.put("/tmp/load.sh", LOADS[kind].format(disk=disk).encode())
-        host.check("rm -f /tmp/load.log; setsid sh /tmp/load.sh >/tmp/load.log 2>&1 </dev/null & echo $! >/tmp/load.group")
+        host.check("rm -f /tmp/load.log /tmp/expected; setsid sh /tmp/load.sh >/tmp/load.log 2>&1 </dev/null & echo $! >/tmp/load.group")
         if kind == "file-system":
             host.wait("grep -q '^round 2' /tmp/expected", "the file system is in use", 40)
         elif kind != "held":
