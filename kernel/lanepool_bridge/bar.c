@@ -89,6 +89,7 @@ static int lp_owning_bar(struct pci_dev *dev, resource_size_t start,
 /* The device one of whose BARs holds all of this, and whose driver is one of VFIO's. */
 static struct pci_dev *lp_owner(resource_size_t start, resource_size_t end)
 {
+	const struct pci_driver *driver;
 	struct pci_dev *dev = NULL;
 
 	for_each_pci_dev(dev) {
@@ -97,7 +98,9 @@ static struct pci_dev *lp_owner(resource_size_t start, resource_size_t end)
 		/* A lent function's BARs are parts of its adapter's: no chains. */
 		if (dev->bus->ops == &lp_pci_ops)
 			continue;
-		if (dev->driver && dev->driver->driver_managed_dma)
+		/* The caller has the file open: the driver that it is of does not go. */
+		driver = READ_ONCE(dev->driver);
+		if (driver && driver->driver_managed_dma)
 			return dev;
 	}
 	return NULL;

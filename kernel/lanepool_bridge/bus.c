@@ -77,17 +77,16 @@ void lp_bus_exit(void)
 	ida_destroy(&lp_domains);
 }
 
-/* The lowest free one: the PCI core keeps a little of each domain for ever. */
+/*
+ * The lowest free one: the PCI core keeps a little of each domain for ever. That nobody
+ * else has it the core finds out, with the lock that its list of buses needs.
+ */
 static int lp_domain_get(struct lp_function *fn)
 {
 	int index = ida_alloc_max(&lp_domains, LP_FUNCTIONS - 1, GFP_KERNEL);
 
 	if (index < 0)
 		return index;
-	if (pci_find_bus(LP_FIRST_DOMAIN + index, 0)) {
-		ida_free(&lp_domains, index);
-		return -EBUSY;
-	}
 	fn->domain_index = index;
 	fn->sysdata.domain = LP_FIRST_DOMAIN + index;
 	return 0;
