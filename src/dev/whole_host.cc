@@ -2,6 +2,7 @@
 #include "dev/whole_host.h"
 
 #include "dev/cache.h"
+#include "dev/emulated_machine.h"
 
 #include <nlohmann/json.hpp>
 
@@ -10,14 +11,6 @@ namespace lanepool::dev {
 namespace {
 
 constexpr unsigned first_slot = 0x10; // 0x1f is the chip set's
-
-// Of QEMU's words for an option, where a comma ends a value.
-std::string quoted(const std::filesystem::path& path) {
-    std::string text;
-    for (const char c : path.string())
-        text.append(c == ',' ? 2 : 1, c);
-    return text;
-}
 
 void add_root_port(std::vector<std::string>& argv, size_t index, const std::string& name,
                    const std::string& more) {
@@ -43,7 +36,7 @@ Result<HostImage> host_image(const std::string& kernel) {
 HostDevice nvme_drive(const std::string& name, const std::filesystem::path& disk) {
     return {
         name,
-        {"-drive", fmt::format("id=disk-{},file={},format=raw,if=none,discard=unmap", name, quoted(disk))},
+        {"-drive", fmt::format("id=disk-{},file={},format=raw,if=none,discard=unmap", name, in_option(disk))},
         fmt::format("nvme,drive=disk-{0},serial={0},dbcs=off", name),
         ""};
 }
@@ -65,61 +58,22 @@ std::filesystem::path state_disk(const WholeHost& host) { return host.folder / "
 std::string root_port_address(size_t index) { return fmt::format("0000:00:{:02x}.0", first_slot + index); }
 
 std::vector<std::string> whole_host_command(const WholeHost& host) {
-    const auto folder = quoted(host.folder);
-    std::vector<std::string> argv{
-        host.image.qemu,
-        "-name",
-        host.name,
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-        "-machine",
-        "q35,memory-backend=ram,kernel-irqchip=split,usb=off,vmport=off",
-        "-accel",
-        "tcg",
-        "-cpu",
-        "qemu64,+rdrand",
-        "-smp",
-        "1,maxcpus=2",
-        "-m",
-        fmt::format("{}M", host.memory_mib),
-        "-object",
-        fmt::format("memory-backend-memfd,id=ram,size={}M,share=on", host.memory_mib),
-        "-device",
-        "intel-iommu,caching-mode=on,intremap=on",
-        "-kernel",
-        host.image.kernel,
-        "-initrd",
-        host.initramfs,
-        "-append",
-        fmt::format("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on "
-                    "lanepool.hostname={} lanepool.modules=vfio_pci,vfio_iommu_type1 lanepool.network "
-                    "lanepool.coldplug",
-                    host.name),
-        "-chardev",
-        fmt::format("file,id=serial,path={}/serial.log,append=on", folder),
-        "-serial",
-        "chardev:serial",
-        "-qmp",
-        fmt::format("unix:{}/qmp.sock,server=on,wait=off", folder),
-        "-chardev",
-        fmt::format("socket,id=exec,path={}/exec.sock,server=on,wait=off", folder),
-        "-device",
-        "virtio-serial-pci,id=vser,disable-legacy=on,max_ports=2",
-        "-device",
-        "virtserialport,bus=vser.0,nr=1,chardev=exec,name=lanepool.exec",
-        "-netdev",
-        "user,id=wan",
-        "-device",
-        "virtio-net-pci,netdev=wan,disable-legacy=on,romfile=",
-        // What a host has synced is on the disk when QEMU is killed, whether or not QEMU has synced it.
-        "-drive",
-        fmt::format("id=state,file={},format=raw,if=none,cache=unsafe", quoted(state_disk(host))),
-        "-device",
-        "virtio-blk-pci,drive=state,disable-legacy=on",
-    };
+    auto argv = machine_command(
+        {.qemu = host.image.qemu,
+         .kernel = host.image.kernel,
+         .initramfs = host.initramfs,
+         .name = host.name,
+         .folder = host.folder,
+         .memory_mib = host.memory_mib,
+         .append = "lanepool.modules=vfio_pci,vfio_iommu_type1 lanepool.network lanepool.coldplug",
+         .continue_log = true});
+    argv.insert(
+        argv.end(),
+        {"-netdev", "user,id=wan", "-device", "virtio-net-pci,netdev=wan,disable-legacy=on,romfile=",
+         // What a host has synced is on the disk when QEMU is killed, whether or not QEMU has synced it.
+         "-drive",
+         fmt::format("id=state,file={},format=raw,if=none,cache=unsafe", in_option(state_disk(host))),
+         "-device", "virtio-blk-pci,drive=state,disable-legacy=on"});
     for (size_t i = 0; i < host.devices.size(); ++i) {
         const auto& device = host.devices[i];
         add_root_port(argv, i, device.name, device.port);
