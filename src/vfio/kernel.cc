@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vfio/kernel.h"
 
-#include <cerrno>
+#include "base/system_call.h"
+
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -10,31 +11,22 @@ namespace lanepool::vfio {
 
 namespace {
 
-template <class Call>
-auto repeat(Call call) {
-    decltype(call()) result;
-    do {
-        result = call();
-    } while (result < 0 && errno == EINTR);
-    return result < 0 ? static_cast<decltype(result)>(-errno) : result;
-}
-
 class SystemKernel final : public Kernel {
   public:
     Result<UniqueFd> open(const std::filesystem::path& path) override {
-        const int fd = repeat([&] { return ::open(path.c_str(), O_RDWR | O_CLOEXEC); });
+        const int fd = call_again_after_signals([&] { return ::open(path.c_str(), O_RDWR | O_CLOEXEC); });
         if (fd < 0) return fail_errno(fd, path.string());
         return UniqueFd(fd);
     }
     int ioctl(int fd, unsigned long request, void* argument) override {
-        return repeat([&] { return ::ioctl(fd, request, argument); });
+        return call_again_after_signals([&] { return ::ioctl(fd, request, argument); });
     }
     ssize_t pread(int fd, std::span<std::byte> data, uint64_t offset_bytes) override {
-        return repeat(
+        return call_again_after_signals(
             [&] { return ::pread(fd, data.data(), data.size(), static_cast<off_t>(offset_bytes)); });
     }
     ssize_t pwrite(int fd, std::span<const std::byte> data, uint64_t offset_bytes) override {
-        return repeat(
+        return call_again_after_signals(
             [&] { return ::pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset_bytes)); });
     }
     Result<Mapping> map(const MemoryRef& memory, Access access) override {
