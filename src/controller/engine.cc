@@ -59,37 +59,30 @@ void Engine::hello(AgentLink& link, const pool::Hello& hello) {
     arrivals_.push_back({hello.host, &link, before, std::move(*fdids)});
 }
 
-void Engine::answered(AgentLink& link, const pool::StepAnswer& answer) {
+// The host of a link that may say something of its loans; null: it may not.
+const std::string* Engine::speaker(AgentLink& link) {
     ++stats_.agent_messages;
     const Link* const from = known(link);
-    if (!from) return;
-    if (from->host.empty())
-        return link.close(Error(Errc::protocol, "the first message of an agent has to be a Hello"));
+    if (!from) return nullptr;
+    if (from->host.empty()) {
+        link.close(Error(Errc::protocol, "the first message of an agent has to be a Hello"));
+        return nullptr;
+    }
     dirty_ = true;
     speakers_.push_back(&link);
-    pool_->answered(from->host, answer, now());
+    return &from->host;
+}
+
+void Engine::answered(AgentLink& link, const pool::StepAnswer& answer) {
+    if (const std::string* host = speaker(link)) pool_->answered(*host, answer, now());
 }
 
 void Engine::lost(AgentLink& link, const pool::LoanLost& lost) {
-    ++stats_.agent_messages;
-    const Link* const from = known(link);
-    if (!from) return;
-    if (from->host.empty())
-        return link.close(Error(Errc::protocol, "the first message of an agent has to be a Hello"));
-    dirty_ = true;
-    speakers_.push_back(&link);
-    pool_->lost(from->host, lost, now());
+    if (const std::string* host = speaker(link)) pool_->lost(*host, lost, now());
 }
 
 void Engine::faulted(AgentLink& link, const pool::DeviceFault& fault) {
-    ++stats_.agent_messages;
-    const Link* const from = known(link);
-    if (!from) return;
-    if (from->host.empty())
-        return link.close(Error(Errc::protocol, "the first message of an agent has to be a Hello"));
-    dirty_ = true;
-    speakers_.push_back(&link);
-    pool_->faulted(from->host, fault, now());
+    if (const std::string* host = speaker(link)) pool_->faulted(*host, fault, now());
 }
 
 // An agent that is not on the fabric yet shows that it lives, and has nothing else to say.

@@ -122,6 +122,7 @@ class Engine {
            const EngineOptions& options);
     pool::Now now() const;
     Link* known(AgentLink& link);
+    const std::string* speaker(AgentLink& link);
     void committed(const pool::Outcome& outcome, const std::vector<Arrival>& arrivals);
     void rolled_back(const std::vector<Arrival>& arrivals, const std::vector<AgentLink*>& speakers,
                      const Error& why);
