@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/hosts"))
 sys.path.insert(0, str(ROOT / "bench/guest"))
 import fio  # noqa: E402
-from host_cluster import HostCluster  # noqa: E402
+from host_cluster import HostCluster, site_for_drives  # noqa: E402
 from whole_host import KERNELS, PROGRAM, Device, nvme  # noqa: E402
 
 MODULE_DRIVE = ROOT / "build/lanepool-module-drive"
@@ -28,22 +28,7 @@ TRAPPED_KIB = 4
 # What is measured beside what.
 SYSTEMS = {"lender's own driver": [f"fabric, {mode}" for mode in MODES], "model attached here": [f"model over the fabric, {mode}" for mode in MODES],
            "own driver": [f"module alone, {mode}" for mode in MODES]}
-SITE = """
-[[tenant]]
-name = "lab"
-
-[class.drives]
-any = [{ kind = "nvme" }]
-
-[[rule]]
-name = "all-modes"
-tenants = "*"
-users = "*"
-hosts = "*"
-classes = ["drives"]
-sanitize = false
-dma = ["bounce", "iommu", "direct"]
-"""
+SITE = site_for_drives("sanitize = false", 'dma = ["bounce", "iommu", "direct"]')
 
 
 class AttachedModel(Device):

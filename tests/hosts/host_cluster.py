@@ -24,6 +24,12 @@ CA_FILES = ("ca.pem", "agent.pem", "agent.key")
 AGENT_LOG = "/run/lanepool/agent.log"
 
 
+def site_for_drives(*terms):
+    """A site file whose only rule gives drives to everybody, on these terms."""
+    return "\n".join(('[[tenant]]', 'name = "lab"', '[class.drives]', 'any = [{ kind = "nvme" }]', '[[rule]]', 'name = "drives"', 'tenants = "*"',
+                      'users = "*"', 'hosts = "*"', 'classes = ["drives"]', *terms)) + "\n"
+
+
 class AgentHost(WholeHost):
     """A whole host with the agent inside, which joins the cluster's controller."""
 

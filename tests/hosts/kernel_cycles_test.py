@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from host_cluster import HostCluster, check
+from host_cluster import HostCluster, check, site_for_drives
 from whole_host import nvme
 
 CYCLES = int(os.environ.get("LANEPOOL_CYCLES") or 50)
@@ -21,21 +21,7 @@ PAIRS = (("store1", "6.1", "a", "6.12"), ("store2", "6.12", "b", "6.1"))
 # The kernel's caches come and go. A pool that is left over is 8 MiB; QEMU's drive alone has queues of 100 KiB.
 GROWTH_KIB = 2048
 AGENT_GROWTH_KIB = 1024
-SITE = """
-[[tenant]]
-name = "lab"
-
-[class.drives]
-any = [{ kind = "nvme" }]
-
-[[rule]]
-name = "not-erased"
-tenants = "*"
-users = "*"
-hosts = "*"
-classes = ["drives"]
-sanitize = false
-"""
+SITE = site_for_drives("sanitize = false")
 
 
 def cycle(cluster, store, borrower):
