@@ -11,15 +11,16 @@ namespace {
 constexpr std::chrono::milliseconds retry_delay = 200ms;
 // After a refusal that a person has to do something about.
 constexpr std::chrono::milliseconds refused_delay = 5s;
-// Each time; in between there is a look at whether we are to stop.
-constexpr auto search_timeout = 1s;
+// A search begins anew after a while, in case something is stuck. Machines may be so busy, or so far away,
+// that connecting takes longer: then the next one has twice the time.
+constexpr std::chrono::milliseconds first_patience = 1s, most_patience = 8s;
 // The controller takes messages at once; this many waiting means that it has stopped reading.
 constexpr size_t max_queued_messages = 10'000;
 } // namespace
 
 ControlStream::ControlStream(io::EventLoop& loop, api::ClientOptions controllers, ControlEvents events)
-    : loop_(loop), controllers_(std::move(controllers)), events_(std::move(events)),
-      thread_([this] { run(); }) {}
+    : loop_(loop), controllers_(std::move(controllers)), patience_(first_patience),
+      events_(std::move(events)), thread_([this] { run(); }) {}
 
 ControlStream::~ControlStream() {
     *alive_ = false;
@@ -27,6 +28,7 @@ ControlStream::~ControlStream() {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
         if (context_) context_->TryCancel();
+        if (search_) search_->stop();
     }
     changed_.notify_all();
     thread_.join();
@@ -61,15 +63,30 @@ void ControlStream::run() {
 
 Result<std::unique_ptr<api::Client>> ControlStream::find_leader() {
     auto options = controllers_;
-    options.timeout = search_timeout;
+    options.timeout = patience_;
     // What a controller said is followed once, and only where it can be read.
     if (const auto hint = std::exchange(hint_, {}); api::parse_endpoints(hint))
         options.endpoints = hint + "," + options.endpoints;
-    auto client = api::Client::connect(options);
+    auto client = search(options);
+    patience_ = client ? first_patience : std::min(2 * patience_, most_patience);
     const std::string said = client ? "" : client.error().message();
     if (!client && said != said_) spdlog::warn("not connected: {}", said);
     said_ = said;
     if (client) spdlog::info("connected to the controller at {}", (*client)->endpoint().text());
+    return client;
+}
+
+Result<std::unique_ptr<api::Client>> ControlStream::search(const api::ClientOptions& options) {
+    const auto search = TRY(api::LeaderSearch::create(options));
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return fail(Errc::unavailable, "the agent is stopping");
+        search_ = search.get();
+    }
+    auto client = search->find();
+    const std::lock_guard lock(mutex_);
+    search_ = nullptr;
+    if (stopping_) return fail(Errc::unavailable, "the agent is stopping");
     return client;
 }
 

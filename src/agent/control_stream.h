@@ -5,6 +5,7 @@
 #pragma once
 
 #include "api/client.h"
+#include "api/leader_search.h"
 #include "io/event_loop.h"
 
 #include <atomic>
@@ -41,6 +42,7 @@ class ControlStream {
     // Until the stream ends. How long to wait before the next one.
     std::chrono::milliseconds run_stream();
     Result<std::unique_ptr<api::Client>> find_leader();
+    Result<std::unique_ptr<api::Client>> search(const api::ClientOptions& options);
     void write_all(grpc::ClientReaderWriter<v1::AgentMessage, v1::ControllerMessage>& stream);
     // Runs WORK on the loop's thread unless this object is gone by then.
     void post(std::function<void()> work);
@@ -49,6 +51,7 @@ class ControlStream {
     const api::ClientOptions controllers_;
     std::string hint_; // of the controller that ended the last stream: where the leading one is
     std::string said_; // what was last logged about there being none
+    std::chrono::milliseconds patience_; // of the next search
     const ControlEvents events_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); // read and written on the loop's thread
     std::atomic<bool> connected_{false};
@@ -59,6 +62,7 @@ class ControlStream {
     bool stopping_ = false;
     bool stream_open_ = false;
     grpc::ClientContext* context_ = nullptr; // of the stream that is open, to cancel it
+    api::LeaderSearch* search_ = nullptr;    // the one that is under way, to stop it
     std::thread thread_;
 };
 

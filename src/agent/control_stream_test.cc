@@ -23,8 +23,8 @@ class ControlStreamTest : public ::testing::Test {
                                                std::move(events));
     }
     template <class Condition>
-    bool eventually(const Condition& condition) {
-        const auto end = std::chrono::steady_clock::now() + 15s;
+    bool eventually(const Condition& condition, std::chrono::milliseconds within = 15s) {
+        const auto end = std::chrono::steady_clock::now() + within;
         while (!condition() && std::chrono::steady_clock::now() < end)
             loop->run_once(10ms);
         return condition();
@@ -70,6 +70,22 @@ TEST_F(ControlStreamTest, GoesWhereItIsSentByTheOneThatLedItself) {
     b.lead();
     a.end_streams(does_not_lead(b.endpoint()));
     EXPECT_TRUE(eventually([&] { return b.streams() == 1; }));
+}
+
+TEST_F(ControlStreamTest, HasMorePatienceWhereAnswersTakeTheirTime) {
+    a.lead();
+    a.answer_after(1500ms);
+    const auto stream = stream_to(a.endpoint());
+    EXPECT_TRUE(eventually([&] { return a.streams() == 1; }));
+}
+
+TEST_F(ControlStreamTest, EndsInTheMiddleOfASearch) {
+    const HangingController hanging(folder / "hanging");
+    auto stream = stream_to(hanging.endpoint());
+    EXPECT_FALSE(eventually([&] { return connected > 0; }, 4s)); // the search that is under way has 4 s
+    const auto started = std::chrono::steady_clock::now();
+    stream.reset();
+    EXPECT_LT(std::chrono::steady_clock::now() - started, 1s);
 }
 
 TEST_F(ControlStreamTest, WhatItIsSentToMayBeNonsense) {

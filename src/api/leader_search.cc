@@ -18,12 +18,13 @@ constexpr int largest_message_bytes = 64 << 20;
 // Between two questions to the same controller.
 constexpr milliseconds pause{30};
 
-grpc::ChannelArguments channel_arguments() {
+grpc::ChannelArguments channel_arguments(milliseconds connecting) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(largest_message_bytes);
     // A controller that was restarted is found again within a moment, not after the library's two minutes.
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000); // in fact, how long connecting may take
+    // In fact, how long connecting may take. A handshake needs its time where processors are busy.
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(connecting.count()));
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
     // Channels to the same target would otherwise share one connection, and one's end be everybody's.
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -91,7 +92,8 @@ Result<std::unique_ptr<Client>> LeaderSearch::open(const Endpoint& endpoint) {
         client->identity_ = TRY(io::try_connect_unix(identity_socket(endpoint.socket)));
         client->token_ = TRY(read_token(client->identity_, endpoint));
     }
-    const auto channel = grpc::CreateCustomChannel(endpoint.target(), credentials, channel_arguments());
+    const auto channel =
+        grpc::CreateCustomChannel(endpoint.target(), credentials, channel_arguments(timeout_));
     client->pool_ = v1::Pool::NewStub(channel);
     client->agents_ = v1::Agents::NewStub(channel);
     return client;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finds the controller that leads, among those that are named. For Client alone.
+// Finds the controller that leads, among those that are named. Client does all that most need; this is for
+// who may have to end a search.
 #pragma once
 
 #include "api/client.h"
@@ -24,6 +25,8 @@ class LeaderSearch {
     // Once, one of the two.
     Result<std::unique_ptr<Client>> find();
     std::vector<Standing> survey();
+    // From any thread: find() and survey() return what there is then.
+    void stop() { stop_.stop(); }
 
   private:
     struct Try {

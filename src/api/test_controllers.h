@@ -47,6 +47,8 @@ class TestController : public v1::Pool::Service {
         say(false, leader, endpoint);
     }
     int asked() const { return asked_; }
+    // As on a machine that is very busy.
+    void answer_after(std::chrono::milliseconds delay) { delay_ = delay; }
     // Agents' streams: how many have come, and the end of those that are there.
     int streams() const { return agents_.streams; }
     void end_streams(const grpc::Status& status) { agents_.end(status); }
@@ -88,6 +90,7 @@ class TestController : public v1::Pool::Service {
     grpc::Status Leader(grpc::ServerContext* context, const v1::ListRequest*,
                         v1::LeaderReply* reply) override {
         ++asked_;
+        std::this_thread::sleep_for(delay_.load());
         const auto token = context->client_metadata().find(token_key);
         if (token == context->client_metadata().end() || token->second.size() != 2 * token_bytes)
             return {grpc::StatusCode::PERMISSION_DENIED, "no token"};
@@ -113,6 +116,7 @@ class TestController : public v1::Pool::Service {
     std::mutex mutex_;
     v1::LeaderReply reply_;
     std::atomic<int> asked_{0};
+    std::atomic<std::chrono::milliseconds> delay_{std::chrono::milliseconds(0)};
     std::atomic<bool> stopping_{false};
     UniqueFd identity_;
     std::thread doorkeeper_;
