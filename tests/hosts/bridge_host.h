@@ -254,6 +254,25 @@ inline void make_msix(Description& d, uint32_t table, uint32_t pending) {
     std::memcpy(&d.config[msi_at + PCI_MSIX_PBA], &pending, 4);
 }
 
+inline constexpr lanepool_bridge_dma_mode modes[] = {LANEPOOL_BRIDGE_DMA_BOUNCE, LANEPOOL_BRIDGE_DMA_IOMMU,
+                                                     LANEPOOL_BRIDGE_DMA_DIRECT};
+
+// The pool of a function. While it is mapped, its file and VFIO's are open.
+class Pool {
+  public:
+    Pool(int bridge, size_t size_bytes) : bytes(size_bytes) {
+        void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bridge, 0);
+        if (at == MAP_FAILED) fail("mmap of the pool");
+        data = static_cast<uint8_t*>(at);
+    }
+    ~Pool() { ::munmap(data, bytes); }
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
+
+    uint8_t* data = nullptr;
+    const size_t bytes;
+};
+
 // Plays the agent: injects the drive and forwards what has to be forwarded, in a thread of its own.
 class Agent {
   public:
@@ -263,10 +282,8 @@ class Agent {
         if (mode == LANEPOOL_BRIDGE_DMA_BOUNCE) description.args.pool_bytes = bytes;
         checked(::ioctl(bridge.get(), LANEPOOL_BRIDGE_CREATE, &description.args), "CREATE");
         if (mode == LANEPOOL_BRIDGE_DMA_BOUNCE) {
-            void* pool = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bridge.get(), 0);
-            if (pool == MAP_FAILED) fail("mmap of the pool");
-            drive.map(pool, pool_iova, bytes);
-            ::munmap(pool, bytes); // VFIO has its pins
+            const Pool pool(bridge.get(), bytes);
+            drive.map(pool.data, pool_iova, bytes); // VFIO has its pins
         }
         std::vector<int32_t> fds;
         for (uint32_t i = 0; i < vectors; i++) {

@@ -8,9 +8,6 @@ namespace {
 
 using namespace bridge_host;
 
-constexpr lanepool_bridge_dma_mode modes[] = {LANEPOOL_BRIDGE_DMA_BOUNCE, LANEPOOL_BRIDGE_DMA_IOMMU,
-                                              LANEPOOL_BRIDGE_DMA_DIRECT};
-
 class EachMode : public testing::TestWithParam<lanepool_bridge_dma_mode> {};
 
 TEST_P(EachMode, DriverReadsAndWrites) {

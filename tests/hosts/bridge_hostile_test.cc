@@ -423,10 +423,9 @@ TEST(Hostile, ALenderReachesThePoolAlone) {
     d.config[PCI_DEVICE_ID] = 0xed; // which no driver takes: the drive is ours
     d.config[PCI_CLASS_DEVICE + 1] = 0xff;
     ASSERT_EQ(::ioctl(bridge.get(), LANEPOOL_BRIDGE_CREATE, &d.args), 0) << std::strerror(errno);
-    void* mapped = ::mmap(nullptr, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, bridge.get(), 0);
-    ASSERT_NE(mapped, MAP_FAILED);
-    auto* pool = static_cast<uint8_t*>(mapped);
-    drive.map(pool, pool_iova, 1 << 20);
+    const Pool mapped(bridge.get(), 1 << 20);
+    uint8_t* const pool = mapped.data;
+    drive.map(pool, pool_iova, mapped.bytes);
     auto plug = sized<lanepool_bridge_plug>();
     plug.dma_base = pool_iova;
     ASSERT_EQ(::ioctl(bridge.get(), LANEPOOL_BRIDGE_PLUG, &plug), 0) << std::strerror(errno);
@@ -451,7 +450,6 @@ TEST(Hostile, ALenderReachesThePoolAlone) {
         EXPECT_TRUE(lender.writes_to(pool_iova + 12288));
         EXPECT_EQ(std::string(reinterpret_cast<char*>(pool) + 12288 + 4, 5), "nvme0");
     }
-    ::munmap(pool, 1 << 20);
 }
 
 } // namespace
