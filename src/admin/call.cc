@@ -21,11 +21,18 @@ Result<> wait_for(int socket, short events, io::TimePoint deadline) {
     return {};
 }
 
-Result<std::string> exchange(const UniqueFd& socket, std::string_view request, io::TimePoint deadline) {
+Result<> send_all(const UniqueFd& socket, std::string_view request, io::TimePoint deadline) {
     while (!request.empty()) {
         TRY(wait_for(socket.get(), POLLOUT, deadline));
         request.remove_prefix(TRY(io::send(socket.get(), std::as_bytes(std::span(request)))));
     }
+    return {};
+}
+
+Result<std::string> exchange(const UniqueFd& socket, std::string_view request, io::TimePoint deadline) {
+    const auto sent = send_all(socket, request, deadline);
+    // A server that has no place for us says so at once, and has closed before it was asked.
+    if (!sent && sent.error().code() != Errc::disconnected) return tl::unexpected<Error>(sent.error());
     std::string answer;
     std::vector<std::byte> buffer(64 << 10);
     while (true) {

@@ -105,7 +105,9 @@ TEST_F(Admin, TheSeventeenthClientIsToldThatItIsOneTooMany) {
         std::byte buffer[64];
         ASSERT_TRUE(io::receive(others.back().get(), buffer));
     }
-    EXPECT_EQ(call(path(), {{"command", "ping"}}).error().code(), Errc::busy);
+    // The connection may be closed before there is a request, or after it.
+    for (int i = 0; i < 200; ++i)
+        ASSERT_EQ(call(path(), {{"command", "ping"}}).error().code(), Errc::busy);
 }
 
 TEST_F(Admin, AServerThatDoesNotAnswerIsATimeout) {
