@@ -9,9 +9,11 @@
 #include <linux/delay.h>
 #include <linux/dma-map-ops.h>
 #include <linux/idr.h>
+#include <linux/kernfs.h>
 #include <linux/module.h>
 #include <linux/notifier.h>
 #include <linux/pci.h>
+#include <linux/sysfs.h>
 
 #include "internal.h"
 #include "compat.h"
@@ -178,14 +180,42 @@ static int lp_check_device(struct lp_function *fn, struct pci_dev *device)
 	return 0;
 }
 
+/*
+ * Whoever writes to one of these files waits for the PCI core's lock, or for the device,
+ * and whoever removes the directory waits for him. The directory may be gone already.
+ */
+static void lp_bus_remove_files(struct kernfs_node *directory)
+{
+	static const struct attribute files[] = {
+		{ .name = "remove" }, { .name = "rescan" }, { .name = "reset" },
+	};
+	struct kobject holder = { .sd = directory };
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(files); i++)
+		sysfs_remove_file(&holder, &files[i]);
+}
+
 /* The function, if it was there, with a reference: for lp_bus_forget(). */
 static struct pci_dev *lp_bus_take_down(struct lp_function *fn)
 {
 	struct pci_bus *bus = fn->bridge->bus;
+	struct kernfs_node *files = NULL;
 	struct pci_dev *device;
 
 	pci_lock_rescan_remove();
 	device = pci_get_slot(bus, 0);
+	if (device)
+		files = device->dev.kobj.sd;
+	kernfs_get(files);
+	pci_unlock_rescan_remove();
+
+	if (files)
+		lp_bus_remove_files(files);
+	kernfs_put(files);
+	lp_bus_remove_files(bus->dev.kobj.sd);
+
+	pci_lock_rescan_remove();
 	pci_stop_root_bus(bus);
 	pci_remove_root_bus(bus);
 	pci_unlock_rescan_remove();

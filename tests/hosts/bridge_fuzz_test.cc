@@ -234,7 +234,8 @@ std::optional<fs::path> injected() {
     return std::nullopt;
 }
 
-// What a user of the host may do with a function by sysfs.
+// What a user of the host may do with a function by sysfs. Its file "rescan" is not there: the PCI core waits
+// for itself when one user writes to it and another to "remove", of whatever device.
 void touch_by_sysfs(Caller& caller, bool hotplug) {
     const auto function = injected();
     if (caller.one_in(4) || !function) {
@@ -244,20 +245,23 @@ void touch_by_sysfs(Caller& caller, bool hotplug) {
     const auto name = function->filename().string();
     // A reset takes a tenth of a second.
     if (caller.one_in(32)) return write_file(*function / "reset", "1");
-    switch (caller.below(7)) {
+    switch (caller.below(9)) {
     case 0:
         if (hotplug) write_file(*function / "remove", "1");
         return;
     case 1:
-        return write_file(*function / "driver/unbind", name);
+        if (hotplug) write_file("/sys/class/pci_bus/" + name.substr(0, name.size() - 5) + "/rescan", "1");
+        return;
     case 2:
-        return write_file("/sys/bus/pci/drivers_probe", name);
+        return write_file(*function / "driver/unbind", name);
     case 3:
+        return write_file("/sys/bus/pci/drivers_probe", name);
     case 4:
-        return write_file(*function / "driver_override", caller.one_in(2) ? "nobody" : "\n");
     case 5:
-        return write_file(*function / "enable", caller.one_in(2) ? "1" : "0");
+        return write_file(*function / "driver_override", caller.one_in(2) ? "nobody" : "\n");
     case 6:
+        return write_file(*function / "enable", caller.one_in(2) ? "1" : "0");
+    case 7:
         return write_file(*function / "power/control", caller.one_in(2) ? "auto" : "on");
     default: {
         const Fd config(::open((*function / "config").c_str(), O_RDWR | O_CLOEXEC));
