@@ -85,7 +85,7 @@ class NtbHost(WholeHost):
         layer = cache_dir() / "ntb-drivers" / kernel
         expect((layer / "release").read_text() == (self.image / "release").read_text(),
                f"{layer} is not for the kernel of {self.image}")
-        both = self.folder / "initramfs.img"
+        both = self.folder / "initramfs-with-drivers.img"
         with open(both, "wb") as file:
             for archive in (self.initramfs, layer / "layer.img"):
                 file.write(archive.read_bytes())
