@@ -81,8 +81,10 @@ class NtbHost(WholeHost):
                     # takes less than a microsecond for that; the switch is a process, which may have to wait for a core.
                     "x-no-posted-writes": True, "socket": {"type": "unix", "path": str(port)}}
             extra += self._root_port(index, f"ntb{index}", "") + ["-device", json.dumps(card)]
-        super().__init__(f"linux-{kernel}", kernel, programs=(), extra_args=extra, boot=False)
-        layer = cache_dir() / "ntb-drivers" / kernel
+        super().__init__(f"linux-{kernel}", kernel, programs=(), extra_args=extra)
+
+    def boot(self):
+        layer = cache_dir() / "ntb-drivers" / self.kernel
         expect((layer / "release").read_text() == (self.image / "release").read_text(),
                f"{layer} is not for the kernel of {self.image}")
         both = self.folder / "initramfs-with-drivers.img"
@@ -91,7 +93,7 @@ class NtbHost(WholeHost):
                 file.write(archive.read_bytes())
                 file.write(b"\0" * (-file.tell() % 512))
         self.initramfs = both
-        self.boot()
+        super().boot()
 
     def load(self):
         """Loads the card's driver as udev does, by what the card says it is; that loads the NTB driver. The NTB devices."""
