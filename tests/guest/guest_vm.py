@@ -19,6 +19,28 @@ def cache_dir():
                         pathlib.Path(env.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "lanepool")
 
 
+def machine_argv(folder, name, memory_mib, kernel, initramfs, append, log_options="", cache=None):
+    """What guests and whole hosts have in common, as src/dev/emulated_machine.h has it: processor, memory, IOMMU, kernel, serial
+    line, monitor and exec channel, with sockets and log in folder. append: more words for the kernel."""
+    return [
+        str((cache or cache_dir()) / "bin/qemu-system-x86_64"),
+        "-name", name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine", "q35,memory-backend=ram,kernel-irqchip=split,usb=off,vmport=off",
+        "-accel", "tcg", "-cpu", "qemu64,+rdrand", "-smp", "1,maxcpus=2",
+        "-m", f"{memory_mib}M",
+        "-object", f"memory-backend-memfd,id=ram,size={memory_mib}M,share=on",
+        "-device", "intel-iommu,caching-mode=on,intremap=on",
+        "-kernel", str(kernel), "-initrd", str(initramfs),
+        "-append", ("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on "
+                    f"lanepool.hostname={name} {append}").strip(),
+        "-chardev", f"file,id=serial,path={folder}/serial.log{log_options}", "-serial", "chardev:serial",
+        "-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off",
+        "-chardev", f"socket,id=exec,path={folder}/exec.sock,server=on,wait=off",
+        "-device", "virtio-serial-pci,id=vser,disable-legacy=on,max_ports=2",
+        "-device", "virtserialport,bus=vser.0,nr=1,chardev=exec,name=lanepool.exec",
+    ]
+
+
 def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=None, image=None,
                initramfs=None):
     """The command line of one guest whose sockets and log lie in folder. docs/guest.md says why each part is there.
@@ -29,25 +51,7 @@ def guest_argv(folder, memory_mib=256, slots=4, name="guest", append="", cache=N
     cache = cache or cache_dir()
     image = image or cache / "guest/current"
     kernel = next(path for path in (image / "vmlinux", image / "vmlinuz") if path.exists())
-    argv = [
-        str(cache / "bin/qemu-system-x86_64"),
-        "-name", name,
-        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", "q35,memory-backend=ram,kernel-irqchip=split,usb=off,vmport=off",
-        "-accel", "tcg", "-cpu", "qemu64,+rdrand", "-smp", "1,maxcpus=2",
-        "-m", f"{memory_mib}M",
-        "-object", f"memory-backend-memfd,id=ram,size={memory_mib}M,share=on",
-        "-device", "intel-iommu,caching-mode=on,intremap=on",
-        "-kernel", str(kernel),
-        "-initrd", str(initramfs or image / "initramfs.img"),
-        "-append", ("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on iommu=pt "
-                    f"lanepool.hostname={name} {append}").strip(),
-        "-chardev", f"file,id=serial,path={folder}/serial.log", "-serial", "chardev:serial",
-        "-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off",
-        "-chardev", f"socket,id=exec,path={folder}/exec.sock,server=on,wait=off",
-        "-device", "virtio-serial-pci,id=vser,disable-legacy=on,max_ports=2",
-        "-device", "virtserialport,bus=vser.0,nr=1,chardev=exec,name=lanepool.exec",
-    ]
+    argv = machine_argv(folder, name, memory_mib, kernel, initramfs or image / "initramfs.img", f"iommu=pt {append}", cache=cache)
     for slot in range(slots):
         argv += ["-device", f"pcie-root-port,id=rp{slot},bus=pcie.0,chassis={slot + 1},slot={slot + 1},pref64-reserve=64M"]
     return argv

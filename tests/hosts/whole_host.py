@@ -15,7 +15,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "guest"))
 from guest_exec import GuestError, GuestExec  # noqa: E402
-from guest_vm import Qmp, cache_dir  # noqa: E402
+from guest_vm import Qmp, cache_dir, machine_argv  # noqa: E402
 from overlay import initramfs_with  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -138,24 +138,10 @@ class WholeHost:
         return self.folder / f"{name}.raw"
 
     def argv(self):
-        folder = self.folder
-        words = [
-            str(cache_dir() / "bin/qemu-system-x86_64"),
-            "-name", self.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-machine", "q35,memory-backend=ram,kernel-irqchip=split,usb=off,vmport=off",
-            "-accel", "tcg", "-cpu", "qemu64,+rdrand", "-smp", "1,maxcpus=2",
-            "-m", f"{self.memory_mib}M",
-            "-object", f"memory-backend-memfd,id=ram,size={self.memory_mib}M,share=on",
-            "-device", "intel-iommu,caching-mode=on,intremap=on",
-            "-kernel", str(self.image / "vmlinux"), "-initrd", str(self.initramfs),
-            "-append", ("console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable clocksource=tsc intel_iommu=on "
-                        f"lanepool.hostname={self.name} lanepool.modules=vfio_pci,vfio_iommu_type1 lanepool.network "
-                        f"lanepool.coldplug {self.append}").strip(),
-            "-chardev", f"file,id=serial,path={folder}/serial.log,append=on", "-serial", "chardev:serial",
-            "-qmp", f"unix:{folder}/qmp.sock,server=on,wait=off",
-            "-chardev", f"socket,id=exec,path={folder}/exec.sock,server=on,wait=off",
-            "-device", "virtio-serial-pci,id=vser,disable-legacy=on,max_ports=2",
-            "-device", "virtserialport,bus=vser.0,nr=1,chardev=exec,name=lanepool.exec",
+        words = machine_argv(self.folder, self.name, self.memory_mib, self.image / "vmlinux", self.initramfs,
+                             f"lanepool.modules=vfio_pci,vfio_iommu_type1 lanepool.network lanepool.coldplug {self.append}",
+                             log_options=",append=on")
+        words += [
             "-netdev", "user,id=wan", "-device", "virtio-net-pci,netdev=wan,disable-legacy=on,romfile=",
             # What a guest has synced is on the disk when QEMU is killed, whether or not QEMU has synced it.
             "-drive", f"id=state,file={self.disk('state')},format=raw,if=none,cache=unsafe",
