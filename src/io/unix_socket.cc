@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/unix_socket.h"
 
-#include <cerrno>
+#include "base/system_call.h"
+
 #include <cstring>
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -99,11 +100,9 @@ Result<Received> receive(int socket, std::span<std::byte> buffer) {
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    ssize_t count;
-    do
-        count = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-    while (count < 0 && errno == EINTR);
-    if (count < 0) return fail_errno("receiving");
+    const ssize_t count =
+        call_again_after_signals([&] { return ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC); });
+    if (count < 0) return fail_errno(static_cast<int>(count), "receiving");
     Received received;
     received.bytes = static_cast<size_t>(count);
     received.truncated = (message.msg_flags & MSG_TRUNC) != 0;
@@ -138,11 +137,8 @@ Result<size_t> send(int socket, std::span<const std::byte> data, std::span<const
         header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
         std::memcpy(CMSG_DATA(header), fds.data(), sizeof(int) * fds.size());
     }
-    ssize_t count;
-    do
-        count = ::sendmsg(socket, &message, MSG_NOSIGNAL);
-    while (count < 0 && errno == EINTR);
-    if (count < 0) return fail_errno("sending");
+    const ssize_t count = call_again_after_signals([&] { return ::sendmsg(socket, &message, MSG_NOSIGNAL); });
+    if (count < 0) return fail_errno(static_cast<int>(count), "sending");
     return static_cast<size_t>(count);
 }
 

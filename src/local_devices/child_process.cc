@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "local_devices/child_process.h"
 
+#include "base/system_call.h"
 #include "base/unique_fd.h"
 
 #include <cerrno>
@@ -98,10 +99,7 @@ bool ended_within(int pid, std::chrono::nanoseconds timeout) {
 
 int reap(int pid) {
     int status = 0;
-    pid_t result = 0;
-    do
-        result = ::waitpid(pid, &status, 0);
-    while (result < 0 && errno == EINTR);
+    const pid_t result = call_again_after_signals([&] { return ::waitpid(pid, &status, 0); });
     return result == pid && WIFEXITED(status) ? WEXITSTATUS(status) : killed_status;
 }
 
