@@ -182,7 +182,9 @@ static int lp_check_device(struct lp_function *fn, struct pci_dev *device)
 
 /*
  * Whoever writes to one of these files waits for the PCI core's lock, or for the device,
- * and whoever removes the directory waits for him. The directory may be gone already.
+ * and whoever removes the directory waits for him. The directory, to which the caller has a
+ * reference, may be gone, and its object may have forgotten it: sysfs, which asks for an
+ * object, looks at nothing but its directory.
  */
 static void lp_bus_remove_files(struct kernfs_node *directory)
 {
